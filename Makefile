@@ -1,0 +1,167 @@
+# datapeer. `make help` lists the targets; README.md has the two commands that a newcomer needs.
+
+B        ?= build
+CC       ?= cc
+OPT      ?= -O2
+AEAD     ?= nettle
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+
+LAYERS   := base ice dtls sctp sdp signaling rpc net peer
+WARN     := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+DP_CFLAGS := -std=c11 -D_GNU_SOURCE -Iinclude -I. $(WARN) -fvisibility=hidden -ffunction-sections -fdata-sections \
+             -MMD -MP -g -DDP_AEAD_$(AEAD)=1
+ifdef SAN
+DP_CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+DP_LDFLAGS += -fsanitize=address,undefined
+endif
+DP_LDFLAGS += -Wl,--gc-sections
+
+# What each layer needs beside base; base itself needs libmbedcrypto.
+LIBS_base := -lmbedcrypto
+LIBS_ice  :=
+LIBS_dtls := -lmbedtls -lmbedx509
+ifeq ($(AEAD),nettle)
+LIBS_dtls += -lnettle
+endif
+LIBS_sctp := -lusrsctp -lpthread
+LIBS_sdp  :=
+LIBS_signaling := -lwslay -lcjson
+LIBS_rpc  := -lm
+LIBS_net  :=
+LIBS_peer :=
+LIBS      := $(foreach l,$(LAYERS),$(LIBS_$(l)))
+
+SRC       := $(foreach l,$(LAYERS),$(wildcard $(l)/*.c))
+APP_SRC   := $(wildcard apps/*.c)
+TEST_SRC  := $(wildcard tests/unit/*/*.c)
+FUZZ_SRC  := $(wildcard fuzz/*/*.c)
+BENCH_SRC := $(wildcard bench/*.c)
+EXAMPLE_SRC := $(wildcard examples/*.c)
+
+obj        = $(patsubst %.c,$(B)/obj/%.o,$(1))
+layer_obj  = $(call obj,$(wildcard $(1)/*.c))
+TESTS     := $(patsubst tests/unit/%.c,$(B)/tests/%,$(TEST_SRC))
+FUZZERS   := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
+BENCHES   := $(patsubst bench/%.c,$(B)/bench/%,$(BENCH_SRC))
+EXAMPLES  := $(patsubst examples/%.c,$(B)/examples/%,$(EXAMPLE_SRC))
+
+.PHONY: all run check deps test fuzz bench lint layers format install clean help unit replay interop sanitize
+.DEFAULT_GOAL := all
+.SECONDARY:
+
+all: $(B)/libdatapeer.a $(B)/datapeer $(EXAMPLES)
+
+help:
+	@echo 'make            build the library, the datapeer command and the examples into build/'
+	@echo 'make run        install what is missing, build, and serve a sample folder to a browser'
+	@echo 'make check      install what is missing, build, and pass all tests'
+	@echo 'make deps       only install what is missing (Debian packages, npm modules)'
+	@echo 'make test       unit tests and fuzz corpora, no browser, nothing installed'
+	@echo 'make fuzz       build libFuzzer targets with clang; FUZZ=ice/stun TIME=60 runs one'
+	@echo 'make bench      run the benchmarks'
+	@echo 'make lint       clang-tidy and cppcheck;  make layers: include rules;  make format: clang-format'
+	@echo 'make install    PREFIX=/usr/local DESTDIR='
+	@echo 'make clean      remove build/'
+	@echo 'Variables: B=build directory, CC, OPT, SAN=1 (ASan and UBSan), AEAD=nettle|mbedtls'
+
+# ---- objects, library, programs ------------------------------------------------------------------
+$(B)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(DP_CFLAGS) $(OPT) $(CFLAGS) -c $< -o $@
+
+$(B)/libdatapeer.a: $(call obj,$(SRC))
+	@rm -f $@
+	ar rcs $@ $^
+
+$(B)/datapeer: $(call obj,$(APP_SRC)) $(B)/libdatapeer.a
+	$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/examples/%: $(B)/obj/examples/%.o $(B)/libdatapeer.a
+	@mkdir -p $(@D)
+	$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/bench/%: $(B)/obj/bench/%.o $(B)/libdatapeer.a
+	@mkdir -p $(@D)
+	$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# ---- tests and fuzzers: a layer's test links that layer and base alone, so a layer cannot lean on another ---
+# tests/unit/peer and fuzz/peer link everything.
+define layer_rules
+$(B)/tests/$(1)/%: $(B)/obj/tests/unit/$(1)/%.o $(call layer_obj,$(1)) $(call layer_obj,base) $(if $(filter peer,$(1)),$(B)/libdatapeer.a)
+	@mkdir -p $$(@D)
+	$$(CC) $$(DP_LDFLAGS) $$(LDFLAGS) -o $$@ $$(sort $$(filter %.o,$$^)) $$(filter %.a,$$^) -lcmocka \
+	  $(if $(filter peer,$(1)),$(LIBS),$(sort $(LIBS_$(1)) $(LIBS_base)))
+$(B)/fuzz/$(1)/%: $(B)/obj/fuzz/$(1)/%.o $(call layer_obj,$(1)) $(call layer_obj,base) $(if $(filter peer,$(1)),$(B)/libdatapeer.a) $(B)/obj/fuzz/replay.o
+	@mkdir -p $$(@D)
+	$$(CC) $$(DP_LDFLAGS) $$(LDFLAGS) -o $$@ $$(sort $$(filter-out %fuzz/replay.o,$$(filter %.o,$$^))) \
+	  $$(if $$(LIB_FUZZING_ENGINE),$$(LIB_FUZZING_ENGINE),$(B)/obj/fuzz/replay.o) $$(filter %.a,$$^) \
+	  $(if $(filter peer,$(1)),$(LIBS),$(sort $(LIBS_$(1)) $(LIBS_base)))
+endef
+$(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
+
+unit: $(TESTS)
+	@set -e; for t in $(TESTS); do $$t; done
+
+# Each fuzz target reads its seeds from fuzz/corpus/LAYER/NAME/.
+replay: $(FUZZERS)
+	@set -e; for f in $(FUZZERS); do n=$${f#$(B)/fuzz/}; $$f fuzz/corpus/$$n; done
+
+test: unit replay
+
+sanitize:
+	$(MAKE) B=build/asan CC=clang OPT=-O1 SAN=1 unit replay
+
+interop: all
+	cd tests/interop && node --test --test-concurrency=1
+
+deps:
+	scripts/deps
+
+check: deps
+	$(MAKE) all layers
+	$(MAKE) sanitize
+	$(MAKE) interop
+
+run: deps
+	$(MAKE) all
+	scripts/run
+
+FUZZ ?=
+TIME ?= 60
+fuzz:
+	$(MAKE) B=build/fuzzing CC=clang OPT=-O1 SAN=1 CFLAGS=-fsanitize=fuzzer-no-link \
+	  LIB_FUZZING_ENGINE=-fsanitize=fuzzer fuzzers
+ifneq ($(FUZZ),)
+	mkdir -p build/fuzzing/corpus/$(FUZZ)
+	build/fuzzing/fuzz/$(FUZZ) -max_total_time=$(TIME) -timeout=5 -rss_limit_mb=1024 build/fuzzing/corpus/$(FUZZ) fuzz/corpus/$(FUZZ)
+endif
+.PHONY: fuzzers
+fuzzers: $(FUZZERS)
+
+bench: $(BENCHES)
+	@set -e; for b in $(BENCHES); do echo "== $${b##*/}"; $$b; done
+
+# ---- hygiene --------------------------------------------------------------------------------------
+layers:
+	scripts/layers
+
+lint:
+	clang-tidy --quiet $(SRC) $(APP_SRC) -- $(filter-out -MMD -MP,$(DP_CFLAGS))
+	cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -Iinclude -I. $(SRC) $(APP_SRC)
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/datapeer $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(B)/datapeer $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 $(B)/libdatapeer.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 include/datapeer/*.h $(DESTDIR)$(PREFIX)/include/datapeer/
+	install -m 644 docs/datapeer.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBS@|$(LIBS)|' docs/datapeer.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/datapeer.pc
+
+clean:
+	rm -rf build
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,96 @@
+/* DTLS 1.2 (RFC 6347) as WebRTC uses it (RFC 8827, RFC 8842): mutual self-signed certificates, known by fingerprint.
+ * mbedTLS does the handshake; afterwards application records are sealed and opened here with nettle. Sans-IO.
+ *
+ * Order of calls: new, set_remote_fingerprints, start; then input / handle_timeout, and after each of them
+ * poll_event and poll_transmit until both return false; seal for application data once CONNECTED. */
+#ifndef DATAPEER_DTLS_H
+#define DATAPEER_DTLS_H
+
+#include <datapeer/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dp_certificate dp_certificate;
+
+/* A fresh ECDSA P-256 key with a self-signed certificate. unix_now: wall clock in seconds, for its validity
+ * (one day back to 30 days ahead, as browsers do). Errors: NO_MEMORY, CRYPTO. */
+DP_API int dp_certificate_generate(dp_certificate **out, const dp_random *random, int64_t unix_now);
+/* PEM text of a private key and a certificate, in any order (NUL-terminated). MALFORMED, UNSUPPORTED, NO_MEMORY. */
+DP_API int dp_certificate_from_pem(dp_certificate **out, const char *pem);
+/* Private key and certificate as NUL-terminated PEM: a secret. NO_SPACE. */
+DP_API int dp_certificate_to_pem(const dp_certificate *certificate, char *out, size_t capacity);
+DP_API void dp_certificate_free(dp_certificate *certificate);
+/* SHA-256 of the DER certificate. */
+DP_API void dp_certificate_fingerprint(const dp_certificate *certificate, dp_fingerprint *out);
+
+typedef struct dp_dtls dp_dtls;
+
+typedef enum dp_dtls_role { DP_DTLS_CLIENT, DP_DTLS_SERVER } dp_dtls_role;
+
+typedef enum dp_dtls_state {
+    DP_DTLS_NEW,
+    DP_DTLS_CONNECTING,
+    DP_DTLS_CONNECTED,
+    DP_DTLS_CLOSED,
+    DP_DTLS_FAILED,
+} dp_dtls_state;
+
+typedef struct dp_dtls_config {
+    size_t size;      /* sizeof(dp_dtls_config) */
+    dp_random random; /* required */
+    dp_log log;
+    dp_dtls_role role;
+    const dp_certificate *certificate; /* required; borrowed as long as the object lives */
+    size_t mtu;                        /* largest datagram of the handshake; 0: 1200 */
+    dp_duration handshake_timeout;     /* 0: 30 s, then FAILED with DP_ERR_TIMEOUT */
+} dp_dtls_config;
+
+#define DP_DTLS_OVERHEAD 37      /* most that seal adds: 13 header + 8 explicit nonce + 16 tag */
+#define DP_DTLS_RECORD_MAX 16384 /* largest application record */
+
+DP_API int dp_dtls_new(dp_dtls **out, const dp_dtls_config *config);
+DP_API void dp_dtls_free(dp_dtls *dtls);
+/* At least one, at most 8; the certificate has to match one of them. Before start. INVALID_ARGUMENT. */
+DP_API int dp_dtls_set_remote_fingerprints(dp_dtls *dtls, const dp_fingerprint *fingerprints, size_t count);
+/* Begins the handshake (the client's first flight becomes available for poll_transmit). INVALID_STATE. */
+DP_API int dp_dtls_start(dp_dtls *dtls, dp_time now);
+
+/* A datagram from an address that ICE has validated. data is decrypted in place and must stay until the events
+ * are drained. Bad records are dropped and counted. */
+DP_API void dp_dtls_input(dp_dtls *dtls, dp_time now, uint8_t *data, size_t len);
+DP_API void dp_dtls_handle_timeout(dp_dtls *dtls, dp_time now);
+DP_API dp_time dp_dtls_next_timeout(const dp_dtls *dtls);
+/* The next handshake or alert datagram, written to out. capacity >= mtu. */
+DP_API bool dp_dtls_poll_transmit(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t *len);
+
+/* Encrypts one application record from data into out (out of place, no overlap). INVALID_STATE before CONNECTED or
+ * after close, NO_SPACE, TOO_LARGE. */
+DP_API int dp_dtls_seal(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t *out_len, const uint8_t *data,
+                        size_t len);
+
+typedef enum dp_dtls_event_type {
+    DP_DTLS_EVENT_CONNECTED, /* the peer proved its fingerprint */
+    DP_DTLS_EVENT_DATA,      /* data, len: one application record, inside the datagram given to input */
+    DP_DTLS_EVENT_CLOSED,    /* close_notify came */
+    DP_DTLS_EVENT_FAILED,    /* error, message */
+} dp_dtls_event_type;
+
+typedef struct dp_dtls_event {
+    dp_dtls_event_type type;
+    uint8_t *data; /* valid until the next call */
+    size_t len;
+    int error;           /* dp_error */
+    const char *message; /* what happened and, for a fingerprint mismatch, both fingerprints */
+} dp_dtls_event;
+
+DP_API bool dp_dtls_poll_event(dp_dtls *dtls, dp_dtls_event *event);
+DP_API dp_dtls_state dp_dtls_get_state(const dp_dtls *dtls);
+/* Queues close_notify for poll_transmit and goes to CLOSED. */
+DP_API void dp_dtls_close(dp_dtls *dtls, dp_time now);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,114 @@
+/* Data channels (RFC 8831, RFC 8832) on an SCTP association (RFC 9260) of usrsctp. Sans-IO; but usrsctp is one per
+ * process, so all dp_sctp objects of a process must be used from one thread.
+ *
+ * Order of calls: new, [open_channel*], start; then input / handle_timeout / send, and after each of them
+ * poll_transmit and poll_event until both return false. */
+#ifndef DATAPEER_SCTP_H
+#define DATAPEER_SCTP_H
+
+#include <datapeer/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dp_sctp dp_sctp;
+/* A channel. Valid until the call after the one that gave its CHANNEL_CLOSED event (or dp_sctp_free). */
+typedef struct dp_channel dp_channel;
+
+typedef enum dp_channel_state {
+    DP_CHANNEL_CONNECTING,
+    DP_CHANNEL_OPEN,
+    DP_CHANNEL_CLOSING,
+    DP_CHANNEL_CLOSED,
+} dp_channel_state;
+
+typedef struct dp_sctp_config {
+    size_t size;      /* sizeof(dp_sctp_config) */
+    dp_random random; /* required */
+    dp_log log;
+    size_t mtu;                     /* largest SCTP packet, 12-byte common header included; 0: 1160 */
+    size_t max_message_size;        /* largest message that is accepted; 0: 262144 */
+    size_t send_buffer_size;        /* of one association; 0: the default of limits in sctp.c */
+    size_t receive_buffer_size;     /* of one association; 0: the default */
+    uint16_t max_channels;          /* most channels at once; 0: 1024 */
+} dp_sctp_config;
+
+DP_API int dp_sctp_new(dp_sctp **out, const dp_sctp_config *config);
+/* Aborts silently if the association is up; frees all channels without events. */
+DP_API void dp_sctp_free(dp_sctp *sctp);
+/* dtls_client decides the parity of our stream ids (even if client, RFC 8832 §6). remote_port: a=sctp-port.
+ * remote_max_message_size: from the description, 0 = no limit. Begins the association (both sides do). */
+DP_API int dp_sctp_start(dp_sctp *sctp, dp_time now, bool dtls_client, uint16_t remote_port,
+                         size_t remote_max_message_size);
+
+DP_API void dp_sctp_input(dp_sctp *sctp, dp_time now, const uint8_t *data, size_t len);
+DP_API void dp_sctp_handle_timeout(dp_sctp *sctp, dp_time now);
+DP_API dp_time dp_sctp_next_timeout(const dp_sctp *sctp);
+/* The next SCTP packet, borrowed until the next call. */
+DP_API bool dp_sctp_poll_transmit(dp_sctp *sctp, const uint8_t **data, size_t *len);
+
+/* RTCDataChannelInit. Zero-initialised it is NOT the W3C default: use DP_CHANNEL_INIT. */
+typedef struct dp_channel_init {
+    size_t size; /* sizeof(dp_channel_init) */
+    const char *label; /* NUL-terminated UTF-8 */
+    const char *protocol;
+    bool ordered;
+} dp_channel_init;
+#define DP_CHANNEL_INIT(label_) { sizeof(dp_channel_init), (label_), "", true }
+
+/* Creates a channel, before or after start. The stream id is chosen once the parity is known and the DCEP OPEN leaves with
+ * the association. CHANNEL_OPEN follows. LIMIT, NO_MEMORY, TOO_LARGE (label), CLOSED. */
+DP_API int dp_sctp_open_channel(dp_sctp *sctp, dp_channel **out, dp_time now, const dp_channel_init *init);
+
+DP_API const char *dp_channel_label(const dp_channel *channel);
+DP_API const char *dp_channel_protocol(const dp_channel *channel);
+/* The stream id, -1 while none is assigned. */
+DP_API int dp_channel_id(const dp_channel *channel);
+DP_API bool dp_channel_ordered(const dp_channel *channel);
+DP_API dp_channel_state dp_channel_get_state(const dp_channel *channel);
+DP_API void dp_channel_set_user(dp_channel *channel, void *user);
+DP_API void *dp_channel_user(const dp_channel *channel);
+
+/* Hands one whole message over. force_ordered: deliver in order even on an unordered channel (the receiver follows each
+ * message's U flag). It is accepted whole or not at all. WOULD_BLOCK when buffered_amount is over the limit:
+ * try again after BUFFERED_AMOUNT_LOW. TOO_LARGE over the remote's max-message-size. INVALID_STATE unless OPEN. */
+DP_API int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_t len, bool binary,
+                           bool force_ordered);
+/* Bytes of messages accepted by send and not yet handed to the wire (W3C bufferedAmount). */
+DP_API size_t dp_channel_buffered_amount(const dp_channel *channel);
+/* BUFFERED_AMOUNT_LOW fires when buffered_amount falls to this or below; default 0. */
+DP_API void dp_channel_set_buffered_amount_low_threshold(dp_channel *channel, size_t bytes);
+/* What was sent still arrives, then the stream is reset (RFC 8831 §6.7); CHANNEL_CLOSED follows. */
+DP_API void dp_channel_close(dp_channel *channel, dp_time now);
+
+/* Ends the association at once with ABORT (a packet for poll_transmit), as browsers do. CHANNEL_CLOSED for every
+ * channel, then CLOSED. */
+DP_API void dp_sctp_abort(dp_sctp *sctp, dp_time now);
+
+typedef enum dp_sctp_event_type {
+    DP_SCTP_EVENT_CONNECTED,
+    DP_SCTP_EVENT_CHANNEL_OPEN,        /* channel, incoming */
+    DP_SCTP_EVENT_MESSAGE,             /* channel, data, len, binary */
+    DP_SCTP_EVENT_BUFFERED_AMOUNT_LOW, /* channel */
+    DP_SCTP_EVENT_CHANNEL_ERROR,       /* channel, error; CHANNEL_CLOSED follows */
+    DP_SCTP_EVENT_CHANNEL_CLOSED,      /* channel */
+    DP_SCTP_EVENT_CLOSED,              /* error: DP_OK if by us or an orderly peer, else the reason */
+} dp_sctp_event_type;
+
+typedef struct dp_sctp_event {
+    dp_sctp_event_type type;
+    dp_channel *channel;
+    bool incoming; /* CHANNEL_OPEN: the peer opened it */
+    bool binary;
+    const uint8_t *data; /* valid until the next call */
+    size_t len;
+    int error;
+} dp_sctp_event;
+
+DP_API bool dp_sctp_poll_event(dp_sctp *sctp, dp_sctp_event *event);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
