@@ -29,7 +29,7 @@ LIBS_sdp  :=
 LIBS_signaling := -lwslay -lcjson
 LIBS_rpc  := -lm
 LIBS_net  :=
-LIBS_peer :=
+LIBS_peer := -lcjson -lm
 LIBS      := $(foreach l,$(LAYERS),$(LIBS_$(l)))
 
 SRC       := $(foreach l,$(LAYERS),$(wildcard $(l)/*.c))

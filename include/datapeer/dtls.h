@@ -1,6 +1,8 @@
 /* DTLS 1.2 (RFC 6347) as WebRTC uses it (RFC 8827, RFC 8842): mutual self-signed certificates, known by fingerprint.
  * mbedTLS does the handshake; afterwards application records are sealed and opened here with nettle. Sans-IO.
  *
+ * A certificate may be used by many connections, all in one thread (mbedTLS caches points of the curve in its key).
+ *
  * Order of calls: new, set_remote_fingerprints, start; then input / handle_timeout, and after each of them
  * poll_event and poll_transmit until both return false; seal for application data once CONNECTED. */
 #ifndef DATAPEER_DTLS_H
@@ -66,7 +68,7 @@ DP_API dp_time dp_dtls_next_timeout(const dp_dtls *dtls);
 DP_API bool dp_dtls_poll_transmit(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t *len);
 
 /* Encrypts one application record from data into out (out of place, no overlap). INVALID_STATE before CONNECTED or
- * after close, NO_SPACE, TOO_LARGE. */
+ * after close, NO_SPACE, TOO_LARGE; LIMIT after 2^48 - 2^32 records, and the connection has failed then. */
 DP_API int dp_dtls_seal(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t *out_len, const uint8_t *data,
                         size_t len);
 
@@ -87,6 +89,8 @@ typedef struct dp_dtls_event {
 
 DP_API bool dp_dtls_poll_event(dp_dtls *dtls, dp_dtls_event *event);
 DP_API dp_dtls_state dp_dtls_get_state(const dp_dtls *dtls);
+/* Records and datagrams dropped so far: garbage, forgeries, replays, alerts that nobody signed. */
+DP_API uint64_t dp_dtls_get_dropped(const dp_dtls *dtls);
 /* Queues close_notify for poll_transmit and goes to CLOSED. */
 DP_API void dp_dtls_close(dp_dtls *dtls, dp_time now);
 

@@ -126,6 +126,20 @@ DP_API bool dp_ice_selected_pair(const dp_ice *ice, dp_address *local, dp_addres
 /* True if ICE has proved that remote at local is the peer: any valid pair, or one on which an authenticated check of
  * the peer was received. Only then are DTLS datagrams accepted from there. */
 DP_API bool dp_ice_is_validated(const dp_ice *ice, const dp_address *local, const dp_address *remote);
+/* What happened to the datagrams; counts from the start. */
+typedef struct dp_ice_stats {
+    uint64_t requests_sent;  /* retransmissions included */
+    uint64_t responses_sent; /* success and error */
+    uint64_t dropped_malformed;     /* no STUN message, wrong FINGERPRINT, wrong length */
+    uint64_t dropped_unauthorized;  /* no or wrong integrity, wrong user name */
+    uint64_t dropped_unexpected;    /* no transaction of ours, unknown socket, other methods and classes */
+    uint64_t dropped_limit;         /* over a cap: early checks, peer-reflexive candidates, pairs, outgoing queue */
+    uint64_t candidates_skipped;    /* remote candidates that are of no use or over the cap */
+    uint64_t role_conflicts;        /* 487 sent or received */
+} dp_ice_stats;
+
+DP_API void dp_ice_get_stats(const dp_ice *ice, dp_ice_stats *out);
+
 /* State CLOSED: nothing is sent or accepted any more. */
 DP_API void dp_ice_close(dp_ice *ice);
 

@@ -1,0 +1,145 @@
+/* The only part that makes system calls: a one-thread event loop (epoll) with timers, UDP sockets in batches, TCP streams,
+ * signals, interfaces, name resolution and the clocks. It can be driven from a foreign loop through dp_loop_fd. */
+#ifndef DATAPEER_NET_H
+#define DATAPEER_NET_H
+
+#include <datapeer/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* CLOCK_MONOTONIC. */
+DP_API dp_time dp_clock_now(void);
+/* Wall clock, seconds since 1970. */
+DP_API int64_t dp_clock_unix(void);
+
+/* ---- loop and timers ---------------------------------------------------------------------------- */
+
+typedef struct dp_loop dp_loop;
+
+DP_API int dp_loop_new(dp_loop **out);
+/* After everything that was opened on it was closed. */
+DP_API void dp_loop_free(dp_loop *loop);
+/* Waits for and handles events until dp_loop_stop. IO. */
+DP_API int dp_loop_run(dp_loop *loop);
+DP_API void dp_loop_stop(dp_loop *loop);
+/* One round: waits at most max_wait (0: not at all, DP_TIME_NEVER: as long as needed) and handles what is there. */
+DP_API int dp_loop_step(dp_loop *loop, dp_duration max_wait);
+/* For a foreign loop: becomes readable when dp_loop_step(loop, 0) has something to do... */
+DP_API int dp_loop_fd(const dp_loop *loop);
+/* ...or when this time is reached. */
+DP_API dp_time dp_loop_next_timeout(const dp_loop *loop);
+/* The time at which this round began: what state machines are given as now. */
+DP_API dp_time dp_loop_now(const dp_loop *loop);
+
+/* A timer lives in its owner's struct; zero-initialised it is off. */
+typedef struct dp_timer {
+    void (*fn)(void *user);
+    void *user;
+    dp_time at;
+    size_t index; /* the loop's */
+    dp_loop *loop;
+} dp_timer;
+
+/* Fires once at the given time (at once if it is past); set again to move it; DP_TIME_NEVER turns it off. NO_MEMORY. */
+DP_API int dp_timer_set(dp_loop *loop, dp_timer *timer, dp_time at);
+DP_API void dp_timer_stop(dp_timer *timer);
+
+/* Runs fn once before the loop waits again ("later in this round"); for work that must not happen inside a callback. */
+typedef struct dp_deferred {
+    void (*fn)(void *user);
+    void *user;
+    struct dp_deferred *next; /* the loop's */
+    dp_loop *loop;            /* not NULL while queued */
+} dp_deferred;
+DP_API void dp_defer(dp_loop *loop, dp_deferred *deferred);
+DP_API void dp_undefer(dp_deferred *deferred);
+
+/* A file descriptor of the owner's: fn is called when it can be read / written. */
+typedef struct dp_watch dp_watch;
+enum { DP_READABLE = 1, DP_WRITABLE = 2 };
+DP_API int dp_watch_new(dp_watch **out, dp_loop *loop, int fd, int interest, void (*fn)(void *user, int ready), void *user);
+DP_API int dp_watch_set(dp_watch *watch, int interest);
+DP_API void dp_watch_free(dp_watch *watch); /* does not close fd */
+
+/* fn is called in the loop for SIGINT, SIGTERM...; the signal is blocked meanwhile (signalfd). */
+typedef struct dp_signals dp_signals;
+DP_API int dp_signals_new(dp_signals **out, dp_loop *loop, const int *signals, size_t count, void (*fn)(void *user, int signal),
+                          void *user);
+DP_API void dp_signals_free(dp_signals *signals);
+
+/* ---- UDP ------------------------------------------------------------------------------------------ */
+
+typedef struct dp_udp dp_udp;
+
+/* One received datagram; data may be changed in place until the callback returns. */
+typedef struct dp_udp_packet {
+    uint8_t *data;
+    size_t len;
+    dp_address remote;
+} dp_udp_packet;
+
+typedef struct dp_udp_handler {
+    /* A batch (recvmmsg, UDP_GRO split already). */
+    void (*on_packets)(void *user, dp_udp *udp, dp_udp_packet *packets, size_t count);
+    /* After WOULD_BLOCK from dp_udp_slot: there is room again. May be NULL. */
+    void (*on_writable)(void *user, dp_udp *udp);
+    void *user;
+} dp_udp_handler;
+
+/* Binds to local (port 0: any). IO, NO_MEMORY. */
+DP_API int dp_udp_open(dp_udp **out, dp_loop *loop, const dp_address *local, const dp_udp_handler *handler);
+DP_API void dp_udp_close(dp_udp *udp);
+DP_API const dp_address *dp_udp_local(const dp_udp *udp); /* with the real port */
+
+/* Sending: fill a slot, commit it to a socket, and so on; the loop's one batch is flushed when it is full, at the end of the round and
+ * by dp_udp_flush (sendmmsg, UDP_SEGMENT where the kernel has it). Order between slot and commit is free for several sockets:
+ * the socket is named at commit. slot->data[0..slot->capacity) is the loop's. */
+DP_API int dp_udp_slot(dp_loop *loop, dp_datagram *slot); /* WOULD_BLOCK: the socket in front is full */
+DP_API void dp_udp_commit(dp_loop *loop, dp_udp *udp, const dp_datagram *slot);
+DP_API void dp_udp_flush(dp_loop *loop);
+
+/* ---- TCP ------------------------------------------------------------------------------------------- */
+
+typedef struct dp_tcp dp_tcp;
+
+typedef struct dp_tcp_handler {
+    void (*on_connected)(void *user, dp_tcp *tcp);
+    void (*on_data)(void *user, dp_tcp *tcp, const uint8_t *data, size_t len);
+    void (*on_drained)(void *user, dp_tcp *tcp); /* all that was queued by send has left; may be NULL */
+    /* Once; reason is for people. The handler must not use tcp afterwards except to call dp_tcp_close. */
+    void (*on_closed)(void *user, dp_tcp *tcp, int error, const char *reason);
+    void *user;
+} dp_tcp_handler;
+
+/* Connects to host (a name or a numeric address; each address in turn) and port. Errors of connecting arrive by on_closed. */
+DP_API int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port, dp_duration timeout,
+                          const dp_tcp_handler *handler);
+/* Queues; bytes are copied. WOULD_BLOCK over 1 MiB queued (nothing was taken), CLOSED. */
+DP_API int dp_tcp_send(dp_tcp *tcp, const uint8_t *data, size_t len);
+DP_API size_t dp_tcp_queued(const dp_tcp *tcp);
+/* Closes and frees; no callback afterwards. What is queued is given to the kernel as far as it takes it. */
+DP_API void dp_tcp_close(dp_tcp *tcp);
+
+typedef struct dp_listener dp_listener;
+DP_API int dp_listener_open(dp_listener **out, dp_loop *loop, const dp_address *local,
+                            void (*on_accept)(void *user, dp_tcp *tcp, const dp_address *remote), void *user);
+DP_API const dp_address *dp_listener_local(const dp_listener *listener);
+DP_API void dp_listener_close(dp_listener *listener);
+/* For an accepted stream, inside on_accept or before returning to the loop. */
+DP_API void dp_tcp_set_handler(dp_tcp *tcp, const dp_tcp_handler *handler);
+
+/* ---- interfaces ------------------------------------------------------------------------------------- */
+
+/* The addresses of this machine that ICE may use: interfaces that are up; loopback only if include_loopback or nothing else is there;
+ * no IPv4-mapped, site-local or deprecated ones (RFC 8445 §5.1.1.1). Port 0, scope set for link-local. */
+DP_API int dp_interfaces(dp_address *out, size_t capacity, size_t *count, bool include_loopback);
+
+/* A numeric address, or a name resolved (blocking, getaddrinfo). */
+DP_API int dp_resolve(const char *host, uint16_t port, dp_address *out, size_t capacity, size_t *count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,125 @@
+/* RTCPeerConnection for data channels (W3C webrtc-pc in C clothing), sans-IO: ICE, DTLS, SCTP and session descriptions put
+ * together. The owner binds UDP sockets and moves the datagrams; <datapeer/peer.h> is a ready owner.
+ *
+ * Order of calls: new, add_local_address*, [create_channel*]; then create_offer, or set_remote_description and create_answer;
+ * then for ever: input / handle_timeout, and after each of them, and after each call that changes something,
+ * poll_event and poll_transmit until both return false. */
+#ifndef DATAPEER_PEER_CONNECTION_H
+#define DATAPEER_PEER_CONNECTION_H
+
+#include <datapeer/base.h>
+#include <datapeer/dtls.h>
+#include <datapeer/ice.h>
+#include <datapeer/sctp.h>
+#include <datapeer/sdp.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dp_pc dp_pc;
+
+/* W3C RTCPeerConnectionState. */
+typedef enum dp_pc_state {
+    DP_PC_NEW,
+    DP_PC_CONNECTING,
+    DP_PC_CONNECTED,
+    DP_PC_DISCONNECTED,
+    DP_PC_FAILED,
+    DP_PC_CLOSED,
+} dp_pc_state;
+
+DP_API const char *dp_pc_state_name(dp_pc_state state);
+
+typedef enum dp_sdp_type { DP_SDP_OFFER, DP_SDP_ANSWER } dp_sdp_type;
+
+typedef struct dp_pc_config {
+    size_t size;      /* sizeof(dp_pc_config) */
+    dp_random random; /* required */
+    dp_log log;
+    const dp_certificate *certificate; /* required; borrowed as long as the object lives */
+    size_t max_message_size;           /* largest message that is accepted, told to the peer; 0: 262144 */
+    dp_duration ice_pacing;            /* 0: 50 ms */
+} dp_pc_config;
+
+#define DP_PC_MAX_MESSAGE_SIZE 262144
+
+/* Errors: NO_MEMORY, INVALID_ARGUMENT, CRYPTO. */
+DP_API int dp_pc_new(dp_pc **out, const dp_pc_config *config);
+/* Frees at once, telling the peer nothing: call close and drain poll_transmit before. */
+DP_API void dp_pc_free(dp_pc *pc);
+
+/* See dp_ice_add_local_address and dp_ice_add_stun_server. Before the first description. */
+DP_API int dp_pc_add_local_address(dp_pc *pc, const dp_address *local);
+DP_API int dp_pc_add_stun_server(dp_pc *pc, const dp_address *server);
+
+/* See dp_sctp_open_channel. */
+DP_API int dp_pc_create_channel(dp_pc *pc, dp_channel **out, dp_time now, const dp_channel_init *init);
+
+/* createOffer and setLocalDescription in one: writes the text and begins to gather. Candidates that are known at once (host) are
+ * in the text; later ones come as events. INVALID_STATE if there is a description already, NO_SPACE (16 KiB is enough). */
+DP_API int dp_pc_create_offer(dp_pc *pc, dp_time now, char *out, size_t capacity, size_t *len);
+/* The same for an answer, after set_remote_description with an offer. */
+DP_API int dp_pc_create_answer(dp_pc *pc, dp_time now, char *out, size_t capacity, size_t *len);
+/* error (may be NULL) gets the line and the reason of a description that is refused; the connection is then as before. */
+DP_API int dp_pc_set_remote_description(dp_pc *pc, dp_time now, dp_sdp_type type, const char *sdp, size_t len,
+                                        dp_sdp_error *error);
+/* "candidate:..."; NULL or "": the peer has no more. INVALID_STATE before the remote description. */
+DP_API int dp_pc_add_remote_candidate(dp_pc *pc, dp_time now, const char *candidate);
+
+/* The peer's max-message-size; 0: no limit. */
+DP_API uint64_t dp_pc_remote_max_message_size(const dp_pc *pc);
+/* mid and m-line index of the data section, for candidates that leave. */
+DP_API const char *dp_pc_mid(const dp_pc *pc);
+DP_API unsigned dp_pc_mline_index(const dp_pc *pc);
+DP_API const char *dp_pc_local_ufrag(const dp_pc *pc);
+
+/* A datagram that came to the socket bound to local. data is changed in place. */
+DP_API void dp_pc_input(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const dp_address *local,
+                        const dp_address *remote);
+DP_API void dp_pc_handle_timeout(dp_pc *pc, dp_time now);
+DP_API dp_time dp_pc_next_timeout(const dp_pc *pc);
+/* The next datagram; a slot of DP_DATAGRAM_MAX bytes is enough. */
+DP_API bool dp_pc_poll_transmit(dp_pc *pc, dp_time now, dp_datagram *out);
+
+/* Sends are dp_channel_send, closes dp_channel_close of <datapeer/sctp.h>. */
+
+/* Tells the peer (ABORT, close_notify) and goes to CLOSED; every channel gets its CHANNEL_CLOSED. */
+DP_API void dp_pc_close(dp_pc *pc, dp_time now);
+
+typedef enum dp_pc_event_type {
+    DP_PC_EVENT_STATE,              /* state; for FAILED: error, message */
+    DP_PC_EVENT_ICE_STATE,          /* ice_state */
+    DP_PC_EVENT_LOCAL_CANDIDATE,    /* candidate: send it to the peer */
+    DP_PC_EVENT_GATHERING_COMPLETE,
+    DP_PC_EVENT_SELECTED_PAIR,      /* local, remote */
+    DP_PC_EVENT_CHANNEL_OPEN,       /* channel, incoming */
+    DP_PC_EVENT_MESSAGE,            /* channel, data, len, binary */
+    DP_PC_EVENT_BUFFERED_AMOUNT_LOW,/* channel */
+    DP_PC_EVENT_CHANNEL_ERROR,      /* channel, error */
+    DP_PC_EVENT_CHANNEL_CLOSED,     /* channel, invalid after the next call */
+} dp_pc_event_type;
+
+typedef struct dp_pc_event {
+    dp_pc_event_type type;
+    dp_pc_state state;
+    dp_ice_state ice_state;
+    const char *candidate;
+    dp_address local;
+    dp_address remote;
+    dp_channel *channel;
+    bool incoming;
+    bool binary;
+    const uint8_t *data; /* valid until the next call */
+    size_t len;
+    int error;
+    const char *message;
+} dp_pc_event;
+
+DP_API bool dp_pc_poll_event(dp_pc *pc, dp_time now, dp_pc_event *event);
+DP_API dp_pc_state dp_pc_get_state(const dp_pc *pc);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,112 @@
+/* The inside of a DataConnection, shared by connection.c (data), negotiate.c (set-up through the PeerServer) and peer.c. */
+#ifndef PEER_CONNECTION_H
+#define PEER_CONNECTION_H
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/queue.h"
+#include "peer/runner.h"
+#include <datapeer/peer.h>
+
+/* The channel is filled up to the high mark, and again when it has fallen to the low one (bytes of bufferedAmount). */
+enum { CONNECTION_HIGH_WATER = 1 << 20, CONNECTION_LOW_WATER = 256 << 10 };
+
+typedef enum serialization { SERIALIZATION_BINARY, SERIALIZATION_JSON, SERIALIZATION_RAW } serialization;
+
+/* One message's worth of what waits to be sent. */
+typedef struct outgoing {
+    uint8_t *data; /* owned */
+    size_t len;
+    bool text; /* PPID 51 instead of 53 */
+} outgoing;
+
+typedef enum connection_state {
+    CONNECTION_CONNECTING,
+    CONNECTION_OPEN,
+    CONNECTION_FLUSHING, /* close_flush: sends what is queued and waits for the other side to close */
+    CONNECTION_CLOSED,   /* on_close has been or is about to be called */
+} connection_state;
+
+struct dp_connection {
+    dp_peer *peer;
+    dp_connection *next; /* the peer's list */
+    runner *runner;
+    dp_channel *channel;
+    connection_state state;
+    dp_connection_handler handler;
+
+    char *remote_id;
+    char *id;
+    char *label;
+    char *metadata;
+    char *serialization_name;
+    serialization serialization;
+    bool reliable;
+    bool caller;
+
+    dp_dechunker *dechunker;
+    dp_rpc *rpc;
+    dp_queue queue; /* of outgoing */
+    size_t queued;  /* bytes in it */
+    outgoing current; /* what chunker walks through */
+    dp_chunker chunker;
+    uint64_t next_chunk_id;
+    bool blocked;       /* a send was refused: on_drain is due */
+    bool close_sent;
+    dp_timer timer;     /* deadlines: set-up, flush, rpc and dechunker */
+    dp_time deadline;   /* of the set-up or the flush */
+    dp_deferred close_later;
+    uint8_t scratch[DP_CHUNK_MESSAGE_MAX];
+};
+
+struct dp_peer {
+    dp_loop *loop;
+    dp_random random;
+    dp_log log;
+    dp_peer_handler handler;
+    dp_signaling *signaling;
+    dp_tcp *tcp;
+    const dp_certificate *certificate;
+    dp_certificate *own_certificate;
+    dp_address stun_servers[8];
+    size_t stun_server_count;
+    bool reconnect;
+    bool include_loopback;
+    size_t max_connections;
+    size_t max_value_size;
+    dp_connection *connections;
+    size_t connection_count;
+    bool open;           /* the PeerServer knows us */
+    bool wants_to_be_open;
+    bool destroying;
+    unsigned failures;   /* in a row, for the back-off */
+    dp_timer timer;      /* signaling's */
+    dp_timer reconnect_timer;
+    dp_deferred pump;
+    dp_deferred destroy;
+    bool stream_ended;   /* tcp's on_closed came: close it outside its callback */
+};
+
+/* connection.c */
+int connection_new(dp_connection **out, dp_peer *peer, const char *remote_id, const char *id, const dp_connect_options *options);
+/* Ends it: on_close is called and it is freed, later in this round. error_type NULL: no on_error before. */
+void connection_end(dp_connection *conn, const char *error_type, const char *message);
+/* Takes it off the peer's list and frees it at once, calling nobody. */
+void connection_free(dp_connection *conn);
+void connection_error(dp_connection *conn, const char *type, const char *message);
+void connection_on_message(dp_connection *conn, const dp_pc_event *event);
+void connection_fill(void *user);
+void connection_rearm(dp_connection *conn);
+
+/* negotiate.c */
+int negotiate_call(dp_connection *conn);
+void negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer);
+void negotiate_answer(dp_peer *peer, const char *src, const char *connection_id, const char *sdp);
+void negotiate_candidate(dp_peer *peer, const char *src, const char *connection_id, const char *candidate);
+
+/* peer.c */
+dp_connection *peer_find(dp_peer *peer, const char *remote_id, const char *connection_id);
+void peer_error(dp_peer *peer, const char *type, const char *message);
+void peer_wake(dp_peer *peer); /* signaling has something to send */
+
+#endif

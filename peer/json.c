@@ -1,0 +1,250 @@
+/* The json serialization: JSON text to values and back. cJSON parses; what it lets pass is checked before (PITFALLS.md). */
+#include <datapeer/peer.h>
+
+#include "base/mem.h"
+#include "base/text.h"
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MAX_TEXT = 1 << 20, /* cJSON takes about 40 times the text */
+    MAX_DEPTH = DP_BINARYPACK_MAX_DEPTH,
+};
+
+/* ---- text to value ------------------------------------------------------------------------------------ */
+
+/* cJSON would recurse to any depth that it was built with, and cut a string at \u0000. */
+static int scan(const char *text, size_t len)
+{
+    bool in_string = false;
+    size_t depth = 0;
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        if (c == '\0')
+            return DP_ERR_MALFORMED;
+        if (in_string) {
+            if (c == '\\') {
+                if (len - i >= 6 && memcmp(text + i, "\\u0000", 6) == 0)
+                    return DP_ERR_UNSUPPORTED;
+                i++;
+            } else if (c == '"') {
+                in_string = false;
+            } else if ((unsigned char)c < 0x20) {
+                return DP_ERR_MALFORMED;
+            }
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            if (++depth > MAX_DEPTH)
+                return DP_ERR_LIMIT;
+        } else if ((c == ']' || c == '}') && depth > 0) {
+            depth--;
+        }
+    }
+    return DP_OK;
+}
+
+static dp_value *number(double d)
+{
+    /* 2^53: beyond it a double names no single integer. */
+    return d == floor(d) && fabs(d) <= 9007199254740992.0 ? dp_value_int((int64_t)d) : dp_value_double(d);
+}
+
+static int convert(dp_value **out, const cJSON *item)
+{
+    dp_value *value = NULL;
+    int error = DP_OK;
+    if (cJSON_IsNumber(item)) {
+        if (!isfinite(item->valuedouble))
+            return DP_ERR_MALFORMED;
+        value = number(item->valuedouble);
+    } else if (cJSON_IsString(item)) {
+        if (!dp_utf8_valid((const uint8_t *)item->valuestring, strlen(item->valuestring)))
+            return DP_ERR_MALFORMED;
+        value = dp_value_string(item->valuestring);
+    } else if (cJSON_IsBool(item)) {
+        value = dp_value_bool(cJSON_IsTrue(item) != 0);
+    } else if (cJSON_IsNull(item)) {
+        value = dp_value_null();
+    } else {
+        bool array = cJSON_IsArray(item) != 0;
+        value = array ? dp_value_array() : dp_value_map();
+        for (const cJSON *child = item->child; value != NULL && error == DP_OK && child != NULL; child = child->next) {
+            dp_value *inner = NULL;
+            error = convert(&inner, child);
+            if (error == DP_OK)
+                error = array ? dp_value_push(value, inner) : dp_value_set(value, child->string, inner);
+        }
+    }
+    if (error != DP_OK) {
+        dp_value_free(value);
+        return error;
+    }
+    *out = value;
+    return value == NULL ? DP_ERR_NO_MEMORY : DP_OK;
+}
+
+int dp_value_from_json(dp_value **out, const char *text, size_t len)
+{
+    if (len > MAX_TEXT)
+        return DP_ERR_TOO_LARGE;
+    if (!dp_utf8_valid((const uint8_t *)text, len))
+        return DP_ERR_MALFORMED;
+    int error = scan(text, len);
+    if (error != DP_OK)
+        return error;
+    const char *end = NULL;
+    cJSON *root = cJSON_ParseWithLengthOpts(text, len, &end, false);
+    if (root == NULL)
+        return DP_ERR_MALFORMED;
+    while (end < text + len && (*end == ' ' || *end == '\t' || *end == '\r' || *end == '\n'))
+        end++;
+    error = end != text + len ? DP_ERR_MALFORMED : convert(out, root);
+    cJSON_Delete(root);
+    return error;
+}
+
+/* ---- value to text -------------------------------------------------------------------------------------- */
+
+typedef struct writer {
+    uint8_t *data;
+    size_t len;
+    size_t capacity;
+    int error;
+} writer;
+
+static void put(writer *w, const void *data, size_t len)
+{
+    void *items = w->data;
+    if (w->error == DP_OK)
+        w->error = len > SIZE_MAX - w->len - 1 ? DP_ERR_NO_MEMORY
+                                               : dp_grow(&items, &w->capacity, w->len + len + 1, SIZE_MAX, 1);
+    w->data = items;
+    if (w->error != DP_OK || len == 0)
+        return;
+    memcpy(w->data + w->len, data, len);
+    w->len += len;
+}
+
+static void put_text(writer *w, const char *text) { put(w, text, strlen(text)); }
+
+static void put_string(writer *w, const char *text, size_t len)
+{
+    put(w, "\"", 1);
+    size_t from = 0;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c >= 0x20 && c != '"' && c != '\\')
+            continue;
+        char escape[8];
+        if (c == '"' || c == '\\')
+            snprintf(escape, sizeof(escape), "\\%c", c);
+        else
+            snprintf(escape, sizeof(escape), "\\u%04x", c);
+        put(w, text + from, i - from);
+        put_text(w, escape);
+        from = i + 1;
+    }
+    put(w, text + from, len - from);
+    put(w, "\"", 1);
+}
+
+static void put_double(writer *w, double d)
+{
+    char text[32];
+    if (!isfinite(d)) { /* as JSON.stringify */
+        put_text(w, "null");
+        return;
+    }
+    /* The shortest form that reads back equal. */
+    for (int precision = 15; precision <= 17; precision++) {
+        snprintf(text, sizeof(text), "%.*g", precision, d);
+        if (strtod(text, NULL) == d)
+            break;
+    }
+    put_text(w, text);
+}
+
+static void put_scalar(writer *w, const dp_value *value)
+{
+    char text[32];
+    size_t len;
+    const char *string;
+    switch (dp_value_get_type(value)) {
+    case DP_VALUE_BOOL: put_text(w, dp_value_get_bool(value, false) ? "true" : "false"); break;
+    case DP_VALUE_INT:
+        snprintf(text, sizeof(text), "%lld", (long long)dp_value_get_int(value, 0));
+        put_text(w, text);
+        break;
+    case DP_VALUE_UINT:
+        snprintf(text, sizeof(text), "%llu", (unsigned long long)dp_value_get_uint(value, 0));
+        put_text(w, text);
+        break;
+    case DP_VALUE_DOUBLE: put_double(w, dp_value_get_double(value, 0)); break;
+    case DP_VALUE_STRING:
+        string = dp_value_get_string(value, &len);
+        put_string(w, string, len);
+        break;
+    default: put_text(w, "null"); break;
+    }
+}
+
+static void put_bytes(writer *w, const dp_value *value)
+{
+    size_t len;
+    const uint8_t *bytes = dp_value_get_bytes(value, &len);
+    put(w, "[", 1);
+    for (size_t i = 0; i < len; i++) {
+        char text[8];
+        snprintf(text, sizeof(text), "%s%u", i > 0 ? "," : "", bytes[i]);
+        put_text(w, text);
+    }
+    put(w, "]", 1);
+}
+
+static void put_value(writer *w, const dp_value *value, size_t depth)
+{
+    dp_value_type type = dp_value_get_type(value);
+    if (type == DP_VALUE_BYTES) {
+        put_bytes(w, value);
+        return;
+    }
+    if (type != DP_VALUE_ARRAY && type != DP_VALUE_MAP) {
+        put_scalar(w, value);
+        return;
+    }
+    if (depth == MAX_DEPTH) {
+        w->error = w->error != DP_OK ? w->error : DP_ERR_LIMIT;
+        return;
+    }
+    put(w, type == DP_VALUE_ARRAY ? "[" : "{", 1);
+    for (size_t i = 0; i < dp_value_count(value) && w->error == DP_OK; i++) {
+        if (i > 0)
+            put(w, ",", 1);
+        if (type == DP_VALUE_MAP) {
+            size_t len;
+            const char *key = dp_value_key_at(value, i, &len);
+            put_string(w, key, len);
+            put(w, ":", 1);
+        }
+        put_value(w, dp_value_at(value, i), depth + 1);
+    }
+    put(w, type == DP_VALUE_ARRAY ? "]" : "}", 1);
+}
+
+int dp_value_to_json(const dp_value *value, char **text, size_t *len)
+{
+    writer w = {0};
+    put_value(&w, value, 0);
+    if (w.error != DP_OK) {
+        dp_free(w.data);
+        return w.error;
+    }
+    w.data[w.len] = '\0'; /* put always leaves room for it */
+    *text = (char *)w.data;
+    *len = w.len;
+    return DP_OK;
+}
