@@ -1,7 +1,9 @@
-/* DTLS 1.2 (RFC 6347) as WebRTC uses it (RFC 8827, RFC 8842): mutual self-signed certificates, known by fingerprint.
- * mbedTLS does the handshake; afterwards application records are sealed and opened here with nettle. Sans-IO.
+/* DTLS 1.2 (RFC 6347) as WebRTC uses it (RFC 8827, RFC 8842): mutual self-signed certificates, known by
+ * fingerprint. mbedTLS does the handshake; afterwards application records are sealed and opened here with
+ * nettle. Sans-IO.
  *
- * A certificate may be used by many connections, all in one thread (mbedTLS caches points of the curve in its key).
+ * A certificate may be used by many connections, all in one thread (mbedTLS caches points of the curve in its
+ * key).
  *
  * Order of calls: new, set_remote_fingerprints, start; then input / handle_timeout, and after each of them
  * poll_event and poll_transmit until both return false; seal for application data once CONNECTED. */
@@ -19,7 +21,8 @@ typedef struct dp_certificate dp_certificate;
 /* A fresh ECDSA P-256 key with a self-signed certificate. unix_now: wall clock in seconds, for its validity
  * (one day back to 30 days ahead, as browsers do). Errors: NO_MEMORY, CRYPTO. */
 DP_API int dp_certificate_generate(dp_certificate **out, const dp_random *random, int64_t unix_now);
-/* PEM text of a private key and a certificate, in any order (NUL-terminated). MALFORMED, UNSUPPORTED, NO_MEMORY. */
+/* PEM text of a private key and a certificate, in any order (NUL-terminated). MALFORMED, UNSUPPORTED,
+ * NO_MEMORY. */
 DP_API int dp_certificate_from_pem(dp_certificate **out, const char *pem);
 /* Private key and certificate as NUL-terminated PEM: a secret. NO_SPACE. */
 DP_API int dp_certificate_to_pem(const dp_certificate *certificate, char *out, size_t capacity);
@@ -49,7 +52,7 @@ typedef struct dp_dtls_config {
     dp_duration handshake_timeout;     /* 0: 30 s, then FAILED with DP_ERR_TIMEOUT */
 } dp_dtls_config;
 
-#define DP_DTLS_OVERHEAD 37      /* most that seal adds: 13 header + 8 explicit nonce + 16 tag */
+#define DP_DTLS_OVERHEAD   37    /* most that seal adds: 13 header + 8 explicit nonce + 16 tag */
 #define DP_DTLS_RECORD_MAX 16384 /* largest application record */
 
 DP_API int dp_dtls_new(dp_dtls **out, const dp_dtls_config *config);
@@ -59,16 +62,17 @@ DP_API int dp_dtls_set_remote_fingerprints(dp_dtls *dtls, const dp_fingerprint *
 /* Begins the handshake (the client's first flight becomes available for poll_transmit). INVALID_STATE. */
 DP_API int dp_dtls_start(dp_dtls *dtls, dp_time now);
 
-/* A datagram from an address that ICE has validated. data is decrypted in place and must stay until the events
- * are drained. Bad records are dropped and counted. */
+/* A datagram from an address that ICE has validated. data is decrypted in place and must stay until the
+ * events are drained. Bad records are dropped and counted. */
 DP_API void dp_dtls_input(dp_dtls *dtls, dp_time now, uint8_t *data, size_t len);
 DP_API void dp_dtls_handle_timeout(dp_dtls *dtls, dp_time now);
 DP_API dp_time dp_dtls_next_timeout(const dp_dtls *dtls);
 /* The next handshake or alert datagram, written to out. capacity >= mtu. */
 DP_API bool dp_dtls_poll_transmit(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t *len);
 
-/* Encrypts one application record from data into out (out of place, no overlap). INVALID_STATE before CONNECTED or
- * after close, NO_SPACE, TOO_LARGE; LIMIT after 2^48 - 2^32 records, and the connection has failed then. */
+/* Encrypts one application record from data into out (out of place, no overlap). INVALID_STATE before
+ * CONNECTED or after close, NO_SPACE, TOO_LARGE; LIMIT after 2^48 - 2^32 records, and the connection has
+ * failed then. */
 DP_API int dp_dtls_seal(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t *out_len, const uint8_t *data,
                         size_t len);
 

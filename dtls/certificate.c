@@ -1,0 +1,217 @@
+#include "certificate.h"
+
+#include <mbedtls/ecp.h>
+#include <mbedtls/md.h>
+#include <mbedtls/pem.h>
+#include <mbedtls/version.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/crypto.h"
+#include "base/mem.h"
+
+#define SUBJECT    "CN=datapeer"
+#define SERIAL_LEN 16
+#define DAY        INT64_C(86400)
+#define DER_MAX    1024 /* a P-256 certificate with our subject takes about 320 bytes */
+
+int dp_mbedtls_random(void *ctx, unsigned char *out, size_t len)
+{
+    return dp_random_bytes(ctx, out, len) == DP_OK ? 0 : MBEDTLS_ERR_ECP_RANDOM_FAILED;
+}
+
+int dp_certificate_hash(dp_fingerprint *out, dp_fingerprint_algorithm algorithm, const mbedtls_x509_crt *crt)
+{
+    mbedtls_md_type_t type = algorithm == DP_FINGERPRINT_SHA256   ? MBEDTLS_MD_SHA256
+                             : algorithm == DP_FINGERPRINT_SHA384 ? MBEDTLS_MD_SHA384
+                             : algorithm == DP_FINGERPRINT_SHA512 ? MBEDTLS_MD_SHA512
+                                                                  : MBEDTLS_MD_NONE;
+    const mbedtls_md_info_t *info = mbedtls_md_info_from_type(type);
+    memset(out, 0, sizeof *out);
+    if (info == NULL || mbedtls_md(info, crt->raw.p, crt->raw.len, out->bytes) != 0)
+        return DP_ERR_CRYPTO;
+    out->algorithm = algorithm;
+    out->length = mbedtls_md_get_size(info);
+    return DP_OK;
+}
+
+static int certificate_new(dp_certificate **out)
+{
+    dp_certificate *certificate = dp_calloc(1, sizeof *certificate);
+    if (certificate == NULL)
+        return DP_ERR_NO_MEMORY;
+    mbedtls_x509_crt_init(&certificate->crt);
+    mbedtls_pk_init(&certificate->key);
+    *out = certificate;
+    return DP_OK;
+}
+
+void dp_certificate_free(dp_certificate *certificate)
+{
+    if (certificate == NULL)
+        return;
+    mbedtls_x509_crt_free(&certificate->crt);
+    mbedtls_pk_free(&certificate->key);
+    dp_free(certificate);
+}
+
+/* "YYYYMMDDhhmmss" in UTC. */
+static int format_time(char out[16], int64_t unix_time)
+{
+    time_t t = (time_t)unix_time;
+    struct tm tm;
+    if (unix_time < 0 || gmtime_r(&t, &tm) == NULL || strftime(out, 16, "%Y%m%d%H%M%S", &tm) != 14)
+        return DP_ERR_INVALID_ARGUMENT;
+    return DP_OK;
+}
+
+static int set_serial(mbedtls_x509write_cert *writer, const uint8_t serial[SERIAL_LEN])
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03040000
+    uint8_t copy[SERIAL_LEN];
+    memcpy(copy, serial, sizeof copy);
+    return mbedtls_x509write_crt_set_serial_raw(writer, copy, sizeof copy);
+#else
+    mbedtls_mpi mpi;
+    mbedtls_mpi_init(&mpi);
+    int ret = mbedtls_mpi_read_binary(&mpi, serial, SERIAL_LEN);
+    if (ret == 0)
+        ret = mbedtls_x509write_crt_set_serial(writer, &mpi);
+    mbedtls_mpi_free(&mpi);
+    return ret;
+#endif
+}
+
+static int write_and_sign(dp_certificate *certificate, dp_random *random, const char *not_before,
+                          const char *not_after)
+{
+    uint8_t serial[SERIAL_LEN];
+    if (dp_random_bytes(random, serial, sizeof serial) != DP_OK)
+        return DP_ERR_CRYPTO;
+    serial[0] = (serial[0] & 0x3f) | 0x40; /* positive, and never shorter (RFC 5280 §4.1.2.2) */
+
+    uint8_t der[DER_MAX];
+    mbedtls_x509write_cert writer;
+    mbedtls_x509write_crt_init(&writer);
+    mbedtls_x509write_crt_set_version(&writer, MBEDTLS_X509_CRT_VERSION_3);
+    mbedtls_x509write_crt_set_md_alg(&writer, MBEDTLS_MD_SHA256);
+    mbedtls_x509write_crt_set_subject_key(&writer, &certificate->key);
+    mbedtls_x509write_crt_set_issuer_key(&writer, &certificate->key);
+    int len = -1;
+    if (mbedtls_x509write_crt_set_subject_name(&writer, SUBJECT) == 0 &&
+        mbedtls_x509write_crt_set_issuer_name(&writer, SUBJECT) == 0 && set_serial(&writer, serial) == 0 &&
+        mbedtls_x509write_crt_set_validity(&writer, not_before, not_after) == 0)
+        len = mbedtls_x509write_crt_der(&writer, der, sizeof der, dp_mbedtls_random, random);
+    mbedtls_x509write_crt_free(&writer);
+    /* mbedTLS writes backwards, to the end of the buffer. */
+    if (len <= 0 || mbedtls_x509_crt_parse_der(&certificate->crt, der + sizeof der - len, (size_t)len) != 0)
+        return DP_ERR_CRYPTO;
+    return dp_certificate_hash(&certificate->fingerprint, DP_FINGERPRINT_SHA256, &certificate->crt);
+}
+
+int dp_certificate_generate(dp_certificate **out, const dp_random *random, int64_t unix_now)
+{
+    char not_before[16];
+    char not_after[16];
+    if (out == NULL || random == NULL || random->fn == NULL || unix_now < 0 ||
+        unix_now > INT64_MAX - 30 * DAY ||
+        format_time(not_before, unix_now < DAY ? 0 : unix_now - DAY) != DP_OK ||
+        format_time(not_after, unix_now + 30 * DAY) != DP_OK)
+        return DP_ERR_INVALID_ARGUMENT;
+    dp_certificate *certificate = NULL;
+    int err = certificate_new(&certificate);
+    if (err != DP_OK)
+        return err;
+    dp_random source = *random;
+    if (mbedtls_pk_setup(&certificate->key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY)) != 0 ||
+        mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(certificate->key), dp_mbedtls_random,
+                            &source) != 0)
+        err = DP_ERR_CRYPTO;
+    if (err == DP_OK)
+        err = write_and_sign(certificate, &source, not_before, not_after);
+    if (err != DP_OK) {
+        dp_certificate_free(certificate);
+        return err;
+    }
+    *out = certificate;
+    return DP_OK;
+}
+
+static int parse_key(mbedtls_pk_context *key, const char *pem)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+    dp_csprng *csprng = NULL;
+    int err = dp_csprng_new(&csprng);
+    if (err != DP_OK)
+        return err;
+    dp_random random = dp_csprng_source(csprng);
+    int ret =
+        mbedtls_pk_parse_key(key, (const uint8_t *)pem, strlen(pem) + 1, NULL, 0, dp_mbedtls_random, &random);
+    dp_csprng_free(csprng);
+#else
+    int ret = mbedtls_pk_parse_key(key, (const uint8_t *)pem, strlen(pem) + 1, NULL, 0);
+#endif
+    if (ret != 0)
+        return DP_ERR_MALFORMED;
+    /* Our suites are ECDHE-ECDSA: another key could not sign as a server. */
+    return mbedtls_pk_can_do(key, MBEDTLS_PK_ECDSA) ? DP_OK : DP_ERR_UNSUPPORTED;
+}
+
+/* The private key belongs to the certificate: compare the public points. */
+static bool is_pair(const dp_certificate *certificate)
+{
+    uint8_t a[256];
+    uint8_t b[256];
+    int a_len = mbedtls_pk_write_pubkey_der((mbedtls_pk_context *)&certificate->key, a, sizeof a);
+    int b_len = mbedtls_pk_write_pubkey_der((mbedtls_pk_context *)&certificate->crt.pk, b, sizeof b);
+    return a_len > 0 && a_len == b_len &&
+           memcmp(a + sizeof a - a_len, b + sizeof b - b_len, (size_t)a_len) == 0;
+}
+
+int dp_certificate_from_pem(dp_certificate **out, const char *pem)
+{
+    if (out == NULL || pem == NULL)
+        return DP_ERR_INVALID_ARGUMENT;
+    dp_certificate *certificate = NULL;
+    int err = certificate_new(&certificate);
+    if (err != DP_OK)
+        return err;
+    err = parse_key(&certificate->key, pem);
+    if (err == DP_OK &&
+        (strstr(pem, "-----BEGIN CERTIFICATE-----") == NULL ||
+         mbedtls_x509_crt_parse(&certificate->crt, (const uint8_t *)pem, strlen(pem) + 1) != 0 ||
+         !is_pair(certificate)))
+        err = DP_ERR_MALFORMED;
+    if (err == DP_OK)
+        err = dp_certificate_hash(&certificate->fingerprint, DP_FINGERPRINT_SHA256, &certificate->crt);
+    if (err != DP_OK) {
+        dp_certificate_free(certificate);
+        return err;
+    }
+    *out = certificate;
+    return DP_OK;
+}
+
+int dp_certificate_to_pem(const dp_certificate *certificate, char *out, size_t capacity)
+{
+    if (certificate == NULL || out == NULL)
+        return DP_ERR_INVALID_ARGUMENT;
+    /* mbedTLS only reads the key here, but takes a plain pointer. */
+    mbedtls_pk_context *key = (mbedtls_pk_context *)&certificate->key;
+    if (mbedtls_pk_write_key_pem(key, (unsigned char *)out, capacity) != 0)
+        return DP_ERR_NO_SPACE;
+    size_t used = strlen(out);
+    size_t written = 0;
+    if (mbedtls_pem_write_buffer("-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n",
+                                 certificate->crt.raw.p, certificate->crt.raw.len,
+                                 (unsigned char *)out + used, capacity - used, &written) != 0) {
+        dp_wipe(out, capacity);
+        return DP_ERR_NO_SPACE;
+    }
+    return DP_OK;
+}
+
+void dp_certificate_fingerprint(const dp_certificate *certificate, dp_fingerprint *out)
+{
+    *out = certificate->fingerprint;
+}

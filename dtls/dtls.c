@@ -1,0 +1,568 @@
+/* The connection: routes records between the prefilter, the handshake and the record protection, and keeps
+ * the state. */
+#include <datapeer/dtls.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "handshake.h"
+#include "reassembly.h"
+
+#define LAYER "dtls"
+
+#define FINGERPRINTS_MAX          8
+#define MTU_DEFAULT               1200
+#define MTU_MIN                   508 /* mbedTLS's own floor; a flight's messages are cut to fit */
+#define MTU_MAX                   9000
+#define HANDSHAKE_TIMEOUT_DEFAULT DP_SECONDS(30)
+#define OUT_MAX                   32 /* datagrams; the longest flight takes 3 */
+
+/* A context that a record has ended is replaced by a fresh one, so that one forged record is not the end.
+ * Each costs a few milliseconds of elliptic curves, hence the limit. */
+#define RESTARTS_MAX 8
+/* A server takes a ClientHello with a new random for a client that started over, if its own attempt stands
+ * still. */
+#define SERVER_STALLED DP_SECONDS(1)
+/* A client starts over if nothing moves and an alert, forged or not, said that the server has given up. */
+#define CLIENT_STALLED DP_SECONDS(3)
+
+#define HELLO_RANDOM_AT  2 /* behind client_version */
+#define HELLO_RANDOM_LEN 32
+
+struct dp_dtls {
+    dp_dtls_config config;
+    dp_dtls_state state;
+    dp_fingerprint fingerprints[FINGERPRINTS_MAX];
+    size_t fingerprint_count;
+
+    dp_time deadline;
+    dp_handshake *handshake; /* while CONNECTING; a server keeps it until the client's first sealed record */
+    unsigned restarts;
+    int progress;
+    dp_time progressed;
+    int alert; /* description of the last unauthenticated alert, -1: none since the last progress */
+    dp_reassembly reassembly;
+    bool hello_known;
+    uint8_t hello_random[HELLO_RANDOM_LEN];
+
+    dp_protection protection; /* CONNECTED only */
+    dp_queue out;             /* of dp_outgoing */
+
+    uint8_t *in; /* what is left of the datagram */
+    size_t in_left;
+    dp_time now;
+
+    bool event_connected;
+    uint8_t *event_data; /* NULL: none */
+    size_t event_data_len;
+    bool event_end; /* CLOSED or FAILED, by state */
+    int error;
+    char message[512];
+    uint64_t dropped;
+};
+
+/* ---- state ------------------------------------------------------------------------------------------ */
+
+static const char *const state_names[] = {"new", "connecting", "connected", "closed", "failed"};
+
+#define TO(state) (1u << (state))
+static const unsigned transitions[] = {
+    [DP_DTLS_NEW] = TO(DP_DTLS_CONNECTING) | TO(DP_DTLS_CLOSED) | TO(DP_DTLS_FAILED),
+    [DP_DTLS_CONNECTING] = TO(DP_DTLS_CONNECTED) | TO(DP_DTLS_CLOSED) | TO(DP_DTLS_FAILED),
+    [DP_DTLS_CONNECTED] = TO(DP_DTLS_CLOSED) | TO(DP_DTLS_FAILED),
+    [DP_DTLS_CLOSED] = 0,
+    [DP_DTLS_FAILED] = 0,
+};
+
+static void set_state(dp_dtls *dtls, dp_dtls_state state)
+{
+    if ((transitions[dtls->state] & TO(state)) == 0) {
+        DP_LOG(&dtls->config.log, DP_LOG_ERROR, LAYER, "forbidden transition from %s to %s",
+               state_names[dtls->state], state_names[state]);
+        return;
+    }
+    DP_LOG(&dtls->config.log, DP_LOG_INFO, LAYER, "%s -> %s", state_names[dtls->state], state_names[state]);
+    dtls->state = state;
+}
+
+static void drop(dp_dtls *dtls, const char *why)
+{
+    dtls->dropped++;
+    DP_LOG(&dtls->config.log, DP_LOG_DEBUG, LAYER, "dropped: %s", why);
+}
+
+/* Ends the connection: everything but the outgoing queue, the pending events and the message goes. */
+static void end(dp_dtls *dtls, dp_dtls_state state)
+{
+    dp_handshake_free(dtls->handshake);
+    dtls->handshake = NULL;
+    dp_reassembly_clear(&dtls->reassembly);
+    dp_protection_clear(&dtls->protection);
+    if (dtls->in_left > 0)
+        drop(dtls, "the rest of a datagram behind the end");
+    dtls->in_left = 0;
+    set_state(dtls, state);
+}
+
+DP_PRINTF(3, 4)
+static void fail(dp_dtls *dtls, int error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(dtls->message, sizeof dtls->message, format, args);
+    va_end(args);
+    DP_LOG(&dtls->config.log, DP_LOG_WARN, LAYER, "%s", dtls->message);
+    dtls->error = error;
+    dtls->event_end = true;
+    end(dtls, DP_DTLS_FAILED);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------- */
+
+int dp_dtls_new(dp_dtls **out, const dp_dtls_config *config)
+{
+    if (out == NULL || config == NULL || config->size < offsetof(dp_dtls_config, mtu) ||
+        config->random.fn == NULL || config->certificate == NULL ||
+        (config->role != DP_DTLS_CLIENT && config->role != DP_DTLS_SERVER))
+        return DP_ERR_INVALID_ARGUMENT;
+    dp_dtls *dtls = dp_calloc(1, sizeof *dtls);
+    if (dtls == NULL)
+        return DP_ERR_NO_MEMORY;
+    memcpy(&dtls->config, config, config->size < sizeof *config ? config->size : sizeof *config);
+    if (dtls->config.mtu == 0)
+        dtls->config.mtu = MTU_DEFAULT;
+    if (dtls->config.handshake_timeout == 0)
+        dtls->config.handshake_timeout = HANDSHAKE_TIMEOUT_DEFAULT;
+    if (dtls->config.mtu < MTU_MIN || dtls->config.mtu > MTU_MAX) {
+        dp_free(dtls);
+        return DP_ERR_INVALID_ARGUMENT;
+    }
+    dtls->alert = -1;
+    /* Rounded up, so that each item's length is aligned. */
+    size_t item =
+        (sizeof(dp_outgoing) + dtls->config.mtu + sizeof(size_t) - 1) / sizeof(size_t) * sizeof(size_t);
+    dp_queue_init(&dtls->out, item, OUT_MAX);
+    *out = dtls;
+    return DP_OK;
+}
+
+void dp_dtls_free(dp_dtls *dtls)
+{
+    if (dtls == NULL)
+        return;
+    dp_handshake_free(dtls->handshake);
+    dp_reassembly_clear(&dtls->reassembly);
+    dp_protection_clear(&dtls->protection);
+    dp_queue_clear(&dtls->out);
+    dp_free(dtls);
+}
+
+int dp_dtls_set_remote_fingerprints(dp_dtls *dtls, const dp_fingerprint *fingerprints, size_t count)
+{
+    if (fingerprints == NULL || count == 0 || count > FINGERPRINTS_MAX)
+        return DP_ERR_INVALID_ARGUMENT;
+    for (size_t i = 0; i < count; i++) {
+        size_t length = fingerprints[i].algorithm == DP_FINGERPRINT_SHA256   ? 32
+                        : fingerprints[i].algorithm == DP_FINGERPRINT_SHA384 ? 48
+                        : fingerprints[i].algorithm == DP_FINGERPRINT_SHA512 ? 64
+                                                                             : 0;
+        if (length == 0 || fingerprints[i].length != length)
+            return DP_ERR_INVALID_ARGUMENT;
+    }
+    if (dtls->state != DP_DTLS_NEW)
+        return DP_ERR_INVALID_STATE;
+    memcpy(dtls->fingerprints, fingerprints, count * sizeof *fingerprints);
+    dtls->fingerprint_count = count;
+    return DP_OK;
+}
+
+dp_dtls_state dp_dtls_get_state(const dp_dtls *dtls) { return dtls->state; }
+
+uint64_t dp_dtls_get_dropped(const dp_dtls *dtls) { return dtls->dropped; }
+
+/* ---- handshake -------------------------------------------------------------------------------------- */
+
+static int begin_attempt(dp_dtls *dtls)
+{
+    bool server = dtls->config.role == DP_DTLS_SERVER;
+    dp_handshake_config config = {
+        .role = dtls->config.role,
+        .random = dtls->config.random,
+        .certificate = dtls->config.certificate,
+        .fingerprints = dtls->fingerprints,
+        .fingerprint_count = dtls->fingerprint_count,
+        .mtu = dtls->config.mtu,
+        .out = &dtls->out,
+        .quiet = server && dtls->restarts < RESTARTS_MAX,
+    };
+    dp_handshake_free(dtls->handshake);
+    dtls->handshake = NULL;
+    dtls->hello_known = false;
+    dtls->alert = -1;
+    dtls->progressed = dtls->now;
+    return dp_handshake_new(&dtls->handshake, &config);
+}
+
+/* Throws the attempt away and begins another; false if there have been too many (the connection has failed
+ * then). */
+static bool restart(dp_dtls *dtls, const char *why)
+{
+    int mbedtls_error = dp_handshake_error(dtls->handshake);
+    if (dtls->restarts >= RESTARTS_MAX) {
+        fail(dtls, DP_ERR_PROTOCOL, "the handshake failed %u times, at last with mbedTLS error -0x%04x",
+             dtls->restarts + 1, (unsigned)-mbedtls_error);
+        return false;
+    }
+    dtls->restarts++;
+    DP_LOG(&dtls->config.log, DP_LOG_INFO, LAYER, "handshake attempt %u: %s (mbedTLS error -0x%04x)",
+           dtls->restarts + 1, why, (unsigned)-mbedtls_error);
+    int err = begin_attempt(dtls);
+    if (err != DP_OK)
+        fail(dtls, err, "the handshake cannot begin again: %s", dp_strerror(err));
+    return err == DP_OK;
+}
+
+static void connected(dp_dtls *dtls)
+{
+    dp_record_keys keys;
+    int err = dp_handshake_keys(dtls->handshake, &keys);
+    if (err == DP_OK)
+        err = dp_protection_init(&dtls->protection, &keys);
+    dp_wipe(&keys, sizeof keys);
+    if (err != DP_OK) {
+        fail(dtls, err, "no record keys: %s", dp_strerror(err));
+        return;
+    }
+    dp_reassembly_clear(&dtls->reassembly);
+    if (dtls->config.role == DP_DTLS_CLIENT) {
+        /* The server is done, too: it had our last flight before it sent its own. mbedTLS's 40 KB can go. */
+        dp_handshake_free(dtls->handshake);
+        dtls->handshake = NULL;
+    }
+    dtls->event_connected = true;
+    set_state(dtls, DP_DTLS_CONNECTED);
+}
+
+static void refused(dp_dtls *dtls)
+{
+    const dp_fingerprint *peer = dp_handshake_peer_fingerprint(dtls->handshake);
+    char expected_text[DP_FINGERPRINT_TEXT_MAX];
+    char peer_text[DP_FINGERPRINT_TEXT_MAX];
+    if (peer == NULL) {
+        fail(dtls, DP_ERR_AUTH, "the peer sent no certificate, or too long a chain");
+        return;
+    }
+    dp_fingerprint_format(&dtls->fingerprints[0], expected_text);
+    dp_fingerprint_format(peer, peer_text);
+    fail(dtls, DP_ERR_FINGERPRINT, "certificate mismatch: the description names %s, the peer has %s",
+         expected_text, peer_text);
+}
+
+/* One step of the handshake with a record or, for a timer or the start, with none. */
+static void advance(dp_dtls *dtls, const uint8_t *record, size_t len)
+{
+    for (;;) {
+        dp_handshake_result result = dp_handshake_step(dtls->handshake, dtls->now, record, len);
+        if (result == DP_HANDSHAKE_DONE) {
+            connected(dtls);
+        } else if (result == DP_HANDSHAKE_REFUSED) {
+            refused(dtls);
+        } else if (result == DP_HANDSHAKE_DEAD) {
+            if (!restart(dtls, "a record ended the last one"))
+                return;
+            record = NULL; /* the first step of a fresh context: a client sends its ClientHello again */
+            continue;
+        } else if (dp_handshake_progress(dtls->handshake) != dtls->progress) {
+            dtls->progress = dp_handshake_progress(dtls->handshake);
+            dtls->progressed = dtls->now;
+            dtls->alert = -1;
+        }
+        return;
+    }
+}
+
+int dp_dtls_start(dp_dtls *dtls, dp_time now)
+{
+    if (dtls->state != DP_DTLS_NEW || dtls->fingerprint_count == 0)
+        return DP_ERR_INVALID_STATE;
+    dtls->now = now;
+    int err = begin_attempt(dtls);
+    if (err != DP_OK)
+        return err;
+    dtls->deadline = now + dtls->config.handshake_timeout;
+    set_state(dtls, DP_DTLS_CONNECTING);
+    advance(dtls, NULL, 0);
+    return DP_OK;
+}
+
+dp_time dp_dtls_next_timeout(const dp_dtls *dtls)
+{
+    if (dtls->state != DP_DTLS_CONNECTING)
+        return DP_TIME_NEVER;
+    dp_time timer = dp_handshake_next_timeout(dtls->handshake);
+    return timer < dtls->deadline ? timer : dtls->deadline;
+}
+
+void dp_dtls_handle_timeout(dp_dtls *dtls, dp_time now)
+{
+    dtls->now = now;
+    if (dtls->state != DP_DTLS_CONNECTING)
+        return;
+    if (now >= dtls->deadline) {
+        char alert[64] = "";
+        if (dtls->alert >= 0)
+            (void)snprintf(alert, sizeof alert, "; the peer (or a forger) sent alert %d", dtls->alert);
+        fail(dtls, DP_ERR_TIMEOUT, "the handshake timed out after %llu ms%s",
+             (unsigned long long)(dtls->config.handshake_timeout / 1000), alert);
+        return;
+    }
+    if (now < dp_handshake_next_timeout(dtls->handshake))
+        return;
+    if (dtls->config.role == DP_DTLS_CLIENT && dtls->alert >= 0 && now - dtls->progressed >= CLIENT_STALLED &&
+        !restart(dtls, "the server seems to have given up"))
+        return;
+    advance(dtls, NULL, 0);
+}
+
+/* A whole ClientHello; record is what mbedTLS gets, body the message. */
+static void client_hello(dp_dtls *dtls, const uint8_t *record, size_t len, const uint8_t *body,
+                         size_t body_len)
+{
+    if (body_len < HELLO_RANDOM_AT + HELLO_RANDOM_LEN) {
+        drop(dtls, "short ClientHello");
+        return;
+    }
+    const uint8_t *random = body + HELLO_RANDOM_AT;
+    if (dtls->hello_known && memcmp(random, dtls->hello_random, HELLO_RANDOM_LEN) != 0) {
+        if (dtls->now - dtls->progressed < SERVER_STALLED) {
+            drop(dtls, "another ClientHello while the handshake moves");
+            return;
+        }
+        if (!restart(dtls, "the client started over"))
+            return;
+    }
+    memcpy(dtls->hello_random, random, HELLO_RANDOM_LEN);
+    unsigned restarts = dtls->restarts;
+    advance(dtls, record, len);
+    /* If this ClientHello has just ended the attempt, the next one is welcome whatever its random. */
+    dtls->hello_known = restarts == dtls->restarts;
+}
+
+/* A record whose fragments are all of ClientHello; prefilter has checked each of them. */
+static void client_hello_fragments(dp_dtls *dtls, const dp_record *record, const uint8_t *bytes)
+{
+    dp_rd rd = dp_rd_init(record->body, record->length);
+    dp_fragment fragment;
+    while (dtls->state == DP_DTLS_CONNECTING && dp_rd_left(&rd) > 0 && dp_fragment_read(&fragment, &rd)) {
+        if (fragment.body_len == fragment.length && record->length == DP_HANDSHAKE_HEADER + fragment.length) {
+            client_hello(dtls, bytes, DP_RECORD_HEADER + record->length, fragment.body, fragment.body_len);
+            return;
+        }
+        const uint8_t *joined = NULL;
+        size_t joined_len = 0;
+        switch (dp_reassembly_add(&dtls->reassembly, &joined, &joined_len, dtls->now, record, &fragment)) {
+        case DP_REASSEMBLY_MORE:
+            break;
+        case DP_REASSEMBLY_DROPPED:
+            drop(dtls, "ClientHello fragment");
+            break;
+        case DP_REASSEMBLY_COMPLETE:
+            client_hello(dtls, joined, joined_len, joined + DP_RECORD_HEADER + DP_HANDSHAKE_HEADER,
+                         fragment.length);
+            break;
+        }
+    }
+}
+
+static void handshake_record(dp_dtls *dtls, const dp_record *record, const uint8_t *bytes)
+{
+    switch (dp_prefilter(record, dtls->config.role)) {
+    case DP_VERDICT_PASS:
+        advance(dtls, bytes, DP_RECORD_HEADER + record->length);
+        return;
+    case DP_VERDICT_CLIENT_HELLO:
+        client_hello_fragments(dtls, record, bytes);
+        return;
+    case DP_VERDICT_ALERT:
+        if (record->body[0] == DP_ALERT_FATAL)
+            dtls->alert = record->body[1];
+        drop(dtls, "unauthenticated alert");
+        return;
+    case DP_VERDICT_DROP:
+        break;
+    }
+    drop(dtls, "record that does not belong into a handshake");
+}
+
+/* ---- sealed records --------------------------------------------------------------------------------- */
+
+static void queue_alert(dp_dtls *dtls, uint8_t level, uint8_t description)
+{
+    uint8_t alert[2] = {level, description};
+    dp_outgoing *item = dp_queue_push(&dtls->out);
+    if (item != NULL && dp_protection_seal(&dtls->protection, item->data, dtls->config.mtu, &item->length,
+                                           DP_RECORD_ALERT, alert, sizeof alert) != DP_OK)
+        item->length = 0; /* poll_transmit skips it */
+}
+
+static void alert_record(dp_dtls *dtls, const uint8_t *alert, size_t len)
+{
+    if (len != 2) {
+        drop(dtls, "alert of a wrong length");
+        return;
+    }
+    if (alert[1] == DP_ALERT_CLOSE_NOTIFY) {
+        /* RFC 5246 §7.2.1: answered with one of our own. */
+        queue_alert(dtls, DP_ALERT_WARNING, DP_ALERT_CLOSE_NOTIFY);
+        dtls->event_end = true;
+        end(dtls, DP_DTLS_CLOSED);
+    } else if (alert[0] == DP_ALERT_FATAL) {
+        fail(dtls, DP_ERR_REMOTE, "the peer ended the connection with alert %u", (unsigned)alert[1]);
+    }
+}
+
+static void sealed_record(dp_dtls *dtls, const dp_record *record, uint8_t *bytes)
+{
+    if (record->type == DP_RECORD_HANDSHAKE && record->epoch == 1 && dtls->handshake != NULL) {
+        /* RFC 6347 §4.2.4: the client's last flight again, because ours was lost. mbedTLS has its keys and
+         * its window. */
+        if (!dp_handshake_answer_retransmission(dtls->handshake, dtls->now, bytes,
+                                                DP_RECORD_HEADER + record->length)) {
+            dp_handshake_free(dtls->handshake);
+            dtls->handshake = NULL;
+        }
+        return;
+    }
+    if (record->epoch != 1 ||
+        (record->type != DP_RECORD_APPLICATION_DATA && record->type != DP_RECORD_ALERT)) {
+        drop(dtls, "record of the handshake after it");
+        return;
+    }
+    uint8_t *plain = NULL;
+    size_t len = 0;
+    if (!dp_protection_open(&dtls->protection, &plain, &len, record, bytes + DP_RECORD_HEADER)) {
+        drop(dtls, "forged, altered or replayed record");
+        return;
+    }
+    /* The client seals data or an alert only after our Finished: the last flight is never asked for again. */
+    dp_handshake_free(dtls->handshake);
+    dtls->handshake = NULL;
+    if (record->type == DP_RECORD_ALERT) {
+        alert_record(dtls, plain, len);
+    } else if (len > 0) {
+        dtls->event_data = plain;
+        dtls->event_data_len = len;
+    }
+}
+
+/* ---- in and out ------------------------------------------------------------------------------------- */
+
+static bool event_pending(const dp_dtls *dtls)
+{
+    return dtls->event_connected || dtls->event_data != NULL || dtls->event_end;
+}
+
+/* Works through the datagram up to the next event. */
+static void pump(dp_dtls *dtls)
+{
+    while (!event_pending(dtls) && dtls->in_left > 0) {
+        dp_record record;
+        dp_rd rd = dp_rd_init(dtls->in, dtls->in_left);
+        if (!dp_record_read(&record, &rd)) {
+            drop(dtls, "not a DTLS record");
+            dtls->in_left = 0;
+            return;
+        }
+        uint8_t *bytes = dtls->in;
+        dtls->in += DP_RECORD_HEADER + record.length;
+        dtls->in_left -= DP_RECORD_HEADER + record.length;
+        if (dtls->state == DP_DTLS_CONNECTING)
+            handshake_record(dtls, &record, bytes);
+        else
+            sealed_record(dtls, &record, bytes);
+    }
+}
+
+void dp_dtls_input(dp_dtls *dtls, dp_time now, uint8_t *data, size_t len)
+{
+    dtls->now = now;
+    if (dtls->state != DP_DTLS_CONNECTING && dtls->state != DP_DTLS_CONNECTED) {
+        drop(dtls, "datagram before the start or after the end");
+        return;
+    }
+    if (dtls->in_left > 0)
+        drop(dtls, "the rest of a datagram whose events were not polled");
+    dtls->event_data = NULL; /* its datagram is gone */
+    dtls->in = data;
+    dtls->in_left = len;
+    pump(dtls);
+}
+
+bool dp_dtls_poll_event(dp_dtls *dtls, dp_dtls_event *event)
+{
+    memset(event, 0, sizeof *event);
+    pump(dtls);
+    if (dtls->event_connected) {
+        event->type = DP_DTLS_EVENT_CONNECTED;
+        dtls->event_connected = false;
+        return true;
+    }
+    if (dtls->event_data != NULL) {
+        event->type = DP_DTLS_EVENT_DATA;
+        event->data = dtls->event_data;
+        event->len = dtls->event_data_len;
+        dtls->event_data = NULL;
+        return true;
+    }
+    if (!dtls->event_end)
+        return false;
+    event->type = dtls->state == DP_DTLS_FAILED ? DP_DTLS_EVENT_FAILED : DP_DTLS_EVENT_CLOSED;
+    event->error = dtls->error;
+    event->message = dtls->message;
+    dtls->event_end = false;
+    return true;
+}
+
+bool dp_dtls_poll_transmit(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t *len)
+{
+    const dp_outgoing *item = dp_queue_peek(&dtls->out);
+    while (item != NULL && item->length == 0) {
+        dp_queue_pop(&dtls->out, NULL);
+        item = dp_queue_peek(&dtls->out);
+    }
+    if (item == NULL || item->length > capacity)
+        return false;
+    memcpy(out, item->data, item->length);
+    *len = item->length;
+    dp_queue_pop(&dtls->out, NULL);
+    if (dp_queue_peek(&dtls->out) == NULL && dtls->state != DP_DTLS_CONNECTING)
+        dp_queue_clear(&dtls->out); /* an idle connection holds no datagrams */
+    return true;
+}
+
+int dp_dtls_seal(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t *out_len, const uint8_t *data,
+                 size_t len)
+{
+    if (dtls->state != DP_DTLS_CONNECTED)
+        return DP_ERR_INVALID_STATE;
+    int err =
+        dp_protection_seal(&dtls->protection, out, capacity, out_len, DP_RECORD_APPLICATION_DATA, data, len);
+    /* RFC 6347 §4.1: record numbers must not wrap, and there is no renegotiation for new keys. */
+    if (err == DP_ERR_LIMIT)
+        fail(dtls, DP_ERR_LIMIT, "the record numbers are used up");
+    return err;
+}
+
+void dp_dtls_close(dp_dtls *dtls, dp_time now)
+{
+    dtls->now = now;
+    if (dtls->state == DP_DTLS_CLOSED || dtls->state == DP_DTLS_FAILED)
+        return;
+    if (dtls->state == DP_DTLS_CONNECTED)
+        queue_alert(dtls, DP_ALERT_WARNING, DP_ALERT_CLOSE_NOTIFY);
+    dtls->event_connected = false;
+    dtls->event_data = NULL;
+    end(dtls, DP_DTLS_CLOSED);
+}

@@ -1,0 +1,384 @@
+#include "handshake.h"
+
+#include <mbedtls/ssl.h>
+#include <mbedtls/ssl_ciphersuites.h>
+#include <mbedtls/version.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "certificate.h"
+
+/* 3.x hides the fields of its structs behind this macro. */
+#ifndef MBEDTLS_PRIVATE
+#define MBEDTLS_PRIVATE(member) member
+#endif
+
+/* Retransmission: 100 ms, doubled up to 2 s, instead of 1 s to 60 s (RFC 6347 §4.2.4.1): ICE has already
+ * shown that the path works, and 20 % loss then completes in 1.6 s at the 99th percentile instead of 16 s.
+ * mbedTLS gives up when its own maximum is reached; dtls.c has the only deadline, so mbedTLS's is out of
+ * reach and the timer is clamped here. */
+#define RETRANSMIT_FIRST_MS 100u
+#define RETRANSMIT_LAST     DP_SECONDS(2)
+#define RETRANSMIT_NEVER_MS UINT32_MAX
+
+/* RFC 8827 §6.5 leaves the length of a chain open; browsers send one certificate. */
+#define CHAIN_MAX 8
+
+/* mbedTLS seals one record for each repetition of the last flight; this many are more than any client needs,
+ * and far below DP_RECORD_FIRST_SEQUENCE (see record.c). */
+#define LAST_FLIGHT_MAX 256
+
+#define MASTER_SECRET 48
+#define RANDOM        32
+
+typedef enum identity {
+    IDENTITY_NONE, /* the verify callback did not run: no certificate */
+    IDENTITY_MATCH,
+    IDENTITY_MISMATCH,
+    IDENTITY_CHAIN, /* too many certificates */
+} identity;
+
+struct dp_handshake {
+    dp_handshake_config config;
+    mbedtls_ssl_config conf;
+    mbedtls_ssl_context ssl;
+
+    dp_time now;
+    bool timer_on;
+    dp_time timer_intermediate;
+    dp_time timer_final;
+
+    const uint8_t *in; /* the record that mbedTLS has not fetched yet */
+    size_t in_len;
+    size_t sent; /* datagrams */
+    unsigned last_flights;
+
+    identity identity;
+    dp_fingerprint peer;
+    int error;
+
+    bool have_secret;
+    mbedtls_tls_prf_types prf;
+    uint8_t master_secret[MASTER_SECRET];
+    uint8_t randoms[2 * RANDOM]; /* server's, client's: the order of the key expansion's seed */
+};
+
+/* Only AEAD with forward secrecy; the first is mandatory in RFC 8827 §6.5. */
+static const int suites[] = {MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+                             MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+                             MBEDTLS_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, 0};
+
+/* RFC 8827 §6.5: the DTLS-SRTP extension is always offered; no media follows here, but some peers insist on
+ * it. */
+#if defined(MBEDTLS_SSL_DTLS_SRTP)
+static const mbedtls_ssl_srtp_profile srtp_profiles[] = {MBEDTLS_TLS_SRTP_AES128_CM_HMAC_SHA1_80,
+                                                         MBEDTLS_TLS_SRTP_UNSET};
+#endif
+
+/* ---- mbedTLS's callbacks --------------------------------------------------------------------------- */
+
+static int send_datagram(void *ctx, const unsigned char *data, size_t len)
+{
+    dp_handshake *h = ctx;
+    bool alert = len > 0 && data[0] == DP_RECORD_ALERT;
+    if (alert && h->config.quiet && h->sent == 0)
+        return (int)len;
+    h->sent++;
+    dp_outgoing *item = len > h->config.mtu ? NULL : dp_queue_push(h->config.out);
+    if (item != NULL) {
+        item->length = len;
+        memcpy(item->data, data, len);
+    }
+    return (int)len; /* a full queue is a lossy network: retransmission repairs it */
+}
+
+static int receive_record(void *ctx, unsigned char *out, size_t capacity)
+{
+    dp_handshake *h = ctx;
+    if (h->in == NULL)
+        return MBEDTLS_ERR_SSL_WANT_READ;
+    const uint8_t *in = h->in;
+    h->in = NULL;
+    if (h->in_len > capacity)
+        return MBEDTLS_ERR_SSL_WANT_READ;
+    memcpy(out, in, h->in_len);
+    return (int)h->in_len;
+}
+
+static void set_timer(void *ctx, uint32_t intermediate_ms, uint32_t final_ms)
+{
+    dp_handshake *h = ctx;
+    dp_duration final = DP_MS(final_ms);
+    dp_duration intermediate = DP_MS(intermediate_ms);
+    h->timer_on = final_ms != 0;
+    h->timer_final = h->now + (final > RETRANSMIT_LAST ? RETRANSMIT_LAST : final);
+    h->timer_intermediate = h->now + (intermediate > RETRANSMIT_LAST ? RETRANSMIT_LAST : intermediate);
+}
+
+static int get_timer(void *ctx)
+{
+    const dp_handshake *h = ctx;
+    if (!h->timer_on)
+        return -1;
+    return h->now >= h->timer_final ? 2 : h->now >= h->timer_intermediate ? 1 : 0;
+}
+
+/* The one place that decides who the peer is (RFC 8827 §6.5, RFC 8122 §6.2): the leaf's hash equals a
+ * fingerprint of the description. All other complaints (self-signed, dates, our wrong clock) do not matter
+ * then. A returned error is fatal also under VERIFY_OPTIONAL; flags alone would not be. */
+static int verify(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
+{
+    dp_handshake *h = ctx;
+    if (depth > 0)
+        return 0;
+    size_t chain = 0;
+    for (const mbedtls_x509_crt *c = crt; c != NULL; c = c->next)
+        chain++;
+    if (chain > CHAIN_MAX) {
+        h->identity = IDENTITY_CHAIN;
+        return MBEDTLS_ERR_X509_FATAL_ERROR;
+    }
+    h->identity = IDENTITY_MISMATCH;
+    for (size_t i = 0; i < h->config.fingerprint_count; i++) {
+        const dp_fingerprint *expected = &h->config.fingerprints[i];
+        dp_fingerprint actual;
+        if (dp_certificate_hash(&actual, expected->algorithm, crt) != DP_OK)
+            continue;
+        if (i == 0)
+            h->peer = actual; /* for the error message: the same algorithm as the first of the description */
+        if (actual.length == expected->length &&
+            dp_equal_constant_time(actual.bytes, expected->bytes, actual.length))
+            h->identity = IDENTITY_MATCH;
+    }
+    if (h->identity != IDENTITY_MATCH)
+        return MBEDTLS_ERR_X509_CERT_VERIFY_FAILED;
+    *flags = 0;
+    return 0;
+}
+
+/* mbedTLS 2.28 exports per configuration, 3.x per context; both give what the key expansion needs. */
+static void keep_secret(dp_handshake *h, const uint8_t *secret, const uint8_t *client_random,
+                        const uint8_t *server_random, mbedtls_tls_prf_types prf)
+{
+    memcpy(h->master_secret, secret, MASTER_SECRET);
+    memcpy(h->randoms, server_random, RANDOM);
+    memcpy(h->randoms + RANDOM, client_random, RANDOM);
+    h->prf = prf;
+    h->have_secret = true;
+}
+
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+static void export_keys(void *ctx, mbedtls_ssl_key_export_type type, const unsigned char *secret,
+                        size_t secret_len, const unsigned char client_random[32],
+                        const unsigned char server_random[32], mbedtls_tls_prf_types prf)
+{
+    if (type == MBEDTLS_SSL_KEY_EXPORT_TLS12_MASTER_SECRET && secret_len == MASTER_SECRET)
+        keep_secret(ctx, secret, client_random, server_random, prf);
+}
+#else
+static int export_keys(void *ctx, const unsigned char *secret, const unsigned char *key_block, size_t mac_len,
+                       size_t key_len, size_t iv_len, const unsigned char client_random[32],
+                       const unsigned char server_random[32], mbedtls_tls_prf_types prf)
+{
+    (void)key_block;
+    (void)mac_len;
+    (void)key_len;
+    (void)iv_len;
+    keep_secret(ctx, secret, client_random, server_random, prf);
+    return 0;
+}
+#endif
+
+/* ---- construction ------------------------------------------------------------------------------------ */
+
+static void configure_version_specific(dp_handshake *h)
+{
+    mbedtls_ssl_config *conf = &h->conf;
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+    static const uint16_t groups[] = {MBEDTLS_SSL_IANA_TLS_GROUP_X25519, MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1,
+                                      0};
+    mbedtls_ssl_conf_min_tls_version(conf, MBEDTLS_SSL_VERSION_TLS1_2);
+    mbedtls_ssl_conf_max_tls_version(conf, MBEDTLS_SSL_VERSION_TLS1_2);
+    mbedtls_ssl_conf_groups(conf, groups);
+#else
+    static const mbedtls_ecp_group_id curves[] = {MBEDTLS_ECP_DP_CURVE25519, MBEDTLS_ECP_DP_SECP256R1,
+                                                  MBEDTLS_ECP_DP_NONE};
+    static const int hashes[] = {MBEDTLS_MD_SHA256, MBEDTLS_MD_SHA384, MBEDTLS_MD_SHA512, MBEDTLS_MD_NONE};
+    mbedtls_ssl_conf_min_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
+    mbedtls_ssl_conf_max_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
+    mbedtls_ssl_conf_curves(conf, curves);
+    mbedtls_ssl_conf_sig_hashes(conf, hashes);
+    mbedtls_ssl_conf_export_keys_ext_cb(conf, export_keys, h);
+#endif
+}
+
+static int configure(dp_handshake *h)
+{
+    mbedtls_ssl_config *conf = &h->conf;
+    bool server = h->config.role == DP_DTLS_SERVER;
+    /* mbedTLS only reads certificate and key, but takes plain pointers. */
+    dp_certificate *own = (dp_certificate *)h->config.certificate;
+    if (mbedtls_ssl_config_defaults(conf, server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
+                                    MBEDTLS_SSL_TRANSPORT_DATAGRAM, MBEDTLS_SSL_PRESET_DEFAULT) != 0 ||
+        mbedtls_ssl_conf_own_cert(conf, &own->crt, &own->key) != 0)
+        return DP_ERR_NO_MEMORY;
+    configure_version_specific(h);
+    mbedtls_ssl_conf_rng(conf, dp_mbedtls_random, &h->config.random);
+    mbedtls_ssl_conf_ciphersuites(conf, suites);
+    mbedtls_ssl_conf_authmode(conf, MBEDTLS_SSL_VERIFY_OPTIONAL); /* a server asks for a certificate, too */
+    mbedtls_ssl_conf_verify(conf, verify, h);
+    mbedtls_ssl_conf_renegotiation(conf, MBEDTLS_SSL_RENEGOTIATION_DISABLED);
+    mbedtls_ssl_conf_session_tickets(conf, MBEDTLS_SSL_SESSION_TICKETS_DISABLED);
+    mbedtls_ssl_conf_extended_master_secret(conf, MBEDTLS_SSL_EXTENDED_MS_ENABLED);
+    mbedtls_ssl_conf_handshake_timeout(conf, RETRANSMIT_FIRST_MS, RETRANSMIT_NEVER_MS);
+    mbedtls_ssl_conf_dtls_badmac_limit(conf, 0);
+    /* ICE has proved the peer's address; the default callback would fail the handshake. */
+    if (server)
+        mbedtls_ssl_conf_dtls_cookies(conf, NULL, NULL, NULL);
+#if defined(MBEDTLS_SSL_DTLS_SRTP)
+    if (mbedtls_ssl_conf_dtls_srtp_protection_profiles(conf, srtp_profiles) != 0)
+        return DP_ERR_CRYPTO;
+#endif
+    return DP_OK;
+}
+
+int dp_handshake_new(dp_handshake **out, const dp_handshake_config *config)
+{
+    dp_handshake *h = dp_calloc(1, sizeof *h);
+    if (h == NULL)
+        return DP_ERR_NO_MEMORY;
+    h->config = *config;
+    mbedtls_ssl_config_init(&h->conf);
+    mbedtls_ssl_init(&h->ssl);
+    int err = configure(h);
+    if (err == DP_OK && mbedtls_ssl_setup(&h->ssl, &h->conf) != 0)
+        err = DP_ERR_NO_MEMORY;
+    if (err != DP_OK) {
+        dp_handshake_free(h);
+        return err;
+    }
+    mbedtls_ssl_set_hostname(&h->ssl, NULL); /* 3.x wants to hear that there is none */
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+    mbedtls_ssl_set_export_keys_cb(&h->ssl, export_keys, h);
+#endif
+    mbedtls_ssl_set_mtu(&h->ssl, (uint16_t)config->mtu);
+    mbedtls_ssl_set_bio(&h->ssl, h, send_datagram, receive_record, NULL);
+    mbedtls_ssl_set_timer_cb(&h->ssl, h, set_timer, get_timer);
+    *out = h;
+    return DP_OK;
+}
+
+void dp_handshake_free(dp_handshake *h)
+{
+    if (h == NULL)
+        return;
+    mbedtls_ssl_free(&h->ssl);
+    mbedtls_ssl_config_free(&h->conf);
+    dp_wipe(h, sizeof *h);
+    dp_free(h);
+}
+
+/* ---- running ----------------------------------------------------------------------------------------- */
+
+static bool wants_more(int ret)
+{
+    return ret == MBEDTLS_ERR_SSL_WANT_READ || ret == MBEDTLS_ERR_SSL_WANT_WRITE;
+}
+
+/* PITFALLS of mbedTLS: a client without a certificate never runs the verify callback, and the handshake
+ * completes. */
+static dp_handshake_result finish(dp_handshake *h)
+{
+    if (h->identity == IDENTITY_MATCH && mbedtls_ssl_get_peer_cert(&h->ssl) != NULL)
+        return DP_HANDSHAKE_DONE;
+    (void)mbedtls_ssl_send_alert_message(&h->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL,
+                                         MBEDTLS_SSL_ALERT_MSG_BAD_CERT);
+    return DP_HANDSHAKE_REFUSED;
+}
+
+dp_handshake_result dp_handshake_step(dp_handshake *h, dp_time now, const uint8_t *record, size_t len)
+{
+    h->now = now;
+    h->in = record;
+    h->in_len = len;
+    int ret = mbedtls_ssl_handshake(&h->ssl);
+    /* A timer that has run out makes it return before it has looked for the record. */
+    if (wants_more(ret) && h->in != NULL)
+        ret = mbedtls_ssl_handshake(&h->ssl);
+    h->in = NULL;
+    if (ret == 0)
+        return finish(h);
+    if (wants_more(ret))
+        return DP_HANDSHAKE_MORE;
+    h->error = ret;
+    bool refused = h->identity == IDENTITY_MISMATCH || h->identity == IDENTITY_CHAIN;
+    return refused ? DP_HANDSHAKE_REFUSED : DP_HANDSHAKE_DEAD;
+}
+
+bool dp_handshake_answer_retransmission(dp_handshake *h, dp_time now, const uint8_t *record, size_t len)
+{
+    if (++h->last_flights > LAST_FLIGHT_MAX)
+        return false;
+    uint8_t nothing[1];
+    h->now = now;
+    h->in = record;
+    h->in_len = len;
+    int ret = mbedtls_ssl_read(&h->ssl, nothing, sizeof nothing);
+    h->in = NULL;
+    return wants_more(ret);
+}
+
+dp_time dp_handshake_next_timeout(const dp_handshake *h)
+{
+    return h->timer_on ? h->timer_final : DP_TIME_NEVER;
+}
+
+static dp_aead_cipher negotiated_cipher(const mbedtls_ssl_context *ssl)
+{
+    switch (mbedtls_ssl_get_ciphersuite_id(mbedtls_ssl_get_ciphersuite(ssl))) {
+    case MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:
+        return DP_AEAD_AES_128_GCM;
+    case MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384:
+        return DP_AEAD_AES_256_GCM;
+    case MBEDTLS_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256:
+        return DP_AEAD_CHACHA20_POLY1305;
+    default:
+        return DP_AEAD_NONE;
+    }
+}
+
+/* RFC 5246 §6.3: client_write_key, server_write_key, client_write_IV, server_write_IV (no MAC keys with
+ * AEAD). */
+int dp_handshake_keys(dp_handshake *h, dp_record_keys *keys)
+{
+    memset(keys, 0, sizeof *keys);
+    keys->cipher = negotiated_cipher(&h->ssl);
+    if (keys->cipher == DP_AEAD_NONE || !h->have_secret)
+        return DP_ERR_CRYPTO;
+    size_t key_len = dp_aead_key_length(keys->cipher);
+    size_t iv_len = keys->cipher == DP_AEAD_CHACHA20_POLY1305 ? DP_AEAD_NONCE : 4;
+    uint8_t block[2 * DP_AEAD_KEY_MAX + 2 * DP_AEAD_NONCE];
+    int ret = mbedtls_ssl_tls_prf(h->prf, h->master_secret, MASTER_SECRET, "key expansion", h->randoms,
+                                  sizeof h->randoms, block, 2 * key_len + 2 * iv_len);
+    if (ret == 0) {
+        bool client = h->config.role == DP_DTLS_CLIENT;
+        const uint8_t *ivs = block + 2 * key_len;
+        memcpy(keys->write_key, client ? block : block + key_len, key_len);
+        memcpy(keys->read_key, client ? block + key_len : block, key_len);
+        memcpy(keys->write_iv, client ? ivs : ivs + iv_len, iv_len);
+        memcpy(keys->read_iv, client ? ivs + iv_len : ivs, iv_len);
+    }
+    dp_wipe(block, sizeof block);
+    dp_wipe(h->master_secret, sizeof h->master_secret);
+    h->have_secret = false;
+    return ret == 0 ? DP_OK : DP_ERR_CRYPTO;
+}
+
+int dp_handshake_progress(const dp_handshake *h) { return h->ssl.MBEDTLS_PRIVATE(state); }
+
+int dp_handshake_error(const dp_handshake *h) { return h->error; }
+
+const dp_fingerprint *dp_handshake_peer_fingerprint(const dp_handshake *h)
+{
+    return h->identity == IDENTITY_MISMATCH ? &h->peer : NULL;
+}

@@ -1,0 +1,58 @@
+/* One attempt at a DTLS 1.2 handshake: an mbedTLS context driven by records and virtual time. */
+#ifndef DTLS_HANDSHAKE_H
+#define DTLS_HANDSHAKE_H
+
+#include <datapeer/dtls.h>
+
+#include "base/queue.h"
+#include "record.h"
+
+typedef struct dp_handshake dp_handshake;
+
+/* An item of the queue of datagrams; its item_size is sizeof(dp_outgoing) + mtu. */
+typedef struct dp_outgoing {
+    size_t length;
+    uint8_t data[];
+} dp_outgoing;
+
+typedef struct dp_handshake_config {
+    dp_dtls_role role;
+    dp_random random;
+    const dp_certificate *certificate;  /* borrowed */
+    const dp_fingerprint *fingerprints; /* borrowed */
+    size_t fingerprint_count;
+    size_t mtu;
+    dp_queue *out; /* borrowed */
+    /* Keep a server's alert back as long as it has sent nothing else: what failed was its first ClientHello,
+     * perhaps a forged one, and the alert would end the real client's handshake. */
+    bool quiet;
+} dp_handshake_config;
+
+typedef enum dp_handshake_result {
+    DP_HANDSHAKE_MORE,    /* waits for records or for its timer */
+    DP_HANDSHAKE_DONE,    /* the peer proved its fingerprint: dp_handshake_keys */
+    DP_HANDSHAKE_DEAD,    /* a record ended it; another attempt may succeed */
+    DP_HANDSHAKE_REFUSED, /* the peer is not the one that was announced */
+} dp_handshake_result;
+
+int dp_handshake_new(dp_handshake **out, const dp_handshake_config *config);
+void dp_handshake_free(dp_handshake *handshake);
+/* Feeds one whole record, or none (the start, the timer). After DEAD or REFUSED only the getters and free. */
+dp_handshake_result dp_handshake_step(dp_handshake *handshake, dp_time now, const uint8_t *record,
+                                      size_t len);
+/* After DONE, as server: a sealed handshake record; sends the last flight again if the client asks for it.
+ * False: the handshake is of no more use, free it. */
+bool dp_handshake_answer_retransmission(dp_handshake *handshake, dp_time now, const uint8_t *record,
+                                        size_t len);
+dp_time dp_handshake_next_timeout(const dp_handshake *handshake);
+/* After DONE. DP_ERR_CRYPTO. Wipe keys when they are installed. */
+int dp_handshake_keys(dp_handshake *handshake, dp_record_keys *keys);
+
+/* A number that changes with each message that the handshake has accepted. */
+int dp_handshake_progress(const dp_handshake *handshake);
+/* The error that ended it, mbedTLS's own number. */
+int dp_handshake_error(const dp_handshake *handshake);
+/* After REFUSED: the certificate's fingerprint, or NULL if there was none or the chain was too long. */
+const dp_fingerprint *dp_handshake_peer_fingerprint(const dp_handshake *handshake);
+
+#endif
