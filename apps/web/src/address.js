@@ -1,0 +1,67 @@
+// Where to connect: from the page's own address, and from the config.json that whoever serves the page may put next to it.
+
+// "#ID", or "#id=ID&path=/a/b&server=https://HOST:PORT/PATH&key=KEY".
+export function parseAddress(location) {
+    const fragment = location.hash.slice(1);
+    const params = new URLSearchParams(location.search);
+    if (/[=&]/.test(fragment)) {
+        for (const [name, value] of new URLSearchParams(fragment)) params.set(name, value);
+    } else if (fragment !== '') {
+        params.set('id', decode(fragment));
+    }
+    return {
+        id: (params.get('id') ?? '').trim(),
+        path: normalizePath(params.get('path') ?? ''),
+        server: params.get('server') ?? '',
+        key: params.get('key') ?? '',
+    };
+}
+
+export function formatAddress(address, path) {
+    const params = new URLSearchParams({ id: address.id });
+    if (path !== '') params.set('path', path);
+    if (address.server !== '') params.set('server', address.server);
+    if (address.key !== '') params.set('key', address.key);
+    // Slashes are allowed in a fragment, and a person can read them.
+    return '#' + params.toString().replaceAll('%2F', '/');
+}
+
+// Paths are relative to the served root and "/"-separated; "" is the root.
+export function normalizePath(path) {
+    return path.split('/').filter((part) => part !== '').join('/');
+}
+
+// PeerJS options. A PeerServer that is named nowhere is expected where the page comes from.
+export function peerOptions(address, config, location) {
+    const url = serverUrl(address.server || config.server || '', location);
+    const secure = url.protocol === 'https:';
+    const options = {
+        host: url.hostname,
+        port: Number(url.port) || (secure ? 443 : 80),
+        path: url.pathname,
+        secure,
+        key: address.key || config.key || 'peerjs',
+        debug: 0,
+    };
+    // Without iceServers in the config PeerJS uses its own default servers.
+    if (Array.isArray(config.iceServers)) options.config = { iceServers: config.iceServers };
+    return options;
+}
+
+function serverUrl(text, location) {
+    const base = new URL('/', location.href);
+    if (text === '') return base;
+    const url = new URL(/^[a-z]+:\/\//i.test(text) ? text : `${base.protocol}//${text}`);
+    const web = { 'ws:': 'http:', 'wss:': 'https:', 'http:': 'http:', 'https:': 'https:' }[url.protocol];
+    if (!web) throw new TypeError(`${url.protocol}// is no PeerServer address`);
+    // The URL standard forbids changing ws: to http: in place.
+    return new URL(web + url.href.slice(url.protocol.length));
+}
+
+function decode(text) {
+    try {
+        return decodeURIComponent(text);
+    } catch {
+        return text;
+    }
+}
