@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/md.h>
+#include <mbedtls/sha256.h>
+#include <mbedtls/version.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -27,6 +30,60 @@ int dp_hmac_sha1(uint8_t out[DP_SHA1_LEN], const void *key, size_t key_len, cons
 {
     const mbedtls_md_info_t *md = mbedtls_md_info_from_type(MBEDTLS_MD_SHA1);
     return md != NULL && mbedtls_md_hmac(md, key, key_len, data, len, out) == 0 ? DP_OK : DP_ERR_CRYPTO;
+}
+
+/* 2.28 names the functions that report errors _ret; 3.x dropped the old ones and the suffix. */
+#if MBEDTLS_VERSION_NUMBER < 0x03000000
+#define sha256_starts mbedtls_sha256_starts_ret
+#define sha256_update mbedtls_sha256_update_ret
+#define sha256_finish mbedtls_sha256_finish_ret
+#else
+#define sha256_starts mbedtls_sha256_starts
+#define sha256_update mbedtls_sha256_update
+#define sha256_finish mbedtls_sha256_finish
+#endif
+
+struct dp_sha256_hash {
+    mbedtls_sha256_context context;
+};
+
+int dp_sha256_new(dp_sha256_hash **out)
+{
+    dp_sha256_hash *hash = dp_calloc(1, sizeof(*hash));
+    if (hash == NULL)
+        return DP_ERR_NO_MEMORY;
+    mbedtls_sha256_init(&hash->context);
+    if (sha256_starts(&hash->context, 0) != 0) {
+        dp_sha256_free(hash);
+        return DP_ERR_CRYPTO;
+    }
+    *out = hash;
+    return DP_OK;
+}
+
+int dp_sha256_update(dp_sha256_hash *hash, const void *data, size_t len)
+{
+    return sha256_update(&hash->context, data, len) == 0 ? DP_OK : DP_ERR_CRYPTO;
+}
+
+int dp_sha256_finish(dp_sha256_hash *hash, char hex[65])
+{
+    uint8_t digest_bytes[DP_SHA256_LEN];
+    int result = sha256_finish(&hash->context, digest_bytes);
+    dp_sha256_free(hash);
+    if (result != 0)
+        return DP_ERR_CRYPTO;
+    for (size_t i = 0; i < sizeof(digest_bytes); i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest_bytes[i]);
+    return DP_OK;
+}
+
+void dp_sha256_free(dp_sha256_hash *hash)
+{
+    if (hash == NULL)
+        return;
+    mbedtls_sha256_free(&hash->context);
+    dp_free(hash);
 }
 
 void dp_base64_encode(char *out, const uint8_t *data, size_t len)

@@ -83,6 +83,17 @@ DP_API int dp_csprng_new(dp_csprng **out);
 DP_API void dp_csprng_free(dp_csprng *csprng);
 DP_API dp_random dp_csprng_source(dp_csprng *csprng);
 
+/* ---- SHA-256 --------------------------------------------------------------------------------- */
+
+typedef struct dp_sha256_hash dp_sha256_hash;
+
+/* For checking what was transferred: new, update*, then finish (which frees it) or free. NO_MEMORY, CRYPTO. */
+DP_API int dp_sha256_new(dp_sha256_hash **out);
+DP_API int dp_sha256_update(dp_sha256_hash *hash, const void *data, size_t len);
+/* Writes the hash as 64 lower-case hex digits and a NUL, and frees hash in every case. */
+DP_API int dp_sha256_finish(dp_sha256_hash *hash, char hex[65]);
+DP_API void dp_sha256_free(dp_sha256_hash *hash);
+
 /* ---- allocation ---------------------------------------------------------------------------- */
 
 /* The allocation hook. realloc(ctx, NULL, n) allocates; free(ctx, NULL) does nothing.
