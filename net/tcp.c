@@ -1,0 +1,391 @@
+#include <datapeer/net.h>
+
+#include "base/mem.h"
+#include "net/loop.h"
+#include "net/sockaddr.h"
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    STREAM_BUFFER = 65536,  /* the loop's, for one read */
+    READS = 8,              /* of one stream in one round; then the others have their turn */
+    OUT_MAX = 1 << 20,      /* queued by dp_tcp_send */
+    OUT_KEEP = 16384,       /* an idle stream keeps no larger buffer than this */
+    ADDRESSES = 8,          /* tried for one name */
+    ACCEPTS = 64,           /* of one listener in one round */
+    BACKLOG = 256,
+};
+/* While the process is out of descriptors, a waiting connection would make the listener readable without end. */
+#define ACCEPT_PAUSE DP_MS(100)
+
+typedef enum tcp_state { TCP_CONNECTING, TCP_OPEN, TCP_FAILED, TCP_REPORTED } tcp_state;
+
+struct dp_tcp {
+    dp_source source;
+    dp_tcp_handler handler;
+    tcp_state state;
+    dp_address addresses[ADDRESSES]; /* of the host */
+    size_t address_count;
+    size_t address_next;
+    dp_time deadline; /* of connecting */
+    dp_timer timer;
+    dp_deferred later; /* writes what is queued, or reports the failure */
+    uint8_t *out;      /* out[out_at..out_len) is queued */
+    size_t out_at;
+    size_t out_len;
+    size_t out_capacity;
+    int error;
+    char reason[96];
+};
+
+/* ---- life ---- */
+
+static void on_tcp(dp_source *source, uint32_t events);
+static void on_later(void *user);
+static void on_attempt_timeout(void *user);
+
+static dp_tcp *tcp_new(dp_loop *loop, tcp_state state)
+{
+    if (loop->stream_buffer == NULL)
+        loop->stream_buffer = dp_alloc(STREAM_BUFFER);
+    dp_tcp *tcp = loop->stream_buffer != NULL ? dp_calloc(1, sizeof(*tcp)) : NULL;
+    if (tcp == NULL)
+        return NULL;
+    dp_source_init(&tcp->source, loop, on_tcp);
+    tcp->state = state;
+    tcp->deadline = DP_TIME_NEVER;
+    tcp->timer.fn = on_attempt_timeout;
+    tcp->timer.user = tcp;
+    tcp->later.fn = on_later;
+    tcp->later.user = tcp;
+    return tcp;
+}
+
+/* The owner hears of it at the end of the round, never inside a call of its own. */
+static void fail(dp_tcp *tcp, int error, const char *reason)
+{
+    tcp->state = TCP_FAILED;
+    tcp->error = error;
+    snprintf(tcp->reason, sizeof(tcp->reason), "%s", reason);
+    dp_timer_stop(&tcp->timer);
+    dp_source_close_fd(&tcp->source);
+    dp_defer(tcp->source.loop, &tcp->later);
+}
+
+static void fail_errno(dp_tcp *tcp, int number)
+{
+    int error = number == ETIMEDOUT                         ? DP_ERR_TIMEOUT
+                : number == EPIPE || number == ECONNRESET ? DP_ERR_CLOSED
+                                                            : DP_ERR_IO;
+    fail(tcp, error, strerror(number));
+}
+
+static void report(dp_tcp *tcp)
+{
+    tcp->state = TCP_REPORTED;
+    if (tcp->handler.on_closed != NULL)
+        tcp->handler.on_closed(tcp->handler.user, tcp, tcp->error, tcp->reason);
+}
+
+void dp_tcp_set_handler(dp_tcp *tcp, const dp_tcp_handler *handler) { tcp->handler = *handler; }
+
+void dp_tcp_close(dp_tcp *tcp)
+{
+    if (tcp == NULL)
+        return;
+    if (tcp->state == TCP_OPEN && tcp->out_at < tcp->out_len)
+        (void)!send(tcp->source.fd, tcp->out + tcp->out_at, tcp->out_len - tcp->out_at, MSG_NOSIGNAL);
+    tcp->state = TCP_REPORTED;
+    dp_timer_stop(&tcp->timer);
+    dp_undefer(&tcp->later);
+    dp_source_close_fd(&tcp->source);
+    dp_free(tcp->out);
+    tcp->out = NULL;
+    dp_source_free(&tcp->source);
+}
+
+/* ---- connecting ---- */
+
+/* Each address gets an equal share of the time that is left, so that a silent first one does not use up all of it. */
+static int start_attempt_timer(dp_tcp *tcp)
+{
+    if (tcp->deadline == DP_TIME_NEVER)
+        return DP_OK;
+    dp_time now = dp_clock_now();
+    dp_duration left = tcp->deadline > now ? tcp->deadline - now : 0;
+    return dp_timer_set(tcp->source.loop, &tcp->timer, now + left / (tcp->address_count - tcp->address_next + 1));
+}
+
+/* Begins with the next address that does not fail at once; last_errno says why the one before failed. */
+static void connect_next(dp_tcp *tcp, int last_errno)
+{
+    dp_timer_stop(&tcp->timer);
+    dp_source_close_fd(&tcp->source);
+    while (tcp->address_next < tcp->address_count) {
+        const dp_address *to = &tcp->addresses[tcp->address_next++];
+        union dp_sockaddr address;
+        socklen_t len = dp_sockaddr_from(&address, to);
+        int fd = dp_socket_open(to, SOCK_STREAM);
+        if (fd >= 0 && (connect(fd, &address.any, len) == 0 || errno == EINPROGRESS)) {
+            if (dp_source_set(&tcp->source, fd, EPOLLOUT) == DP_OK && start_attempt_timer(tcp) == DP_OK)
+                return;
+            tcp->source.fd = fd;
+            dp_source_close_fd(&tcp->source);
+            fail(tcp, DP_ERR_NO_MEMORY, dp_strerror(DP_ERR_NO_MEMORY));
+            return;
+        }
+        last_errno = errno;
+        if (fd >= 0)
+            close(fd);
+    }
+    fail_errno(tcp, last_errno);
+}
+
+static void on_attempt_timeout(void *user)
+{
+    connect_next(user, ETIMEDOUT);
+}
+
+int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port, dp_duration timeout,
+                   const dp_tcp_handler *handler)
+{
+    dp_tcp *tcp = tcp_new(loop, TCP_CONNECTING);
+    if (tcp == NULL)
+        return DP_ERR_NO_MEMORY;
+    tcp->handler = *handler;
+    int error = dp_resolve(host, port, tcp->addresses, ADDRESSES, &tcp->address_count);
+    dp_time now = dp_clock_now(); /* after resolving, which may have taken its time */
+    tcp->deadline = timeout < DP_TIME_NEVER - now ? now + timeout : DP_TIME_NEVER;
+    if (error != DP_OK)
+        fail(tcp, error, "the host name cannot be resolved");
+    else
+        connect_next(tcp, 0);
+    *out = tcp;
+    return DP_OK;
+}
+
+static void set_open(dp_tcp *tcp)
+{
+    int on = 1;
+    (void)setsockopt(tcp->source.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* writes are joined here, a round at a time */
+    tcp->state = TCP_OPEN;
+}
+
+static void on_connect_result(dp_tcp *tcp)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+    if (getsockopt(tcp->source.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
+        connect_next(tcp, error != 0 ? error : errno);
+        return;
+    }
+    dp_timer_stop(&tcp->timer);
+    if (dp_source_set(&tcp->source, tcp->source.fd, EPOLLIN) != DP_OK) {
+        fail_errno(tcp, errno);
+        return;
+    }
+    set_open(tcp);
+    if (tcp->out_at < tcp->out_len)
+        dp_defer(tcp->source.loop, &tcp->later);
+    if (tcp->handler.on_connected != NULL)
+        tcp->handler.on_connected(tcp->handler.user, tcp);
+}
+
+/* ---- reading and writing ---- */
+
+static void read_some(dp_tcp *tcp)
+{
+    uint8_t *buffer = tcp->source.loop->stream_buffer;
+    for (int i = 0; i < READS && !tcp->source.closed && tcp->state == TCP_OPEN; i++) {
+        ssize_t n = recv(tcp->source.fd, buffer, STREAM_BUFFER, 0);
+        if (n > 0) {
+            if (tcp->handler.on_data != NULL)
+                tcp->handler.on_data(tcp->handler.user, tcp, buffer, (size_t)n);
+            if (n < STREAM_BUFFER)
+                return;
+        } else if (n == 0) {
+            fail(tcp, DP_ERR_CLOSED, "closed by the peer");
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return;
+        } else if (errno != EINTR) {
+            fail_errno(tcp, errno);
+        }
+    }
+}
+
+static void write_failed(dp_tcp *tcp, int number)
+{
+    /* The peer may have said why before it closed. */
+    read_some(tcp);
+    if (!tcp->source.closed && tcp->state == TCP_OPEN)
+        fail_errno(tcp, number);
+}
+
+static void write_some(dp_tcp *tcp)
+{
+    while (tcp->out_at < tcp->out_len) {
+        ssize_t n = send(tcp->source.fd, tcp->out + tcp->out_at, tcp->out_len - tcp->out_at, MSG_NOSIGNAL);
+        if (n >= 0) {
+            tcp->out_at += (size_t)n;
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            (void)dp_source_set(&tcp->source, tcp->source.fd, EPOLLIN | EPOLLOUT);
+            return;
+        } else if (errno != EINTR) {
+            write_failed(tcp, errno);
+            return;
+        }
+    }
+    tcp->out_at = tcp->out_len = 0;
+    if (tcp->out_capacity > OUT_KEEP) {
+        dp_free(tcp->out);
+        tcp->out = NULL;
+        tcp->out_capacity = 0;
+    }
+    (void)dp_source_set(&tcp->source, tcp->source.fd, EPOLLIN);
+    if (tcp->handler.on_drained != NULL)
+        tcp->handler.on_drained(tcp->handler.user, tcp);
+}
+
+static void on_later(void *user)
+{
+    dp_tcp *tcp = user;
+    if (tcp->state == TCP_FAILED)
+        report(tcp);
+    else if (tcp->state == TCP_OPEN && tcp->out_at < tcp->out_len)
+        write_some(tcp);
+}
+
+static void on_tcp(dp_source *source, uint32_t events)
+{
+    dp_tcp *tcp = (dp_tcp *)source;
+    if (tcp->state == TCP_CONNECTING) {
+        on_connect_result(tcp);
+        return;
+    }
+    if ((events & ~(uint32_t)EPOLLOUT) != 0)
+        read_some(tcp);
+    if ((events & EPOLLOUT) != 0 && !source->closed && tcp->state == TCP_OPEN && tcp->out_at < tcp->out_len)
+        write_some(tcp);
+}
+
+size_t dp_tcp_queued(const dp_tcp *tcp) { return tcp->out_len - tcp->out_at; }
+
+int dp_tcp_send(dp_tcp *tcp, const uint8_t *data, size_t len)
+{
+    if (tcp->state != TCP_OPEN && tcp->state != TCP_CONNECTING)
+        return DP_ERR_CLOSED;
+    if (len > OUT_MAX)
+        return DP_ERR_TOO_LARGE;
+    if (len > OUT_MAX - dp_tcp_queued(tcp))
+        return DP_ERR_WOULD_BLOCK;
+    if (len == 0)
+        return DP_OK;
+    if (tcp->out_at > 0 && tcp->out_len + len > tcp->out_capacity) {
+        tcp->out_len -= tcp->out_at;
+        memmove(tcp->out, tcp->out + tcp->out_at, tcp->out_len);
+        tcp->out_at = 0;
+    }
+    void *out = tcp->out;
+    int error = dp_grow(&out, &tcp->out_capacity, tcp->out_len + len, OUT_MAX, 1);
+    if (error != DP_OK)
+        return error;
+    tcp->out = out;
+    memcpy(tcp->out + tcp->out_len, data, len);
+    tcp->out_len += len;
+    /* Several sends of a round leave together; while the kernel is full, EPOLLOUT does it. */
+    if (tcp->state == TCP_OPEN && (tcp->source.events & EPOLLOUT) == 0)
+        dp_defer(tcp->source.loop, &tcp->later);
+    return DP_OK;
+}
+
+/* ---- listening ---- */
+
+struct dp_listener {
+    dp_source source;
+    dp_address local;
+    dp_timer pause;
+    void (*on_accept)(void *user, dp_tcp *tcp, const dp_address *remote);
+    void *user;
+};
+
+static void accepted(dp_listener *listener, int fd, const union dp_sockaddr *from)
+{
+    dp_tcp *tcp = tcp_new(listener->source.loop, TCP_OPEN);
+    if (tcp == NULL || dp_source_set(&tcp->source, fd, EPOLLIN) != DP_OK) {
+        close(fd);
+        dp_free(tcp);
+        return;
+    }
+    set_open(tcp);
+    dp_address remote;
+    dp_sockaddr_to(&remote, from);
+    listener->on_accept(listener->user, tcp, &remote);
+}
+
+static void resume(void *user)
+{
+    dp_listener *listener = user;
+    (void)dp_source_set(&listener->source, listener->source.fd, EPOLLIN);
+}
+
+static void on_listener(dp_source *source, uint32_t events)
+{
+    (void)events;
+    dp_listener *listener = (dp_listener *)source;
+    for (int i = 0; i < ACCEPTS && !source->closed; i++) {
+        union dp_sockaddr from;
+        socklen_t len = sizeof(from);
+        int fd = accept4(source->fd, &from.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            accepted(listener, fd, &from);
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return;
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            if (dp_timer_set(source->loop, &listener->pause, source->loop->now + ACCEPT_PAUSE) == DP_OK)
+                (void)dp_source_set(source, source->fd, 0);
+            return;
+        }
+        /* Anything else is the new connection's own trouble (accept(2)): go on with the next one. */
+    }
+}
+
+int dp_listener_open(dp_listener **out, dp_loop *loop, const dp_address *local,
+                     void (*on_accept)(void *user, dp_tcp *tcp, const dp_address *remote), void *user)
+{
+    dp_listener *listener = dp_calloc(1, sizeof(*listener));
+    if (listener == NULL)
+        return DP_ERR_NO_MEMORY;
+    dp_source_init(&listener->source, loop, on_listener);
+    listener->local = *local;
+    listener->on_accept = on_accept;
+    listener->user = user;
+    listener->pause.fn = resume;
+    listener->pause.user = listener;
+    int on = 1;
+    int fd = dp_socket_open(local, SOCK_STREAM);
+    /* Else a restarted server waits until the old connections have left TIME_WAIT. */
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+        dp_socket_bind(fd, &listener->local) != DP_OK || listen(fd, BACKLOG) != 0 ||
+        dp_source_set(&listener->source, fd, EPOLLIN) != DP_OK) {
+        if (fd >= 0)
+            close(fd);
+        dp_free(listener);
+        return DP_ERR_IO;
+    }
+    *out = listener;
+    return DP_OK;
+}
+
+const dp_address *dp_listener_local(const dp_listener *listener) { return &listener->local; }
+
+void dp_listener_close(dp_listener *listener)
+{
+    if (listener == NULL)
+        return;
+    dp_timer_stop(&listener->pause);
+    dp_source_close_fd(&listener->source);
+    dp_source_free(&listener->source);
+}
