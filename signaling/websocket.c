@@ -1,0 +1,218 @@
+#include "websocket.h"
+
+#include "base/crypto.h"
+#include "base/mem.h"
+#include <string.h>
+#include <wslay/wslay.h>
+
+struct dp_ws {
+    wslay_event_context_ptr wslay;
+    dp_random random;
+    dp_ws_on_text on_text;
+    void *ctx;
+
+    const uint8_t *in; /* what dp_ws_input was given and wslay has not read yet */
+    size_t in_len;
+    uint8_t *out; /* where dp_ws_output writes */
+    size_t out_capacity, out_len;
+
+    /* The message being received. wslay would set aside what a frame header claims; here memory follows what
+     * came. */
+    char *text;
+    size_t text_len, text_capacity;
+    uint64_t message_len; /* claimed by its frames so far */
+    bool control;         /* the current frame is a ping, pong or close: not part of the message */
+    bool skip;            /* over DP_SIGNALING_TEXT_MAX */
+    bool no_memory;
+};
+
+/* ---- wslay's callbacks --------------------------------------------------------------------------------- */
+
+static ssize_t on_recv(wslay_event_context_ptr wslay, uint8_t *buf, size_t len, int flags, void *user)
+{
+    dp_ws *ws = user;
+    (void)flags;
+    if (ws->in_len == 0) {
+        wslay_event_set_error(wslay, WSLAY_ERR_WOULDBLOCK);
+        return -1;
+    }
+    if (len > ws->in_len)
+        len = ws->in_len;
+    memcpy(buf, ws->in, len);
+    ws->in += len;
+    ws->in_len -= len;
+    return (ssize_t)len;
+}
+
+static ssize_t on_send(wslay_event_context_ptr wslay, const uint8_t *data, size_t len, int flags, void *user)
+{
+    dp_ws *ws = user;
+    (void)flags;
+    size_t room = ws->out_capacity - ws->out_len;
+    if (room == 0) {
+        wslay_event_set_error(wslay, WSLAY_ERR_WOULDBLOCK);
+        return -1;
+    }
+    if (len > room)
+        len = room;
+    memcpy(ws->out + ws->out_len, data, len);
+    ws->out_len += len;
+    return (ssize_t)len;
+}
+
+/* RFC 6455 §5.3: unpredictable, fresh for each frame. */
+static int on_mask(wslay_event_context_ptr wslay, uint8_t *buf, size_t len, void *user)
+{
+    dp_ws *ws = user;
+    if (dp_random_bytes(&ws->random, buf, len) == DP_OK)
+        return 0;
+    wslay_event_set_error(wslay, WSLAY_ERR_CALLBACK_FAILURE);
+    return -1;
+}
+
+static void fail_too_big(wslay_event_context_ptr wslay)
+{
+    wslay_event_queue_close(wslay, WSLAY_CODE_MESSAGE_TOO_BIG, NULL, 0);
+    wslay_event_shutdown_read(wslay);
+}
+
+static void on_frame(wslay_event_context_ptr wslay, const struct wslay_event_on_frame_recv_start_arg *frame,
+                     void *user)
+{
+    dp_ws *ws = user;
+    ws->control = wslay_is_ctrl_frame(frame->opcode);
+    if (ws->control)
+        return;
+    if (frame->opcode != WSLAY_CONTINUATION_FRAME) {
+        ws->text_len = 0;
+        ws->message_len = 0;
+        /* PeerServer speaks text; a binary message is read to its end and dropped. */
+        ws->skip = frame->opcode != WSLAY_TEXT_FRAME;
+    }
+    /* Each frame counts as a byte more, so that empty continuations without end are noticed too. */
+    if (frame->payload_length >= WS_MESSAGE_MAX ||
+        ws->message_len + frame->payload_length + 1 > WS_MESSAGE_MAX) {
+        ws->skip = true;
+        fail_too_big(wslay);
+        return;
+    }
+    ws->message_len += frame->payload_length + 1;
+}
+
+static void on_chunk(wslay_event_context_ptr wslay, const struct wslay_event_on_frame_recv_chunk_arg *chunk,
+                     void *user)
+{
+    dp_ws *ws = user;
+    (void)wslay;
+    if (ws->control || ws->skip)
+        return;
+    void *text = ws->text;
+    int error =
+        dp_grow(&text, &ws->text_capacity, ws->text_len + chunk->data_length, DP_SIGNALING_TEXT_MAX, 1);
+    ws->text = text;
+    if (error != DP_OK) {
+        ws->skip = true;
+        ws->no_memory = ws->no_memory || error == DP_ERR_NO_MEMORY;
+        return;
+    }
+    if (chunk->data_length > 0)
+        memcpy(ws->text + ws->text_len, chunk->data, chunk->data_length);
+    ws->text_len += chunk->data_length;
+}
+
+static void on_message(wslay_event_context_ptr wslay, const struct wslay_event_on_msg_recv_arg *message,
+                       void *user)
+{
+    dp_ws *ws = user;
+    (void)wslay;
+    if (message->opcode == WSLAY_TEXT_FRAME && !ws->skip)
+        ws->on_text(ws->ctx, ws->text_len > 0 ? ws->text : "", ws->text_len);
+}
+
+/* ---- the object -----------------------------------------------------------------------------------------
+ */
+
+int dp_ws_new(dp_ws **out, const dp_random *random, dp_ws_on_text on_text, void *ctx)
+{
+    static const struct wslay_event_callbacks callbacks = {
+        .recv_callback = on_recv,
+        .send_callback = on_send,
+        .genmask_callback = on_mask,
+        .on_frame_recv_start_callback = on_frame,
+        .on_frame_recv_chunk_callback = on_chunk,
+        .on_msg_recv_callback = on_message,
+    };
+    dp_ws *ws = dp_calloc(1, sizeof(*ws));
+    if (ws == NULL)
+        return DP_ERR_NO_MEMORY;
+    ws->random = *random;
+    ws->on_text = on_text;
+    ws->ctx = ctx;
+    if (wslay_event_context_client_init(&ws->wslay, &callbacks, ws) != 0) {
+        dp_free(ws);
+        return DP_ERR_NO_MEMORY;
+    }
+    wslay_event_config_set_no_buffering(ws->wslay, 1);
+    *out = ws;
+    return DP_OK;
+}
+
+void dp_ws_free(dp_ws *ws)
+{
+    if (ws == NULL)
+        return;
+    wslay_event_context_free(ws->wslay);
+    dp_free(ws->text);
+    dp_free(ws);
+}
+
+int dp_ws_input(dp_ws *ws, const uint8_t *data, size_t len)
+{
+    /* wslay answers every ping: slices, so that a flood of them is noticed before it takes memory. */
+    enum { SLICE = 4096 };
+    int result = DP_OK;
+    while (len > 0 && result == DP_OK) {
+        ws->in = data;
+        ws->in_len = len < SLICE ? len : SLICE;
+        data += ws->in_len;
+        len -= ws->in_len;
+        int error = wslay_event_recv(ws->wslay);
+        if (error == WSLAY_ERR_NOMEM || ws->no_memory)
+            result = DP_ERR_NO_MEMORY;
+        else if (wslay_event_get_close_received(ws->wslay))
+            result = DP_ERR_CLOSED;
+        else if (error != 0 || !wslay_event_get_read_enabled(ws->wslay))
+            result = DP_ERR_PROTOCOL;
+        else if (dp_ws_pending(ws) > WS_MAX_PENDING)
+            result = DP_ERR_PROTOCOL;
+    }
+    ws->in = NULL;
+    ws->in_len = 0;
+    return result;
+}
+
+int dp_ws_send_text(dp_ws *ws, const char *text, size_t len)
+{
+    const struct wslay_event_msg message = {WSLAY_TEXT_FRAME, (const uint8_t *)text, len};
+    int error = wslay_event_queue_msg(ws->wslay, &message);
+    return error == 0 ? DP_OK : error == WSLAY_ERR_NOMEM ? DP_ERR_NO_MEMORY : DP_ERR_CLOSED;
+}
+
+int dp_ws_close(dp_ws *ws, uint16_t code)
+{
+    int error = wslay_event_queue_close(ws->wslay, code, NULL, 0);
+    return error == 0 ? DP_OK : error == WSLAY_ERR_NOMEM ? DP_ERR_NO_MEMORY : DP_ERR_CLOSED;
+}
+
+size_t dp_ws_pending(const dp_ws *ws) { return wslay_event_get_queued_msg_count(ws->wslay); }
+
+size_t dp_ws_output(dp_ws *ws, uint8_t *out, size_t capacity)
+{
+    ws->out = out;
+    ws->out_capacity = capacity;
+    ws->out_len = 0;
+    if (wslay_event_want_write(ws->wslay) && wslay_event_send(ws->wslay) != 0)
+        ws->out_len = 0; /* no masks: wslay has ended its side, the server will time us out */
+    ws->out = NULL;
+    return ws->out_len;
+}

@@ -1,0 +1,48 @@
+/* WebSocket frames of a client (RFC 6455 §5): bytes in, whole text messages out, and the reverse. On wslay.
+ *
+ *   0               1               2               3
+ *  +-+-+-+-+-------+-+-------------+-------------------------------+
+ *  |F|R|R|R| opcode|M| length (7)  |  length (16 or 64 more bits)  |
+ *  |I|S|S|S|  (4)  |A|             |   if length is 126 or 127     |
+ *  |N|V|V|V|       |S|             |                               |
+ *  | |1|2|3|       |K|             |                               |
+ *  +-+-+-+-+-------+-+-------------+-------------------------------+
+ *  |  masking key (32 bits), from a client only; then the payload  |
+ *  +---------------------------------------------------------------+
+ */
+#ifndef SIGNALING_WEBSOCKET_H
+#define SIGNALING_WEBSOCKET_H
+
+#include <datapeer/signaling.h>
+
+enum {
+    /* A message over DP_SIGNALING_TEXT_MAX is skipped without being kept, so that a peer cannot end our
+     * session with the server by sending us one; a message over this is answered with 1009. */
+    WS_MESSAGE_MAX = 1 << 20,
+    WS_MAX_PENDING = 4096, /* frames (pongs) that wait to be taken by dp_ws_output */
+};
+
+typedef struct dp_ws dp_ws;
+
+/* Called for each whole text message; text is valid UTF-8, not NUL-terminated, gone after the call. It must
+ * not call dp_ws_input or dp_ws_free. */
+typedef void (*dp_ws_on_text)(void *ctx, const char *text, size_t len);
+
+/* NO_MEMORY. */
+int dp_ws_new(dp_ws **out, const dp_random *random, dp_ws_on_text on_text, void *ctx);
+void dp_ws_free(dp_ws *ws);
+
+/* CLOSED: the server's close frame came (our answer is queued); PROTOCOL: the server broke the protocol (our
+ * close frame with 1002, 1007 or 1009 is queued); NO_MEMORY. After any of them nothing more is read. */
+int dp_ws_input(dp_ws *ws, const uint8_t *data, size_t len);
+
+/* Queued, as one frame. CLOSED after a close frame, NO_MEMORY. */
+int dp_ws_send_text(dp_ws *ws, const char *text, size_t len);
+int dp_ws_close(dp_ws *ws, uint16_t code);
+
+/* Frames that wait to be sent. */
+size_t dp_ws_pending(const dp_ws *ws);
+/* Writes up to capacity bytes and returns how many: 0 if there is nothing more. */
+size_t dp_ws_output(dp_ws *ws, uint8_t *out, size_t capacity);
+
+#endif
