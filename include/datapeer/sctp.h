@@ -1,5 +1,5 @@
-/* Data channels (RFC 8831, RFC 8832) on an SCTP association (RFC 9260) of usrsctp. Sans-IO; but usrsctp is one per
- * process, so all dp_sctp objects of a process must be used from one thread.
+/* Data channels (RFC 8831, RFC 8832) on an SCTP association (RFC 9260) of usrsctp. Sans-IO; but usrsctp is
+ * one per process, so all dp_sctp objects of a process must be used from one thread.
  *
  * Order of calls: new, [open_channel*], start; then input / handle_timeout / send, and after each of them
  * poll_transmit and poll_event until both return false. */
@@ -27,11 +27,13 @@ typedef struct dp_sctp_config {
     size_t size;      /* sizeof(dp_sctp_config) */
     dp_random random; /* required */
     dp_log log;
-    size_t mtu;                     /* largest SCTP packet, 12-byte common header included; 0: 1160 */
-    size_t max_message_size;        /* largest message that is accepted; 0: 262144 */
-    size_t send_buffer_size;        /* of one association; 0: the default of limits in sctp.c */
-    size_t receive_buffer_size;     /* of one association; 0: the default */
-    uint16_t max_channels;          /* most channels at once; 0: 1024 */
+    size_t mtu;                 /* largest SCTP packet, 12-byte common header included; 0: 1160 */
+    size_t max_message_size;    /* largest message that is accepted; 0: 262144 */
+    size_t send_buffer_size;    /* of one association; 0: 1 MiB; see sctp/sctp.c */
+    size_t receive_buffer_size; /* of one association; 0: 1 MiB */
+    /* Stream ids 0 to max_channels-1 exist, half of them for each side to open; 0: 256. An association costs
+     * about 100 bytes a stream and direction. */
+    uint16_t max_channels;
 } dp_sctp_config;
 
 DP_API int dp_sctp_new(dp_sctp **out, const dp_sctp_config *config);
@@ -50,15 +52,18 @@ DP_API bool dp_sctp_poll_transmit(dp_sctp *sctp, const uint8_t **data, size_t *l
 
 /* RTCDataChannelInit. Zero-initialised it is NOT the W3C default: use DP_CHANNEL_INIT. */
 typedef struct dp_channel_init {
-    size_t size; /* sizeof(dp_channel_init) */
+    size_t size;       /* sizeof(dp_channel_init) */
     const char *label; /* NUL-terminated UTF-8 */
     const char *protocol;
     bool ordered;
 } dp_channel_init;
-#define DP_CHANNEL_INIT(label_) { sizeof(dp_channel_init), (label_), "", true }
+#define DP_CHANNEL_INIT(label_)                                                                              \
+    {                                                                                                        \
+        sizeof(dp_channel_init), (label_), "", true                                                          \
+    }
 
-/* Creates a channel, before or after start. The stream id is chosen once the parity is known and the DCEP OPEN leaves with
- * the association. CHANNEL_OPEN follows. LIMIT, NO_MEMORY, TOO_LARGE (label), CLOSED. */
+/* Creates a channel, before or after start. The stream id is chosen once the parity is known and the DCEP
+ * OPEN leaves with the association. CHANNEL_OPEN follows. LIMIT, NO_MEMORY, TOO_LARGE (label), CLOSED. */
 DP_API int dp_sctp_open_channel(dp_sctp *sctp, dp_channel **out, dp_time now, const dp_channel_init *init);
 
 DP_API const char *dp_channel_label(const dp_channel *channel);
@@ -70,9 +75,10 @@ DP_API dp_channel_state dp_channel_get_state(const dp_channel *channel);
 DP_API void dp_channel_set_user(dp_channel *channel, void *user);
 DP_API void *dp_channel_user(const dp_channel *channel);
 
-/* Hands one whole message over. force_ordered: deliver in order even on an unordered channel (the receiver follows each
- * message's U flag). It is accepted whole or not at all. WOULD_BLOCK when buffered_amount is over the limit:
- * try again after BUFFERED_AMOUNT_LOW. TOO_LARGE over the remote's max-message-size. INVALID_STATE unless OPEN. */
+/* Hands one whole message over. force_ordered: deliver in order even on an unordered channel (the receiver
+ * follows each message's U flag). It is accepted whole or not at all. WOULD_BLOCK when buffered_amount is
+ * over the limit: try again after BUFFERED_AMOUNT_LOW. TOO_LARGE over the remote's max-message-size.
+ * INVALID_STATE unless OPEN. */
 DP_API int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_t len, bool binary,
                            bool force_ordered);
 /* Bytes of messages accepted by send and not yet handed to the wire (W3C bufferedAmount). */
@@ -82,8 +88,8 @@ DP_API void dp_channel_set_buffered_amount_low_threshold(dp_channel *channel, si
 /* What was sent still arrives, then the stream is reset (RFC 8831 §6.7); CHANNEL_CLOSED follows. */
 DP_API void dp_channel_close(dp_channel *channel, dp_time now);
 
-/* Ends the association at once with ABORT (a packet for poll_transmit), as browsers do. CHANNEL_CLOSED for every
- * channel, then CLOSED. */
+/* Ends the association at once with ABORT (a packet for poll_transmit), as browsers do. CHANNEL_CLOSED for
+ * every channel, then CLOSED. */
 DP_API void dp_sctp_abort(dp_sctp *sctp, dp_time now);
 
 typedef enum dp_sctp_event_type {

@@ -1,0 +1,488 @@
+/* The only file that knows usrsctp. It is one per process, is driven from one thread, and calls us back while
+ * it holds locks: so its callbacks only queue or set a flag (calling it from the output callback deadlocks).
+ */
+#include "association.h"
+
+#include "base/mem.h"
+#include "base/table.h"
+#include "filter.h"
+
+#include <string.h>
+#include <usrsctp.h>
+
+#define TICK             DP_MS(10) /* a timer re-armed inside a tick waits for the next one, so ticks are short */
+#define IDLE_TICK        DP_MS(200) /* nothing in flight: only heartbeats (30 s) are due */
+#define IDLE_AFTER       DP_MS(500) /* longer than the delayed SACK, here and at the peer */
+#define SACK_DELAY_MS    20u
+#define MAX_BURST        16u
+#define RTO_INITIAL_MS   500u
+#define RTO_MIN_MS       250u /* over the peer's delayed SACK of 200 ms, else a lone packet is sent twice */
+#define RTO_MAX_MS       5000u
+#define MAX_RETRANSMIT   10u
+#define MAX_INIT         8u
+#define MAX_CHUNKS_QUEUE 16384u
+#define OUTPUT_INITIAL   4096u
+#define OUTPUT_KEEP      65536u
+
+/* All of usrsctp's state is global, so is this. */
+static struct {
+    bool started;
+    dp_table associations; /* id to dp_association: what usrsctp takes for an address is a number, never a
+                              pointer */
+    uint64_t last_id;
+    dp_time last_tick;
+} stack;
+
+struct dp_association {
+    uint64_t id;
+    struct socket *socket;
+    struct sockaddr_conn remote;
+    uint16_t local_port;
+    bool registered;
+    bool up;
+    bool down;
+    bool readable;
+    bool in_flight; /* sent data may be unacknowledged */
+    dp_time active_until;
+    /* Packets to send, each behind its 2-byte length. */
+    uint8_t *output;
+    size_t output_capacity;
+    size_t output_head;
+    size_t output_len;
+    size_t output_max;
+};
+
+/* ---- the output -------------------------------------------------------------------------------- */
+
+static bool output_reserve(dp_association *a, size_t more)
+{
+    if (a->output_len + more <= a->output_capacity)
+        return true;
+    if (a->output_head > 0) {
+        memmove(a->output, a->output + a->output_head, a->output_len - a->output_head);
+        a->output_len -= a->output_head;
+        a->output_head = 0;
+    }
+    size_t needed = a->output_len + more;
+    return dp_grow((void **)&a->output, &a->output_capacity,
+                   needed < OUTPUT_INITIAL ? OUTPUT_INITIAL : needed, a->output_max, 1) == DP_OK;
+}
+
+/* usrsctp's output callback: queues a copy, nothing else. A packet that finds no room counts as lost by the
+ * network. */
+static int on_output(void *address, void *packet, size_t len, uint8_t tos, uint8_t set_df)
+{
+    (void)tos;
+    (void)set_df;
+    uint64_t id = (uint64_t)(uintptr_t)address;
+    dp_association *a = (dp_association *)dp_table_get(&stack.associations, &id, sizeof id);
+    if (a == NULL || len < DP_SCTP_COMMON_HEADER || len > UINT16_MAX || !output_reserve(a, 2 + len))
+        return 0;
+    uint8_t *at = a->output + a->output_len;
+    at[0] = (uint8_t)(len >> 8);
+    at[1] = (uint8_t)len;
+    memcpy(at + 2, packet, len);
+    dp_sctp_checksum_write(at + 2, len);
+    a->output_len += 2 + len;
+    return 0;
+}
+
+bool dp_association_has_output(const dp_association *a) { return a->output_head < a->output_len; }
+
+bool dp_association_poll_transmit(dp_association *a, const uint8_t **packet, size_t *len)
+{
+    if (a->output_head == a->output_len) {
+        a->output_head = a->output_len = 0;
+        return false;
+    }
+    const uint8_t *at = a->output + a->output_head;
+    *len = (size_t)at[0] << 8 | at[1];
+    *packet = at + 2;
+    a->output_head += 2 + *len;
+    return true;
+}
+
+static void output_shrink(dp_association *a)
+{
+    if (a->output_head == a->output_len && a->output_capacity > OUTPUT_KEEP) {
+        dp_free(a->output);
+        a->output = NULL;
+        a->output_capacity = a->output_head = a->output_len = 0;
+    }
+}
+
+/* ---- the stack --------------------------------------------------------------------------------- */
+
+static void stack_start(void)
+{
+    if (stack.started)
+        return;
+    stack.started = true;
+    usrsctp_init_nothreads(0, on_output, NULL);
+    usrsctp_enable_crc32c_offload();
+    usrsctp_sysctl_set_sctp_blackhole(2); /* no ABORT in answer to packets of no association */
+    usrsctp_sysctl_set_sctp_no_csum_on_loopback(0);
+    usrsctp_sysctl_set_sctp_asconf_enable(0);
+    usrsctp_sysctl_set_sctp_auto_asconf(0);
+    usrsctp_sysctl_set_sctp_auth_enable(0);
+    usrsctp_sysctl_set_sctp_ecn_enable(0);
+    usrsctp_sysctl_set_sctp_pr_enable(0);
+    usrsctp_sysctl_set_sctp_nrsack_enable(0);
+    usrsctp_sysctl_set_sctp_pktdrop_enable(0);
+    usrsctp_sysctl_set_sctp_reconfig_enable(1);
+    usrsctp_sysctl_set_sctp_initial_cwnd(10);
+    usrsctp_sysctl_set_sctp_max_burst_default(MAX_BURST);
+    usrsctp_sysctl_set_sctp_delayed_sack_time_default(SACK_DELAY_MS);
+    /* 512 chunks would cap what is in flight at 0.6 MB, whatever the send buffer is. */
+    usrsctp_sysctl_set_sctp_max_chunks_on_queue(MAX_CHUNKS_QUEUE);
+}
+
+static void stack_tick(dp_time now)
+{
+    if (now <= stack.last_tick)
+        return;
+    uint64_t elapsed_ms = (now - stack.last_tick) / 1000;
+    if (elapsed_ms == 0)
+        return;
+    stack.last_tick += elapsed_ms * 1000;
+    usrsctp_handle_timers(elapsed_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)elapsed_ms);
+}
+
+/* ---- the socket -------------------------------------------------------------------------------- */
+
+static void on_upcall(struct socket *socket, void *arg, int flags)
+{
+    (void)socket;
+    (void)flags;
+    ((dp_association *)arg)->readable = true;
+}
+
+static bool set(struct socket *s, int level, int name, const void *value, size_t len)
+{
+    return usrsctp_setsockopt(s, level, name, value, (socklen_t)len) == 0;
+}
+
+static bool set_int(struct socket *s, int level, int name, size_t value)
+{
+    int number = (int)value;
+    return set(s, level, name, &number, sizeof number);
+}
+
+static bool set_events(struct socket *s)
+{
+    static const uint16_t types[] = {SCTP_ASSOC_CHANGE, SCTP_STREAM_RESET_EVENT, SCTP_SENDER_DRY_EVENT};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        struct sctp_event event = {SCTP_FUTURE_ASSOC, types[i], 1};
+        if (!set(s, IPPROTO_SCTP, SCTP_EVENT, &event, sizeof event))
+            return false;
+    }
+    return true;
+}
+
+/* The path MTU is a fact of the datagram layer below: usrsctp must not probe for it. Its value does not count
+ * the common header. Set before connect for the INIT and after it for the address. */
+static bool set_path(struct socket *s, const struct sockaddr_conn *remote, size_t mtu)
+{
+    struct sctp_paddrparams path;
+    memset(&path, 0, sizeof path);
+    if (remote != NULL)
+        memcpy(&path.spp_address, remote, sizeof *remote);
+    path.spp_flags = SPP_PMTUD_DISABLE;
+    path.spp_pathmtu = (uint32_t)(mtu - DP_SCTP_COMMON_HEADER) & ~3u;
+    path.spp_pathmaxrxt = MAX_RETRANSMIT;
+    return set(s, IPPROTO_SCTP, SCTP_PEER_ADDR_PARAMS, &path, sizeof path);
+}
+
+static bool set_timers(struct socket *s)
+{
+    struct sctp_rtoinfo rto = {SCTP_FUTURE_ASSOC, RTO_INITIAL_MS, RTO_MAX_MS, RTO_MIN_MS};
+    struct sctp_sack_info sack = {SCTP_FUTURE_ASSOC, SACK_DELAY_MS, 2};
+    struct sctp_assoc_value burst = {SCTP_FUTURE_ASSOC, MAX_BURST};
+    struct sctp_assocparams limits;
+    memset(&limits, 0, sizeof limits);
+    limits.sasoc_asocmaxrxt = MAX_RETRANSMIT;
+    return set(s, IPPROTO_SCTP, SCTP_RTOINFO, &rto, sizeof rto) &&
+           set(s, IPPROTO_SCTP, SCTP_DELAYED_SACK, &sack, sizeof sack) &&
+           set(s, IPPROTO_SCTP, SCTP_MAX_BURST, &burst, sizeof burst) &&
+           set(s, IPPROTO_SCTP, SCTP_ASSOCINFO, &limits, sizeof limits);
+}
+
+static bool set_options(struct socket *s, const dp_association_config *config)
+{
+    struct linger linger = {1, 0}; /* close means ABORT, never a lingering shutdown */
+    struct sctp_assoc_value reset = {SCTP_FUTURE_ASSOC,
+                                     SCTP_ENABLE_RESET_STREAM_REQ}; /* adding streams stays denied */
+    struct sctp_initmsg init = {config->streams, config->streams, MAX_INIT, RTO_MAX_MS};
+    return usrsctp_set_non_blocking(s, 1) == 0 && set(s, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) &&
+           set_int(s, SOL_SOCKET, SO_SNDBUF, config->send_buffer_size) &&
+           set_int(s, SOL_SOCKET, SO_RCVBUF, config->receive_buffer_size) &&
+           set_int(s, IPPROTO_SCTP, SCTP_NODELAY, 1) && set_int(s, IPPROTO_SCTP, SCTP_EXPLICIT_EOR, 1) &&
+           set_int(s, IPPROTO_SCTP, SCTP_RECVRCVINFO, 1) &&
+           set_int(s, IPPROTO_SCTP, SCTP_PARTIAL_DELIVERY_POINT, DP_ASSOCIATION_READ_MIN) &&
+           set(s, IPPROTO_SCTP, SCTP_ENABLE_STREAM_RESET, &reset, sizeof reset) &&
+           set(s, IPPROTO_SCTP, SCTP_INITMSG, &init, sizeof init) && set_events(s) && set_timers(s) &&
+           set_path(s, NULL, config->mtu);
+}
+
+static struct sockaddr_conn conn_address(uint64_t id, uint16_t port)
+{
+    struct sockaddr_conn address;
+    memset(&address, 0, sizeof address);
+    address.sconn_family = AF_CONN;
+    address.sconn_port = htons(port);
+    address.sconn_addr = (void *)(uintptr_t)id;
+    return address;
+}
+
+static int open_socket(dp_association *a, const dp_association_config *config)
+{
+    usrsctp_register_address((void *)(uintptr_t)a->id);
+    a->registered = true;
+    a->socket = usrsctp_socket(AF_CONN, SOCK_STREAM, IPPROTO_SCTP, NULL, NULL, 0, NULL);
+    if (a->socket == NULL)
+        return DP_ERR_NO_MEMORY;
+    struct sockaddr_conn local = conn_address(a->id, config->local_port);
+    a->remote = conn_address(a->id, config->remote_port);
+    if (!set_options(a->socket, config) || usrsctp_set_upcall(a->socket, on_upcall, a) != 0 ||
+        usrsctp_bind(a->socket, (struct sockaddr *)&local, sizeof local) != 0)
+        return DP_ERR_IO;
+    if (usrsctp_connect(a->socket, (struct sockaddr *)&a->remote, sizeof a->remote) != 0 &&
+        errno != EINPROGRESS)
+        return DP_ERR_IO;
+    return set_path(a->socket, &a->remote, config->mtu) ? DP_OK : DP_ERR_IO;
+}
+
+int dp_association_new(dp_association **out, dp_time now, const dp_association_config *config)
+{
+    stack_start();
+    dp_association *a = (dp_association *)dp_calloc(1, sizeof *a);
+    if (a == NULL)
+        return DP_ERR_NO_MEMORY;
+    a->id = ++stack.last_id;
+    a->local_port = config->local_port;
+    /* All that can be in flight fits twice (first transmission and retransmission), each packet with its
+     * length. */
+    a->output_max = 2 * config->send_buffer_size + OUTPUT_KEEP;
+    if (stack.associations.count == 0)
+        stack.last_tick = now;
+    int error = dp_table_set(&stack.associations, &a->id, sizeof a->id, a, NULL);
+    if (error == DP_OK)
+        error = open_socket(a, config);
+    if (error != DP_OK) {
+        dp_association_free(a);
+        return error;
+    }
+    *out = a;
+    return DP_OK;
+}
+
+void dp_association_abort(dp_association *a)
+{
+    static const char reason[] = "closed";
+    struct sctp_sndinfo info;
+    memset(&info, 0, sizeof info);
+    info.snd_flags = SCTP_ABORT;
+    if (!a->down)
+        usrsctp_sendv(a->socket, reason, sizeof reason - 1, NULL, 0, &info, sizeof info, SCTP_SENDV_SNDINFO,
+                      0);
+    a->down = true;
+}
+
+void dp_association_free(dp_association *a)
+{
+    if (a == NULL)
+        return;
+    /* First out of the table: packets of the closing socket find nobody and are dropped. */
+    dp_table_remove(&stack.associations, &a->id, sizeof a->id);
+    if (a->socket != NULL) {
+        usrsctp_set_upcall(a->socket, NULL, NULL);
+        usrsctp_close(a->socket);
+    }
+    if (a->registered)
+        usrsctp_deregister_address((void *)(uintptr_t)a->id);
+    if (stack.associations.count == 0)
+        dp_table_clear(&stack.associations);
+    dp_free(a->output);
+    dp_free(a);
+}
+
+/* ---- in and out -------------------------------------------------------------------------------- */
+
+int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, size_t len)
+{
+    int error = dp_sctp_filter(packet, len, a->local_port, ntohs(a->remote.sconn_port));
+    if (error != DP_OK)
+        return error;
+    if (!dp_sctp_checksum_ok(packet, len))
+        return DP_ERR_MALFORMED;
+    a->active_until = now + IDLE_AFTER;
+    usrsctp_conninput((void *)(uintptr_t)a->id, packet, len, 0);
+    return DP_OK;
+}
+
+void dp_association_tick(dp_association *a, dp_time now)
+{
+    stack_tick(now);
+    if (now >= a->active_until)
+        output_shrink(a);
+}
+
+dp_time dp_association_next_tick(const dp_association *a, bool busy)
+{
+    if (a->down)
+        return DP_TIME_NEVER;
+    bool active = busy || !a->up || a->in_flight || stack.last_tick < a->active_until;
+    return stack.last_tick + (active ? TICK : IDLE_TICK);
+}
+
+int dp_association_send(dp_association *a, size_t *sent, uint16_t stream, uint32_t ppid, bool unordered,
+                        const uint8_t *data, size_t len, bool last)
+{
+    struct sctp_sndinfo info;
+    memset(&info, 0, sizeof info);
+    info.snd_sid = stream;
+    info.snd_ppid = htonl(ppid);
+    info.snd_flags = (uint16_t)((last ? SCTP_EOR : 0) | (unordered ? SCTP_UNORDERED : 0));
+    ssize_t n = usrsctp_sendv(a->socket, data, len, NULL, 0, &info, sizeof info, SCTP_SENDV_SNDINFO, 0);
+    if (n > 0) {
+        a->in_flight = true;
+        *sent = (size_t)n;
+        return DP_OK;
+    }
+    *sent = 0;
+    return n == 0 || errno == EWOULDBLOCK || errno == ENOMEM || errno == ENOBUFS ? DP_ERR_WOULD_BLOCK
+                                                                                 : DP_ERR_CLOSED;
+}
+
+int dp_association_reset_stream(dp_association *a, uint16_t stream)
+{
+    union {
+        struct sctp_reset_streams request;
+        uint8_t bytes[sizeof(struct sctp_reset_streams) + sizeof(uint16_t)];
+    } reset;
+    memset(&reset, 0, sizeof reset);
+    reset.request.srs_flags = SCTP_STREAM_RESET_OUTGOING;
+    reset.request.srs_number_streams = 1;
+    memcpy(reset.bytes + sizeof reset.request, &stream, sizeof stream);
+    if (set(a->socket, IPPROTO_SCTP, SCTP_RESET_STREAMS, &reset, sizeof reset.bytes))
+        return DP_OK;
+    return errno == EALREADY || errno == EAGAIN || errno == EBUSY ? DP_ERR_WOULD_BLOCK : DP_ERR_CLOSED;
+}
+
+bool dp_association_readable(const dp_association *a) { return a->readable && !a->down; }
+
+/* RFC 9260 §3.3.7: the ABORT chunk that the notification carries; its first cause tells an orderly end. */
+static bool user_initiated(const uint8_t *abort, size_t len)
+{
+    return len >= 8 && abort[0] == SCTP_ABORT_ASSOCIATION && abort[4] == 0 && abort[5] == 12;
+}
+
+static void went_down(dp_association *a, dp_association_event *event, int error)
+{
+    a->down = true;
+    event->type = DP_ASSOCIATION_DOWN;
+    event->error = error;
+}
+
+static void read_association_change(dp_association *a, dp_association_event *event, const uint8_t *data,
+                                    size_t len)
+{
+    struct sctp_assoc_change change;
+    if (len < sizeof change)
+        return;
+    memcpy(&change, data, sizeof change);
+    switch (change.sac_state) {
+    case SCTP_COMM_UP:
+        a->up = true;
+        event->type = DP_ASSOCIATION_UP;
+        event->streams = change.sac_outbound_streams;
+        break;
+    case SCTP_SHUTDOWN_COMP:
+        went_down(a, event, DP_OK);
+        break;
+    case SCTP_RESTART: /* a peer that starts over has lost all channels */
+    case SCTP_COMM_LOST:
+        if (user_initiated(data + sizeof change, len - sizeof change))
+            went_down(a, event, DP_OK);
+        else
+            went_down(a, event, len > sizeof change ? DP_ERR_REMOTE : DP_ERR_TIMEOUT);
+        break;
+    case SCTP_CANT_STR_ASSOC:
+        went_down(a, event, len > sizeof change ? DP_ERR_REMOTE : DP_ERR_TIMEOUT);
+        break;
+    default:
+        break;
+    }
+}
+
+static void read_stream_reset(dp_association_event *event, const uint8_t *data, size_t len)
+{
+    struct sctp_stream_reset_event reset;
+    if (len < sizeof reset)
+        return;
+    memcpy(&reset, data, sizeof reset);
+    event->type = DP_ASSOCIATION_RESET;
+    event->reset_incoming = (reset.strreset_flags & SCTP_STREAM_RESET_INCOMING_SSN) != 0;
+    event->reset_outgoing = (reset.strreset_flags & SCTP_STREAM_RESET_OUTGOING_SSN) != 0;
+    event->reset_failed = (reset.strreset_flags & (SCTP_STREAM_RESET_DENIED | SCTP_STREAM_RESET_FAILED)) != 0;
+    event->reset_count = (len - sizeof reset) / sizeof(uint16_t);
+}
+
+uint16_t dp_association_reset_at(const uint8_t *buffer, size_t i)
+{
+    uint16_t stream;
+    memcpy(&stream, buffer + sizeof(struct sctp_stream_reset_event) + i * sizeof stream, sizeof stream);
+    return stream;
+}
+
+static void read_notification(dp_association *a, dp_association_event *event, const uint8_t *data, size_t len)
+{
+    struct sctp_tlv header;
+    event->type = DP_ASSOCIATION_IGNORED;
+    if (len < sizeof header)
+        return;
+    memcpy(&header, data, sizeof header);
+    if (header.sn_length < len)
+        len = header.sn_length;
+    if (header.sn_type == SCTP_ASSOC_CHANGE)
+        read_association_change(a, event, data, len);
+    else if (header.sn_type == SCTP_STREAM_RESET_EVENT)
+        read_stream_reset(event, data, len);
+    else if (header.sn_type == SCTP_SENDER_DRY_EVENT)
+        a->in_flight = false;
+}
+
+void dp_association_receive(dp_association *a, dp_association_event *event, uint8_t *buffer, size_t capacity)
+{
+    memset(event, 0, sizeof *event);
+    if (a->down)
+        return;
+    struct sockaddr_conn from;
+    socklen_t from_len = sizeof from;
+    struct sctp_rcvinfo info;
+    socklen_t info_len = sizeof info;
+    unsigned info_type = 0;
+    int flags = 0;
+    memset(&info, 0, sizeof info);
+    ssize_t n = usrsctp_recvv(a->socket, buffer, capacity, (struct sockaddr *)&from, &from_len, &info,
+                              &info_len, &info_type, &flags);
+    if (n < 0 && (errno == EWOULDBLOCK || errno == EINTR)) {
+        a->readable = false;
+        return;
+    }
+    if (n <= 0) {
+        went_down(a, event, n == 0 ? DP_OK : DP_ERR_REMOTE);
+        return;
+    }
+    event->len = (size_t)n;
+    if ((flags & MSG_NOTIFICATION) != 0) {
+        read_notification(a, event, buffer, event->len);
+        return;
+    }
+    event->type = info_type == SCTP_RECVV_RCVINFO ? DP_ASSOCIATION_DATA : DP_ASSOCIATION_IGNORED;
+    event->stream = info.rcv_sid;
+    event->unordered = (info.rcv_flags & SCTP_UNORDERED) != 0;
+    event->complete = (flags & MSG_EOR) != 0;
+    event->ppid = ntohl(info.rcv_ppid);
+    event->tsn = info.rcv_tsn;
+}

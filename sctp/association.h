@@ -1,0 +1,80 @@
+/* One SCTP association of usrsctp: packets in and out, user data fragments in and out, stream resets. No
+ * channels here. */
+#ifndef SCTP_ASSOCIATION_H
+#define SCTP_ASSOCIATION_H
+
+#include <datapeer/base.h>
+
+typedef struct dp_association dp_association;
+
+typedef struct dp_association_config {
+    size_t mtu; /* common header included */
+    size_t send_buffer_size;
+    size_t receive_buffer_size;
+    uint16_t streams; /* asked for in each direction */
+    uint16_t local_port;
+    uint16_t remote_port;
+} dp_association_config;
+
+/* Creates the socket and sends INIT. NO_MEMORY, IO. */
+int dp_association_new(dp_association **out, dp_time now, const dp_association_config *config);
+/* Sends ABORT with cause 12 (user-initiated, RFC 9260 §3.3.10.12); the packet is in the output. */
+void dp_association_abort(dp_association *association);
+/* Aborts silently: no packet leaves after this. */
+void dp_association_free(dp_association *association);
+
+/* A packet from the peer. A packet that is broken or that we never negotiated is dropped; the reason is
+ * returned. */
+int dp_association_input(dp_association *association, dp_time now, const uint8_t *packet, size_t len);
+/* Drives the timers of all associations of the process. */
+void dp_association_tick(dp_association *association, dp_time now);
+/* busy: the owner waits for something, a stream reset for instance. */
+dp_time dp_association_next_tick(const dp_association *association, bool busy);
+bool dp_association_poll_transmit(dp_association *association, const uint8_t **packet, size_t *len);
+bool dp_association_has_output(const dp_association *association);
+
+/* Hands over the next part of a message. *sent may be less than len: go on with the rest, on this stream and
+ * before any other, because without message interleaving (RFC 8260) usrsctp sends nothing else until the
+ * message is complete. last: the message ends with data[len). WOULD_BLOCK (nothing taken), CLOSED. */
+int dp_association_send(dp_association *association, size_t *sent, uint16_t stream, uint32_t ppid,
+                        bool unordered, const uint8_t *data, size_t len, bool last);
+/* Resets our direction of a stream once all that was sent on it is acknowledged (RFC 6525 §5.1.2). */
+int dp_association_reset_stream(dp_association *association, uint16_t stream);
+
+typedef enum dp_association_event_type {
+    DP_ASSOCIATION_NOTHING,
+    DP_ASSOCIATION_DATA,
+    DP_ASSOCIATION_UP,    /* streams: what we may use */
+    DP_ASSOCIATION_DOWN,  /* error */
+    DP_ASSOCIATION_RESET, /* which streams, which directions, failed or done */
+    DP_ASSOCIATION_IGNORED,
+} dp_association_event_type;
+
+typedef struct dp_association_event {
+    dp_association_event_type type;
+    size_t len; /* DATA */
+    uint16_t stream;
+    bool unordered;
+    bool complete; /* the message ends here */
+    uint32_t ppid;
+    uint32_t tsn; /* of the message's first fragment */
+    uint16_t streams;
+    int error;
+    bool reset_incoming;
+    bool reset_outgoing;
+    bool reset_failed;
+    size_t reset_count; /* 0: all streams */
+} dp_association_event;
+
+/* Reads the next piece of data or notification. buffer holds the data; capacity at least
+ * DP_ASSOCIATION_READ_MIN. */
+void dp_association_receive(dp_association *association, dp_association_event *event, uint8_t *buffer,
+                            size_t capacity);
+#define DP_ASSOCIATION_READ_MIN 4096u
+/* The i-th stream of a RESET event that was read into buffer. */
+uint16_t dp_association_reset_at(const uint8_t *buffer, size_t i);
+
+/* Some data may be waiting for receive. */
+bool dp_association_readable(const dp_association *association);
+
+#endif

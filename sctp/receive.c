@@ -1,0 +1,356 @@
+/* From pieces to messages to events. Nothing is read from usrsctp before the owner asks for an event, so an
+ * owner that stops asking closes the peer's window: back-pressure without a queue of our own. */
+#include "internal.h"
+
+#include "base/mem.h"
+#include "dcep.h"
+
+#include <string.h>
+
+#define PARTIAL_INITIAL 16384u
+
+/* ---- partial messages --------------------------------------------------------------------------- */
+
+static void partial_free(dp_partial *partial)
+{
+    if (partial == NULL)
+        return;
+    dp_free(partial->data);
+    dp_free(partial);
+}
+
+static void recycle(dp_sctp *sctp, dp_partial *partial)
+{
+    partial->len = 0;
+    partial->discard = false;
+    if (sctp->spare == NULL)
+        sctp->spare = partial;
+    else
+        partial_free(partial);
+}
+
+void dp_receive_release(dp_sctp *sctp)
+{
+    if (sctp->delivered != NULL)
+        recycle(sctp, sctp->delivered);
+    sctp->delivered = NULL;
+}
+
+static dp_partial *take_spare(dp_sctp *sctp)
+{
+    dp_partial *partial = sctp->spare;
+    sctp->spare = NULL;
+    return partial != NULL ? partial : (dp_partial *)dp_calloc(1, sizeof(dp_partial));
+}
+
+/* Room for one more read behind what is there. */
+static bool make_room(dp_sctp *sctp, dp_partial *partial, size_t more)
+{
+    size_t needed = partial->len + more;
+    if (needed <= partial->capacity)
+        return true;
+    size_t most = sctp->config.max_message_size + 2 * DP_ASSOCIATION_READ_MIN;
+    if (needed < PARTIAL_INITIAL && PARTIAL_INITIAL <= most)
+        needed = PARTIAL_INITIAL;
+    return dp_grow((void **)&partial->data, &partial->capacity, needed, most, 1) == DP_OK;
+}
+
+static dp_partial *find_partial(dp_sctp *sctp, const dp_association_event *event)
+{
+    dp_partial *at = sctp->partials;
+    while (at != NULL && (at->stream != event->stream || at->unordered != event->unordered))
+        at = at->next;
+    return at;
+}
+
+static void unlink_partial(dp_sctp *sctp, dp_partial *partial)
+{
+    dp_partial **at = &sctp->partials;
+    while (*at != NULL && *at != partial)
+        at = &(*at)->next;
+    if (*at != NULL)
+        *at = partial->next;
+    partial->next = NULL;
+    sctp->partial_bytes -= partial->len;
+}
+
+void dp_receive_drop_stream(dp_sctp *sctp, uint16_t id)
+{
+    for (dp_partial *at = sctp->partials, *next; at != NULL; at = next) {
+        next = at->next;
+        if (at->stream != id)
+            continue;
+        unlink_partial(sctp, at);
+        recycle(sctp, at);
+    }
+}
+
+void dp_receive_clear(dp_sctp *sctp)
+{
+    while (sctp->partials != NULL) {
+        dp_partial *partial = sctp->partials;
+        unlink_partial(sctp, partial);
+        partial_free(partial);
+    }
+    partial_free(sctp->spare);
+    partial_free(sctp->delivered);
+    sctp->spare = sctp->delivered = NULL;
+}
+
+/* ---- messages ----------------------------------------------------------------------------------- */
+
+static void refuse(dp_sctp *sctp, uint16_t id, const char *why)
+{
+    DP_LOG(&sctp->log, DP_LOG_WARN, "sctp", "channel on stream %u refused: %s", id, why);
+    sctp->dropped++;
+    dp_stream *stream = dp_stream_get(sctp, id);
+    if (stream != NULL && stream->channel != NULL)
+        dp_channel_fail(stream->channel, DP_ERR_PROTOCOL);
+    else
+        dp_stream_reset(sctp, id);
+}
+
+/* RFC 8832 §6: the peer may use an id of its parity that is free in both directions. It may know so before we
+ * do: its OPEN can overtake the answer to our reset, which then still belongs to the channel before. */
+static bool free_for_peer(dp_sctp *sctp, dp_stream *stream)
+{
+    if (stream->channel == NULL && stream->flags == 0)
+        return true;
+    unsigned both = DP_STREAM_IN_DONE | DP_STREAM_RESET_SENT;
+    if ((stream->flags & both) != both || (stream->flags & DP_STREAM_STALE) != 0)
+        return false;
+    if (stream->channel != NULL)
+        dp_channel_finish(stream->channel);
+    stream->flags = DP_STREAM_RESET_SENT | DP_STREAM_STALE;
+    (void)sctp;
+    return true;
+}
+
+static void receive_open(dp_sctp *sctp, uint16_t id, const dp_dcep_open *open)
+{
+    dp_stream *stream;
+    if ((id % 2 == 0) == sctp->dtls_client) {
+        refuse(sctp, id, "the id has our parity");
+        return;
+    }
+    if (dp_stream_use(sctp, &stream, id) != DP_OK) {
+        sctp->dropped++;
+        return;
+    }
+    if (!free_for_peer(sctp, stream)) {
+        refuse(sctp, id, "the stream is in use");
+        return;
+    }
+    dp_channel *channel;
+    bool ordered = (open->channel_type & DP_DCEP_UNORDERED) == 0;
+    if (dp_channel_new(&channel, sctp, open->label, open->protocol, ordered) != DP_OK) {
+        refuse(sctp, id, "too many channels or no memory");
+        return;
+    }
+    stream->channel = channel;
+    channel->id = id;
+    channel->incoming = true;
+    channel->acked = true;
+    channel->ack_due = true;
+    channel->state = DP_CHANNEL_OPEN;
+    dp_channel_event(channel, DP_PENDING_OPEN);
+    dp_channel_wake(channel);
+    dp_channel_pump(sctp);
+}
+
+static void receive_dcep(dp_sctp *sctp, const dp_partial *message)
+{
+    dp_dcep_type type;
+    dp_dcep_open open;
+    int error = dp_dcep_parse(&type, &open, message->data, message->len);
+    if (error != DP_OK) {
+        refuse(sctp, message->stream, dp_strerror(error));
+        return;
+    }
+    if (type == DP_DCEP_OPEN)
+        receive_open(sctp, message->stream, &open);
+    /* An ACK says what any message says: receive_message has noted it. */
+}
+
+/* Browsers give no message to a channel that was closed on this side, and RFC 8832 §6 lets nobody send before
+ * OPEN. */
+static bool receive_message(dp_sctp *sctp, const dp_partial *message, dp_sctp_event *event)
+{
+    dp_stream *stream = dp_stream_get(sctp, message->stream);
+    dp_channel *channel = stream == NULL ? NULL : stream->channel;
+    if (channel != NULL)
+        channel->acked = true;
+    bool binary = true;
+    bool empty = false;
+    switch (message->ppid) {
+    case DP_PPID_DCEP:
+        receive_dcep(sctp, message);
+        return false;
+    case DP_PPID_BINARY:
+    case DP_PPID_BINARY_PARTIAL:
+        break;
+    case DP_PPID_TEXT:
+    case DP_PPID_TEXT_PARTIAL:
+        binary = false;
+        break;
+    case DP_PPID_TEXT_EMPTY:
+        binary = false;
+        empty = true;
+        break;
+    case DP_PPID_BINARY_EMPTY:
+        empty = true;
+        break;
+    default:
+        channel = NULL;
+        break;
+    }
+    if (channel == NULL || channel->state != DP_CHANNEL_OPEN) {
+        sctp->dropped++;
+        return false;
+    }
+    event->type = DP_SCTP_EVENT_MESSAGE;
+    event->channel = channel;
+    event->binary = binary;
+    event->data = message->data;
+    event->len = empty ? 0 : message->len;
+    return true;
+}
+
+/* ---- pieces ------------------------------------------------------------------------------------- */
+
+static void over_limit(dp_sctp *sctp, dp_partial *partial, int error)
+{
+    dp_stream *stream = dp_stream_get(sctp, partial->stream);
+    partial->discard = true;
+    sctp->partial_bytes -= partial->len;
+    partial->len = 0;
+    sctp->dropped++;
+    if (stream != NULL && stream->channel != NULL)
+        dp_channel_fail(stream->channel, error);
+}
+
+/* The piece lies behind hot's bytes. In place if it continues hot or hot is unused, else copied to where it
+ * belongs. NULL: no memory. */
+static dp_partial *place(dp_sctp *sctp, dp_partial *hot, bool hot_is_new, const dp_association_event *event)
+{
+    dp_partial *partial = find_partial(sctp, event);
+    if (partial != NULL && partial->tsn != event->tsn) {
+        /* The message before it never ended: usrsctp gave it up without notice. */
+        sctp->partial_bytes -= partial->len;
+        if (partial == hot)
+            memmove(hot->data, hot->data + hot->len, event->len);
+        partial->len = 0;
+        partial->discard = false;
+    }
+    if (partial == NULL) {
+        partial = hot_is_new ? hot : take_spare(sctp);
+        if (partial == NULL)
+            return NULL;
+        partial->stream = event->stream;
+        partial->unordered = event->unordered;
+        partial->discard = false;
+        partial->next = sctp->partials;
+        sctp->partials = partial;
+    }
+    if (partial->len == 0) {
+        partial->ppid = event->ppid;
+        partial->tsn = event->tsn;
+    }
+    if (partial != hot && !partial->discard) {
+        if (!make_room(sctp, partial, event->len))
+            over_limit(sctp, partial, DP_ERR_NO_MEMORY);
+        else
+            memcpy(partial->data + partial->len, hot->data + hot->len, event->len);
+    }
+    return partial;
+}
+
+/* True: the message is complete and event tells of it. */
+static bool take_piece(dp_sctp *sctp, dp_partial *partial, const dp_association_event *piece,
+                       dp_sctp_event *event)
+{
+    if (!partial->discard) {
+        partial->len += piece->len;
+        sctp->partial_bytes += piece->len;
+        size_t all = sctp->config.max_message_size + sctp->config.receive_buffer_size;
+        if (partial->len > sctp->config.max_message_size || sctp->partial_bytes > all)
+            over_limit(sctp, partial, DP_ERR_TOO_LARGE);
+    }
+    if (!piece->complete)
+        return false;
+    unlink_partial(sctp, partial);
+    bool discard = partial->discard;
+    sctp->delivered = partial;
+    if (!discard && receive_message(sctp, partial, event))
+        return true;
+    dp_receive_release(sctp);
+    return false;
+}
+
+static void streams_reset(dp_sctp *sctp, const dp_association_event *event, const uint8_t *buffer)
+{
+    if (event->reset_count == 0) {
+        for (size_t i = 0; i < sctp->stream_capacity; i++)
+            dp_stream_was_reset(sctp, (uint16_t)i, event);
+        return;
+    }
+    for (size_t i = 0; i < event->reset_count; i++)
+        dp_stream_was_reset(sctp, dp_association_reset_at(buffer, i), event);
+}
+
+static void notified(dp_sctp *sctp, const dp_association_event *event, const uint8_t *buffer)
+{
+    switch (event->type) {
+    case DP_ASSOCIATION_UP:
+        dp_sctp_went_up(sctp, event->streams);
+        break;
+    case DP_ASSOCIATION_DOWN:
+        dp_sctp_went_down(sctp, event->error);
+        break;
+    case DP_ASSOCIATION_RESET:
+        streams_reset(sctp, event, buffer);
+        break;
+    default:
+        break;
+    }
+}
+
+/* The newest unfinished message is the one that most likely goes on, so the next piece is read right behind
+ * it. */
+static bool read_one(dp_sctp *sctp, dp_sctp_event *event)
+{
+    dp_partial *hot = sctp->partials;
+    bool is_new = hot == NULL || !make_room(sctp, hot, DP_ASSOCIATION_READ_MIN);
+    if (is_new) {
+        hot = take_spare(sctp);
+        if (hot == NULL || !make_room(sctp, hot, DP_ASSOCIATION_READ_MIN)) {
+            partial_free(hot);
+            dp_sctp_went_down(sctp,
+                              DP_ERR_NO_MEMORY); /* what usrsctp holds can neither be read nor skipped */
+            return false;
+        }
+    }
+    dp_association_event piece;
+    uint8_t *tail = hot->data + hot->len;
+    dp_association_receive(sctp->association, &piece, tail, hot->capacity - hot->len);
+    bool complete = false;
+    dp_partial *partial = NULL;
+    if (piece.type == DP_ASSOCIATION_DATA)
+        partial = place(sctp, hot, is_new, &piece);
+    else
+        notified(sctp, &piece, tail);
+    if (is_new && partial != hot)
+        recycle(sctp, hot);
+    if (partial != NULL)
+        complete = take_piece(sctp, partial, &piece, event);
+    return complete;
+}
+
+bool dp_receive_poll(dp_sctp *sctp, dp_sctp_event *event)
+{
+    while (sctp->event_head == NULL && !sctp->connected_pending && sctp->association != NULL &&
+           dp_association_readable(sctp->association))
+        if (read_one(sctp, event))
+            return true;
+    return false;
+}

@@ -1,0 +1,254 @@
+/* dp_sctp: the life of the association and the events of its channels. */
+#include "internal.h"
+
+#include "base/mem.h"
+#include "filter.h"
+
+#include <string.h>
+
+/* Limits of one association. The buffers are what may be in flight: throughput is at most buffer / round-trip
+ * time, 10 MB/s at 100 ms. They are not allocated ahead. */
+#define DEFAULT_MTU              1160u
+#define MIN_MTU                  524u /* usrsctp takes no path MTU below 512 */
+#define DEFAULT_MAX_MESSAGE_SIZE 262144u
+#define MAX_MESSAGE_SIZE         (64u * 1024u * 1024u)
+#define DEFAULT_SEND_BUFFER      (1024u * 1024u)
+#define DEFAULT_RECEIVE_BUFFER   (1024u * 1024u)
+#define MIN_BUFFER               16384u
+#define MAX_BUFFER               (64u * 1024u * 1024u)
+#define DEFAULT_MAX_CHANNELS     256u /* a stream costs about 100 bytes in each direction */
+
+static void set_state(dp_sctp *sctp, dp_sctp_state state)
+{
+    static const char *const names[] = {"new", "connecting", "up", "down"};
+    DP_LOG(&sctp->log, DP_LOG_DEBUG, "sctp", "association: %s -> %s", names[sctp->state], names[state]);
+    sctp->state = state;
+}
+
+/* ---- life -------------------------------------------------------------------------------------- */
+
+static void fill(size_t *value, size_t otherwise)
+{
+    if (*value == 0)
+        *value = otherwise;
+}
+
+static bool config_valid(dp_sctp_config *config)
+{
+    fill(&config->mtu, DEFAULT_MTU);
+    fill(&config->max_message_size, DEFAULT_MAX_MESSAGE_SIZE);
+    fill(&config->send_buffer_size, DEFAULT_SEND_BUFFER);
+    fill(&config->receive_buffer_size, DEFAULT_RECEIVE_BUFFER);
+    if (config->max_channels == 0)
+        config->max_channels = DEFAULT_MAX_CHANNELS;
+    return config->mtu >= MIN_MTU && config->mtu <= UINT16_MAX &&
+           config->max_message_size <= MAX_MESSAGE_SIZE && config->send_buffer_size >= MIN_BUFFER &&
+           config->send_buffer_size <= MAX_BUFFER && config->receive_buffer_size >= MIN_BUFFER &&
+           config->receive_buffer_size <= MAX_BUFFER && config->max_channels < UINT16_MAX;
+}
+
+int dp_sctp_new(dp_sctp **out, const dp_sctp_config *config)
+{
+    if (config == NULL || config->size < sizeof *config || config->random.fn == NULL)
+        return DP_ERR_INVALID_ARGUMENT;
+    dp_sctp *sctp = (dp_sctp *)dp_calloc(1, sizeof *sctp);
+    if (sctp == NULL)
+        return DP_ERR_NO_MEMORY;
+    sctp->config = *config;
+    sctp->log = config->log;
+    if (!config_valid(&sctp->config)) {
+        dp_free(sctp);
+        return DP_ERR_INVALID_ARGUMENT;
+    }
+    /* Ids 0..max_channels-1, or one more so that both parities exist. */
+    sctp->stream_limit = (uint16_t)(sctp->config.max_channels + sctp->config.max_channels % 2);
+    *out = sctp;
+    return DP_OK;
+}
+
+void dp_sctp_free(dp_sctp *sctp)
+{
+    if (sctp == NULL)
+        return;
+    dp_association_free(sctp->association);
+    while (sctp->channels != NULL)
+        dp_channel_free(sctp->channels);
+    dp_receive_clear(sctp);
+    dp_free(sctp->streams);
+    dp_free(sctp);
+}
+
+int dp_sctp_start(dp_sctp *sctp, dp_time now, bool dtls_client, uint16_t remote_port,
+                  size_t remote_max_message_size)
+{
+    if (sctp->state != DP_SCTP_NEW)
+        return DP_ERR_INVALID_STATE;
+    if (remote_port == 0)
+        return DP_ERR_INVALID_ARGUMENT;
+    sctp->now = now;
+    dp_association_config config = {
+        .mtu = sctp->config.mtu,
+        .send_buffer_size = sctp->config.send_buffer_size,
+        .receive_buffer_size = sctp->config.receive_buffer_size,
+        .streams = sctp->stream_limit,
+        .local_port = DP_SCTP_LOCAL_PORT,
+        .remote_port = remote_port,
+    };
+    int error = dp_association_new(&sctp->association, now, &config);
+    if (error != DP_OK)
+        return error;
+    sctp->dtls_client = dtls_client;
+    sctp->remote_port = remote_port;
+    sctp->remote_max_message_size = remote_max_message_size;
+    set_state(sctp, DP_SCTP_CONNECTING);
+    dp_channel_assign_all(sctp);
+    return DP_OK;
+}
+
+void dp_sctp_went_up(dp_sctp *sctp, uint16_t streams)
+{
+    if (sctp->state != DP_SCTP_CONNECTING)
+        return;
+    set_state(sctp, DP_SCTP_UP);
+    sctp->connected_pending = true;
+    dp_channel_association_up(sctp, streams);
+}
+
+void dp_sctp_went_down(dp_sctp *sctp, int error)
+{
+    if (sctp->state == DP_SCTP_DOWN)
+        return;
+    set_state(sctp, DP_SCTP_DOWN);
+    sctp->error = error;
+    for (dp_channel *channel = sctp->channels; channel != NULL; channel = channel->next)
+        dp_channel_finish(channel);
+}
+
+void dp_sctp_abort(dp_sctp *sctp, dp_time now)
+{
+    sctp->now = now;
+    if (sctp->state == DP_SCTP_DOWN)
+        return;
+    if (sctp->association != NULL)
+        dp_association_abort(sctp->association);
+    dp_sctp_went_down(sctp, DP_OK);
+}
+
+/* ---- the five verbs ---------------------------------------------------------------------------- */
+
+/* What the call before gave out ends with this one. */
+static void enter(dp_sctp *sctp, dp_time now)
+{
+    sctp->now = now;
+    if (sctp->reap != NULL)
+        dp_channel_free(sctp->reap);
+    sctp->reap = NULL;
+    dp_receive_release(sctp);
+}
+
+void dp_sctp_input(dp_sctp *sctp, dp_time now, const uint8_t *data, size_t len)
+{
+    enter(sctp, now);
+    if (sctp->association == NULL || sctp->state == DP_SCTP_DOWN) {
+        sctp->dropped++;
+        return;
+    }
+    int error = dp_association_input(sctp->association, now, data, len);
+    if (error != DP_OK) {
+        sctp->dropped++;
+        DP_LOG(&sctp->log, DP_LOG_DEBUG, "sctp", "packet of %zu bytes dropped: %s", len, dp_strerror(error));
+        return;
+    }
+    dp_channel_pump(sctp);
+}
+
+void dp_sctp_handle_timeout(dp_sctp *sctp, dp_time now)
+{
+    enter(sctp, now);
+    if (sctp->association == NULL)
+        return;
+    dp_association_tick(sctp->association, now);
+    dp_stream_retry_resets(sctp);
+    dp_channel_check_deadlines(sctp);
+    dp_channel_pump(sctp);
+}
+
+dp_time dp_sctp_next_timeout(const dp_sctp *sctp)
+{
+    if (sctp->association == NULL || sctp->state == DP_SCTP_DOWN)
+        return DP_TIME_NEVER;
+    bool busy = sctp->closing_count > 0 || sctp->resets_wanted || sctp->ready_head != NULL;
+    return dp_association_next_tick(sctp->association, busy);
+}
+
+bool dp_sctp_poll_transmit(dp_sctp *sctp, const uint8_t **data, size_t *len)
+{
+    return sctp->association != NULL && dp_association_poll_transmit(sctp->association, data, len);
+}
+
+/* The first of the channel's events; the channel leaves the list with its last one. */
+static void channel_event(dp_sctp *sctp, dp_sctp_event *event)
+{
+    dp_channel *channel = sctp->event_head;
+    event->channel = channel;
+    event->incoming = channel->incoming;
+    if ((channel->pending & DP_PENDING_OPEN) != 0) {
+        channel->pending &= ~(unsigned)DP_PENDING_OPEN;
+        event->type = DP_SCTP_EVENT_CHANNEL_OPEN;
+    } else if ((channel->pending & DP_PENDING_LOW) != 0) {
+        channel->pending &= ~(unsigned)DP_PENDING_LOW;
+        event->type = DP_SCTP_EVENT_BUFFERED_AMOUNT_LOW;
+    } else if ((channel->pending & DP_PENDING_ERROR) != 0) {
+        channel->pending &= ~(unsigned)DP_PENDING_ERROR;
+        event->type = DP_SCTP_EVENT_CHANNEL_ERROR;
+        event->error = channel->error;
+    } else {
+        channel->pending = 0;
+        event->type = DP_SCTP_EVENT_CHANNEL_CLOSED;
+        event->error = channel->error;
+        sctp->reap = channel;
+    }
+    if (channel->pending != 0)
+        return;
+    channel->has_event = false;
+    sctp->event_head = channel->next_event;
+    if (sctp->event_head == NULL)
+        sctp->event_tail = NULL;
+}
+
+/* A LOW may have been taken back since it was noted: then the channel's entry in the list is empty. */
+static void prune_events(dp_sctp *sctp)
+{
+    while (sctp->event_head != NULL && sctp->event_head->pending == 0) {
+        sctp->event_head->has_event = false;
+        sctp->event_head = sctp->event_head->next_event;
+    }
+    if (sctp->event_head == NULL)
+        sctp->event_tail = NULL;
+}
+
+bool dp_sctp_poll_event(dp_sctp *sctp, dp_sctp_event *event)
+{
+    enter(sctp, sctp->now);
+    memset(event, 0, sizeof *event);
+    prune_events(sctp);
+    if (dp_receive_poll(sctp, event))
+        return true;
+    if (sctp->connected_pending) {
+        sctp->connected_pending = false;
+        event->type = DP_SCTP_EVENT_CONNECTED;
+        return true;
+    }
+    if (sctp->event_head != NULL) {
+        channel_event(sctp, event);
+        return true;
+    }
+    if (sctp->state == DP_SCTP_DOWN && !sctp->closed_reported) {
+        sctp->closed_reported = true;
+        dp_receive_clear(sctp);
+        event->type = DP_SCTP_EVENT_CLOSED;
+        event->error = sctp->error;
+        return true;
+    }
+    return false;
+}
