@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/wr.h"
 #include "handshake.h"
 #include "reassembly.h"
 
@@ -376,10 +377,36 @@ static void client_hello_fragments(dp_dtls *dtls, const dp_record *record, const
     }
 }
 
+/* A client in the middle of a handshake whose server side is gone: mbedTLS does not send an alert for every
+ * failure, and the alert may be lost, so each repetition of the client's flight is answered with one. A
+ * browser ends there; a client of ours starts over (CLIENT_STALLED). The record number is ahead of all that
+ * the attempt has used. */
+static void answer_orphan(dp_dtls *dtls)
+{
+    dp_outgoing *item = dp_queue_push(&dtls->out);
+    if (item == NULL)
+        return;
+    dp_wr wr = dp_wr_init(item->data, dtls->config.mtu);
+    dp_wr_u8(&wr, DP_RECORD_ALERT);
+    dp_wr_u16(&wr, DP_RECORD_VERSION);
+    dp_wr_u16(&wr, 0);
+    dp_wr_u48(&wr, DP_RECORD_FIRST_SEQUENCE + dtls->dropped);
+    dp_wr_u16(&wr, 2);
+    dp_wr_u8(&wr, DP_ALERT_FATAL);
+    dp_wr_u8(&wr, DP_ALERT_HANDSHAKE_FAILURE);
+    (void)dp_wr_finish(&wr, &item->length);
+}
+
 static void handshake_record(dp_dtls *dtls, const dp_record *record, const uint8_t *bytes)
 {
     switch (dp_prefilter(record, dtls->config.role)) {
     case DP_VERDICT_PASS:
+        if (dtls->config.role == DP_DTLS_SERVER && !dtls->hello_known) {
+            drop(dtls, "handshake without a ClientHello");
+            if (dtls->restarts > 0 && record->epoch == 0 && record->type == DP_RECORD_HANDSHAKE)
+                answer_orphan(dtls);
+            return;
+        }
         advance(dtls, bytes, DP_RECORD_HEADER + record->length);
         return;
     case DP_VERDICT_CLIENT_HELLO:

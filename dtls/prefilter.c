@@ -14,7 +14,6 @@
  */
 
 #define VERSION_DTLS_1_0 0xfeff /* in the record header of a first ClientHello */
-#define VERSION_DTLS_1_2 0xfefd
 
 /* A certificate chain is the longest message; mbedTLS reassembles up to its 16 KB buffer. */
 #define MESSAGE_MAX     16000
@@ -39,7 +38,7 @@ bool dp_record_read(dp_record *out, dp_rd *rd)
     out->length = dp_rd_u16(rd);
     if (out->type < DP_RECORD_CHANGE_CIPHER_SPEC || out->type > DP_RECORD_APPLICATION_DATA)
         return false;
-    if (out->version != VERSION_DTLS_1_0 && out->version != VERSION_DTLS_1_2)
+    if (out->version != VERSION_DTLS_1_0 && out->version != DP_RECORD_VERSION)
         return false;
     if (out->length > DP_RECORD_BODY_MAX)
         return false;

@@ -7,6 +7,7 @@
 
 #include "base/rd.h"
 
+#define DP_RECORD_VERSION   0xfefd /* DTLS 1.2 */
 #define DP_RECORD_HEADER    13
 #define DP_HANDSHAKE_HEADER 12
 /* RFC 6347 §4.1.1 through RFC 5246 §6.2.3: plaintext and at most 2048 bytes of expansion. */
@@ -20,7 +21,7 @@ enum {
 };
 
 enum { DP_ALERT_WARNING = 1, DP_ALERT_FATAL = 2 };
-enum { DP_ALERT_CLOSE_NOTIFY = 0, DP_ALERT_BAD_CERTIFICATE = 42 };
+enum { DP_ALERT_CLOSE_NOTIFY = 0, DP_ALERT_HANDSHAKE_FAILURE = 40 };
 
 enum { DP_HANDSHAKE_CLIENT_HELLO = 1 };
 

@@ -34,7 +34,6 @@
  */
 
 #define EPOCH           1
-#define VERSION         0xfefd
 #define SALT            4
 #define EXPLICIT_NONCE  8
 #define ADDITIONAL_DATA 13
@@ -106,13 +105,13 @@ int dp_protection_seal(dp_protection *protection, uint8_t *out, size_t capacity,
     uint64_t sequence = protection->sequence++;
 
     uint8_t ad[ADDITIONAL_DATA];
-    make_additional_data(ad, type, VERSION, sequence, len);
+    make_additional_data(ad, type, DP_RECORD_VERSION, sequence, len);
     uint8_t nonce[DP_AEAD_NONCE];
     make_nonce(nonce, &protection->write, protection->write_iv, ad);
 
     dp_wr wr = dp_wr_init(out, capacity);
     dp_wr_u8(&wr, type);
-    dp_wr_u16(&wr, VERSION);
+    dp_wr_u16(&wr, DP_RECORD_VERSION);
     dp_wr_u16(&wr, EPOCH);
     dp_wr_u48(&wr, sequence);
     dp_wr_u16(&wr, (uint16_t)(total - DP_RECORD_HEADER));
@@ -128,7 +127,8 @@ bool dp_protection_open(dp_protection *protection, uint8_t **plain, size_t *plai
                         const dp_record *record, uint8_t *body)
 {
     size_t explicit_len = explicit_nonce_length(&protection->read);
-    if (record->epoch != EPOCH || record->version != VERSION || record->length < explicit_len + DP_AEAD_TAG)
+    if (record->epoch != EPOCH || record->version != DP_RECORD_VERSION ||
+        record->length < explicit_len + DP_AEAD_TAG)
         return false;
     size_t len = record->length - explicit_len - DP_AEAD_TAG;
     if (len > DP_DTLS_RECORD_MAX || !dp_replay_is_new(&protection->replay, record->sequence))
