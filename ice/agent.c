@@ -1,0 +1,322 @@
+/* The ICE agent: its public interface, what arrives, what time does, and what the owner is told. */
+#include "agent.h"
+
+#include "base/crypto.h"
+#include "base/mem.h"
+#include "candidate.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- life
+ * ------------------------------------------------------------------------------------------------------ */
+
+static const char ice_chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+static int draw_secrets(dp_ice *ice)
+{
+    /* RFC 8445 §5.3: at least 24 random bits of ufrag and 128 of password; here 48 and 144. */
+    int err = dp_random_text(&ice->random, ice->local_ufrag, DP_ICE_UFRAG_LEN, ice_chars);
+    if (err == DP_OK)
+        err = dp_random_text(&ice->random, ice->local_pwd, DP_ICE_PWD_LEN, ice_chars);
+    if (err == DP_OK)
+        err = dp_random_bytes(&ice->random, &ice->tie_breaker, sizeof ice->tie_breaker);
+    return err;
+}
+
+int dp_ice_new(dp_ice **out, const dp_ice_config *config)
+{
+    *out = NULL;
+    if (config == NULL || config->size < sizeof *config || config->random.fn == NULL)
+        return DP_ERR_INVALID_ARGUMENT;
+    dp_ice *ice = dp_calloc(1, sizeof *ice);
+    if (ice == NULL)
+        return DP_ERR_NO_MEMORY;
+    ice->random = config->random;
+    ice->log = config->log;
+    ice->role = config->role;
+    ice->pacing = config->pacing != 0 ? config->pacing : DP_ICE_PACING;
+    ice->active = DP_ICE_NO_PAIR;
+    dp_queue_init(&ice->outgoing, sizeof(dp_ice_outgoing), DP_ICE_MAX_OUTGOING);
+    dp_queue_init(&ice->held, sizeof(char *), DP_ICE_MAX_REMOTE);
+    int err = draw_secrets(ice);
+    if (err != DP_OK) {
+        dp_ice_free(ice);
+        return err;
+    }
+    *out = ice;
+    return DP_OK;
+}
+
+/* Forgets all that could lead to a datagram. */
+static void fall_silent(dp_ice *ice)
+{
+    while (dp_queue_pop(&ice->outgoing, NULL))
+        continue;
+    ice->transaction_count = 0;
+    ice->active = DP_ICE_NO_PAIR;
+    dp_ice_early_clear(ice);
+    dp_ice_held_clear(ice);
+}
+
+void dp_ice_free(dp_ice *ice)
+{
+    if (ice == NULL)
+        return;
+    fall_silent(ice);
+    dp_queue_clear(&ice->outgoing);
+    dp_free(ice->remotes);
+    dp_free(ice->pairs);
+    dp_free(ice->transactions);
+    dp_wipe(ice, sizeof *ice);
+    dp_free(ice);
+}
+
+void dp_ice_close(dp_ice *ice) { dp_ice_set_state(ice, DP_ICE_CLOSED); }
+
+const char *dp_ice_local_ufrag(const dp_ice *ice) { return ice->local_ufrag; }
+const char *dp_ice_local_pwd(const dp_ice *ice) { return ice->local_pwd; }
+
+void dp_ice_set_role(dp_ice *ice, dp_ice_role role)
+{
+    if (ice->state == DP_ICE_NEW)
+        ice->role = role;
+}
+
+dp_ice_role dp_ice_get_role(const dp_ice *ice) { return ice->role; }
+void dp_ice_get_stats(const dp_ice *ice, dp_ice_stats *out) { *out = ice->stats; }
+
+/* ---- state
+ * ----------------------------------------------------------------------------------------------------- */
+
+static const char *const state_names[] = {
+    [DP_ICE_NEW] = "new",
+    [DP_ICE_CHECKING] = "checking",
+    [DP_ICE_CONNECTED] = "connected",
+    [DP_ICE_COMPLETED] = "completed",
+    [DP_ICE_DISCONNECTED] = "disconnected",
+    [DP_ICE_FAILED] = "failed",
+    [DP_ICE_CLOSED] = "closed",
+};
+
+const char *dp_ice_state_name(dp_ice_state state)
+{
+    size_t count = sizeof state_names / sizeof state_names[0];
+    return (size_t)state < count ? state_names[state] : "unknown";
+}
+
+dp_ice_state dp_ice_get_state(const dp_ice *ice) { return ice->state; }
+
+bool dp_ice_alive(const dp_ice *ice) { return ice->state != DP_ICE_FAILED && ice->state != DP_ICE_CLOSED; }
+
+/* Which states may follow which: bit n of the entry is state n. */
+static bool may_follow(dp_ice_state from, dp_ice_state to)
+{
+#define BIT(state) (1u << (state))
+    static const unsigned next[] = {
+        [DP_ICE_NEW] = BIT(DP_ICE_CHECKING) | BIT(DP_ICE_CLOSED),
+        [DP_ICE_CHECKING] = BIT(DP_ICE_CONNECTED) | BIT(DP_ICE_FAILED) | BIT(DP_ICE_CLOSED),
+        [DP_ICE_CONNECTED] =
+            BIT(DP_ICE_COMPLETED) | BIT(DP_ICE_DISCONNECTED) | BIT(DP_ICE_FAILED) | BIT(DP_ICE_CLOSED),
+        [DP_ICE_COMPLETED] = BIT(DP_ICE_DISCONNECTED) | BIT(DP_ICE_FAILED) | BIT(DP_ICE_CLOSED),
+        [DP_ICE_DISCONNECTED] = BIT(DP_ICE_CONNECTED) | BIT(DP_ICE_FAILED) | BIT(DP_ICE_CLOSED),
+        [DP_ICE_FAILED] = BIT(DP_ICE_CLOSED),
+        [DP_ICE_CLOSED] = 0,
+    };
+    return (next[from] & BIT(to)) != 0;
+#undef BIT
+}
+
+void dp_ice_set_state(dp_ice *ice, dp_ice_state state)
+{
+    if (state == ice->state || !may_follow(ice->state, state))
+        return;
+    DP_ICE_LOG(ice, DP_LOG_INFO, "%s -> %s", state_names[ice->state], state_names[state]);
+    ice->state = state;
+    if (ice->state_count == DP_ICE_MAX_STATES) { /* an owner that never asks loses the oldest */
+        memmove(ice->states, ice->states + 1, sizeof ice->states - sizeof ice->states[0]);
+        ice->state_count--;
+    }
+    ice->states[ice->state_count++] = state;
+    if (!dp_ice_alive(ice))
+        fall_silent(ice);
+}
+
+/* ---- time
+ * ------------------------------------------------------------------------------------------------------ */
+
+static bool exhausted(const dp_ice *ice) { return ice->end_of_candidates && dp_ice_pairs_all_failed(ice); }
+
+/* RFC 8863: not because the list is empty or exhausted, as long as a check of the peer may bring a new pair.
+ */
+static void deadline_step(dp_ice *ice, dp_time now)
+{
+    if (ice->state != DP_ICE_CHECKING)
+        return;
+    if (now >= ice->fail_at || (now >= ice->patience_at && exhausted(ice)))
+        dp_ice_set_state(ice, DP_ICE_FAILED);
+}
+
+void dp_ice_handle_timeout(dp_ice *ice, dp_time now)
+{
+    if (!dp_ice_alive(ice))
+        return;
+    dp_ice_transactions_timeout(ice, now);
+    dp_ice_consent_step(ice, now);
+    deadline_step(ice, now);
+    if (!dp_ice_alive(ice))
+        return;
+    dp_ice_nominate_step(ice, now);
+    dp_ice_pace(ice, now);
+    dp_ice_gather_update(ice);
+}
+
+static dp_time earlier(dp_time a, dp_time b) { return a < b ? a : b; }
+
+dp_time dp_ice_next_timeout(const dp_ice *ice)
+{
+    if (!dp_ice_alive(ice))
+        return DP_TIME_NEVER;
+    dp_time next = earlier(dp_ice_transactions_next(ice), dp_ice_nominate_next(ice));
+    if (dp_ice_pace_pending(ice))
+        next = earlier(next, ice->pace_at);
+    if (ice->state == DP_ICE_CHECKING)
+        next = earlier(next, exhausted(ice) ? earlier(ice->patience_at, ice->fail_at) : ice->fail_at);
+    return next;
+}
+
+/* ---- datagrams
+ * ------------------------------------------------------------------------------------------------- */
+
+static void answered(dp_ice *ice, dp_time now, const dp_stun_message *message, const dp_address *local,
+                     const dp_address *remote)
+{
+    dp_ice_transaction *t = dp_ice_transaction_find(ice, message->transaction);
+    if (t == NULL) {
+        ice->stats.dropped_unexpected++;
+    } else if (t->purpose == DP_ICE_FOR_GATHERING) {
+        if (!dp_address_equal(&t->message.remote, remote) || !dp_address_equal(&t->message.local, local)) {
+            ice->stats.dropped_unexpected++;
+            return;
+        }
+        dp_ice_gather_answered(ice, t, message);
+        dp_ice_transaction_end(ice, t);
+    } else if (dp_stun_check_integrity(message, ice->remote_pwd, strlen(ice->remote_pwd)) != DP_OK) {
+        ice->stats.dropped_unauthorized++;
+    } else {
+        dp_ice_check_answered(ice, now, t, message, local, remote);
+    }
+}
+
+void dp_ice_input(dp_ice *ice, dp_time now, const uint8_t *data, size_t len, const dp_address *local,
+                  const dp_address *remote)
+{
+    dp_stun_message message;
+    if (!dp_ice_alive(ice))
+        return;
+    if (dp_stun_decode(&message, data, len) != DP_OK) {
+        ice->stats.dropped_malformed++;
+        return;
+    }
+    if (message.method != DP_STUN_METHOD_BINDING || dp_ice_local_find(ice, local) < 0) {
+        ice->stats.dropped_unexpected++;
+        return;
+    }
+    if (message.class_ == DP_STUN_REQUEST)
+        dp_ice_request(ice, now, &message, local, remote);
+    else if (message.class_ != DP_STUN_INDICATION) /* an indication asks for nothing and proves nothing */
+        answered(ice, now, &message, local, remote);
+    dp_ice_handle_timeout(ice, now);
+}
+
+bool dp_ice_poll_transmit(dp_ice *ice, dp_datagram *out)
+{
+    dp_ice_outgoing message;
+    while (dp_queue_pop(&ice->outgoing, &message)) {
+        if (!dp_ice_write(ice, &message, out))
+            continue; /* lost, as on the network */
+        if (message.class_ == DP_STUN_REQUEST)
+            ice->stats.requests_sent++;
+        else
+            ice->stats.responses_sent++;
+        return true;
+    }
+    return false;
+}
+
+/* ---- events
+ * ---------------------------------------------------------------------------------------------------- */
+
+static void format_local(dp_ice *ice, const dp_ice_local *local)
+{
+    dp_candidate candidate = {
+        .type = local->type, .component = 1, .priority = local->priority, .address = local->address};
+    (void)snprintf(candidate.foundation, sizeof candidate.foundation, "%lu",
+                   (unsigned long)local->foundation);
+    memcpy(candidate.ufrag, ice->local_ufrag, sizeof ice->local_ufrag);
+    if (local->type != DP_CANDIDATE_HOST)
+        candidate.related = local->base;
+    if (dp_candidate_format(&candidate, ice->candidate_text, sizeof ice->candidate_text) != DP_OK)
+        ice->candidate_text[0] = '\0'; /* cannot be: DP_CANDIDATE_TEXT_MAX is enough for all */
+}
+
+static bool poll_candidate(dp_ice *ice, dp_ice_event *event)
+{
+    for (size_t i = 0; ice->gathering && i < ice->local_count; i++) {
+        if (ice->locals[i].announced)
+            continue;
+        ice->locals[i].announced = true;
+        format_local(ice, &ice->locals[i]);
+        event->type = DP_ICE_EVENT_LOCAL_CANDIDATE;
+        event->candidate = ice->candidate_text;
+        event->local = ice->locals[i].base;
+        return true;
+    }
+    return false;
+}
+
+bool dp_ice_poll_event(dp_ice *ice, dp_ice_event *event)
+{
+    memset(event, 0, sizeof *event);
+    event->state = ice->state;
+    if (poll_candidate(ice, event))
+        return true;
+    if (ice->gathered && !ice->gathered_reported) {
+        ice->gathered_reported = true;
+        event->type = DP_ICE_EVENT_GATHERING_COMPLETE;
+        return true;
+    }
+    if (ice->active != DP_ICE_NO_PAIR && !ice->active_reported) {
+        ice->active_reported = true;
+        event->type = DP_ICE_EVENT_SELECTED_PAIR;
+        return dp_ice_selected_pair(ice, &event->local, &event->remote);
+    }
+    if (ice->state_count > 0) {
+        event->type = DP_ICE_EVENT_STATE;
+        event->state = ice->states[0];
+        memmove(ice->states, ice->states + 1, sizeof ice->states - sizeof ice->states[0]);
+        ice->state_count--;
+        return true;
+    }
+    return false;
+}
+
+/* ---- pairs
+ * ----------------------------------------------------------------------------------------------------- */
+
+bool dp_ice_selected_pair(const dp_ice *ice, dp_address *local, dp_address *remote)
+{
+    if (ice->active == DP_ICE_NO_PAIR)
+        return false;
+    *local = ice->locals[ice->pairs[ice->active].local].base;
+    *remote = dp_ice_remote_address(ice, &ice->pairs[ice->active]);
+    return true;
+}
+
+bool dp_ice_is_validated(const dp_ice *ice, const dp_address *local, const dp_address *remote)
+{
+    if (!dp_ice_alive(ice))
+        return false;
+    int pair = dp_ice_pair_find(ice, local, remote);
+    return pair >= 0 && (ice->pairs[pair].valid || ice->pairs[pair].checked_by_peer);
+}

@@ -1,0 +1,175 @@
+/* The peer's checks: who may ask, what it is answered, which checks of ours follow (RFC 8445 §7.3). */
+#include "agent.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+
+/* ---- checks that come before the remote credentials
+ * ------------------------------------------------------------- */
+
+/* One place for each path: the peer repeats its check, and the last one is the one that it still waits for.
+ */
+static void early_keep(dp_ice *ice, const dp_stun_message *message, const dp_address *local,
+                       const dp_address *remote)
+{
+    dp_ice_early *slot = NULL;
+    for (size_t i = 0; i < ice->early_count && slot == NULL; i++) {
+        if (dp_address_equal(&ice->early[i].remote, remote) && dp_address_equal(&ice->early[i].local, local))
+            slot = &ice->early[i];
+    }
+    if (slot == NULL && ice->early_count == DP_ICE_MAX_EARLY) {
+        ice->stats.dropped_limit++;
+        return;
+    }
+    uint8_t *copy = dp_alloc(message->len);
+    if (copy == NULL) {
+        ice->stats.dropped_limit++;
+        return;
+    }
+    memcpy(copy, message->data, message->len);
+    if (slot == NULL)
+        slot = &ice->early[ice->early_count++];
+    dp_free(slot->data);
+    *slot = (dp_ice_early){.local = *local, .remote = *remote, .len = message->len, .data = copy};
+}
+
+void dp_ice_early_clear(dp_ice *ice)
+{
+    for (size_t i = 0; i < ice->early_count; i++) {
+        dp_free(ice->early[i].data);
+        ice->early[i].data = NULL;
+    }
+    ice->early_count = 0;
+}
+
+void dp_ice_early_replay(dp_ice *ice, dp_time now)
+{
+    for (size_t i = 0; i < ice->early_count; i++) {
+        const dp_ice_early *early = &ice->early[i];
+        dp_ice_input(ice, now, early->data, early->len, &early->local, &early->remote);
+    }
+    dp_ice_early_clear(ice);
+}
+
+/* ---- who may ask
+ * ----------------------------------------------------------------------------------------------- */
+
+/* "LOCAL:REMOTE"; as long as the remote ufrag isn't known, any. */
+static bool username_is_right(const dp_ice *ice, const dp_stun_message *message)
+{
+    size_t prefix = DP_ICE_UFRAG_LEN + 1;
+    if (message->username == NULL || message->username_len <= prefix ||
+        memcmp(message->username, ice->local_ufrag, DP_ICE_UFRAG_LEN) != 0 ||
+        message->username[prefix - 1] != ':')
+        return false;
+    size_t rest = message->username_len - prefix;
+    return !dp_ice_has_remote(ice) || (rest == strlen(ice->remote_ufrag) &&
+                                       memcmp(message->username + prefix, ice->remote_ufrag, rest) == 0);
+}
+
+/* RFC 8489 §9.1.3 would answer 400 and 401. Silence gives a scanner nothing and amplifies nothing. */
+static bool authorized(dp_ice *ice, const dp_stun_message *message)
+{
+    if (username_is_right(ice, message) &&
+        dp_stun_check_integrity(message, ice->local_pwd, DP_ICE_PWD_LEN) == DP_OK)
+        return true;
+    ice->stats.dropped_unauthorized++;
+    DP_ICE_LOG(ice, DP_LOG_DEBUG, "unauthorized check dropped");
+    return false;
+}
+
+/* ---- answers
+ * --------------------------------------------------------------------------------------------------- */
+
+static dp_ice_outgoing answer_to(const dp_stun_message *message, dp_stun_class class_,
+                                 const dp_address *local, const dp_address *remote)
+{
+    dp_ice_outgoing answer = {.class_ = class_, .local = *local, .remote = *remote};
+    memcpy(answer.transaction, message->transaction, sizeof answer.transaction);
+    return answer;
+}
+
+/* The error code to answer with, 0 for none. RFC 8489 §6.3.1, RFC 8445 §7.3.1.1. */
+static unsigned refusal(dp_ice *ice, const dp_stun_message *message)
+{
+    if (message->unknown_count > 0)
+        return DP_STUN_CODE_UNKNOWN_ATTRIBUTE;
+    if (!message->has_priority)
+        return DP_STUN_CODE_BAD_REQUEST;
+    bool conflict = ice->role == DP_ICE_CONTROLLING ? message->has_controlling : message->has_controlled;
+    if (!conflict)
+        return 0;
+    /* The larger tie-breaker controls; equal ones count as larger on the side that looks. */
+    ice->stats.role_conflicts++;
+    bool ours = ice->tie_breaker >= message->tie_breaker;
+    if (ours == (ice->role == DP_ICE_CONTROLLING))
+        return DP_STUN_CODE_ROLE_CONFLICT;
+    dp_ice_switch_role(ice, ours ? DP_ICE_CONTROLLING : DP_ICE_CONTROLLED);
+    return 0;
+}
+
+/* RFC 8445 §7.3.1.4 */
+static void trigger(dp_ice *ice, dp_time now, size_t index)
+{
+    if (ice->pairs[index].state == DP_ICE_PAIR_SUCCEEDED)
+        return;
+    dp_ice_transactions_cancel(ice, now, index);
+    dp_ice_pair_set_state(ice, index, DP_ICE_PAIR_WAITING);
+    dp_ice_trigger(ice, index);
+}
+
+/* The pair on which the check came; made, with its remote candidate, if it is new. -1: no room. */
+static int pair_of(dp_ice *ice, dp_time now, const dp_stun_message *message, const dp_address *local,
+                   const dp_address *remote)
+{
+    int local_index = dp_ice_local_find(ice, local);
+    int remote_index = dp_ice_remote_find(ice, remote);
+    size_t before = ice->pair_count;
+    if (remote_index < 0)
+        remote_index = dp_ice_remote_learn(ice, remote, message->priority);
+    int pair = local_index < 0 || remote_index < 0
+                   ? -1
+                   : dp_ice_pair_get(ice, (size_t)local_index, (size_t)remote_index);
+    if (pair < 0)
+        ice->stats.dropped_limit++;
+    else if (ice->pair_count > before)
+        dp_ice_expect_until(ice, now + DP_ICE_LATE);
+    return pair;
+}
+
+void dp_ice_request(dp_ice *ice, dp_time now, const dp_stun_message *message, const dp_address *local,
+                    const dp_address *remote)
+{
+    if (!authorized(ice, message))
+        return;
+    if (ice->state == DP_ICE_NEW) {
+        early_keep(ice, message, local, remote);
+        return;
+    }
+    unsigned code = refusal(ice, message);
+    if (code != 0) {
+        dp_ice_outgoing answer = answer_to(message, DP_STUN_ERROR, local, remote);
+        answer.error_code = (uint16_t)code;
+        answer.unknown_count = (uint8_t)message->unknown_count;
+        memcpy(answer.unknown, message->unknown, sizeof answer.unknown);
+        dp_ice_send(ice, &answer);
+        return;
+    }
+    int index = pair_of(ice, now, message, local, remote);
+    if (index < 0)
+        return; /* no answer either: a pair that the peer finds valid would carry data that we drop */
+    dp_ice_outgoing answer = answer_to(message, DP_STUN_SUCCESS, local, remote);
+    dp_ice_send(ice, &answer);
+    dp_ice_pair *pair = &ice->pairs[index];
+    pair->checked_by_peer = true;
+    pair->heard_at = now;
+    trigger(ice, now, (size_t)index);
+    if (message->use_candidate && ice->role == DP_ICE_CONTROLLED) {
+        if (pair->valid)
+            dp_ice_nominate(ice, (size_t)index);
+        else
+            pair->nominate = true; /* RFC 8445 §7.3.1.5 */
+    }
+    dp_ice_select(ice, now);
+}
