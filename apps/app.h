@@ -1,0 +1,55 @@
+/* What every subcommand needs: options, log, loop, random source, signals, and one Peer. */
+#ifndef APPS_APP_H
+#define APPS_APP_H
+
+#include <datapeer/datapeer.h>
+
+enum {
+    EXIT_OK = 0,
+    EXIT_REMOTE = 1,  /* the other side said no, or a local file can't be written */
+    EXIT_USAGE = 2,
+    EXIT_NETWORK = 3, /* the PeerServer or the other side can't be reached */
+    EXIT_INTERRUPTED = 130,
+};
+
+typedef struct app {
+    const char *server; /* --server, PEER_SERVER_URL, or the default */
+    const char *key;    /* --key, PEER_KEY, or NULL */
+    const char *id;     /* --id or NULL */
+    const char *output; /* -o or NULL */
+    const char *stun;   /* --stun HOST:PORT or NULL */
+    int verbose;
+    dp_loop *loop;
+    dp_csprng *csprng;
+    dp_random random;
+    dp_log log;
+    dp_signals *signals;
+    dp_peer *peer;
+    int exit_code;
+    bool interrupted;
+} app;
+
+/* Reads the options (all subcommands know the same ones); *operands is what is left. Prints its own errors: EXIT_USAGE. --help is
+ * answered and gives -1. */
+int app_options(app *a, int argc, char **argv, const char *help, char ***operands, int *operand_count);
+/* Loop, random source, SIGINT and SIGTERM (which stop the loop). EXIT_OK or prints and gives another code. */
+int app_start(app *a);
+/* A Peer with the options' server, key, id and STUN server. */
+int app_peer(app *a, const dp_peer_handler *handler, bool reconnect);
+/* Ends the peer in an orderly way and frees everything; returns the exit code. */
+int app_finish(app *a);
+/* Ends the loop with this exit code. */
+void app_stop(app *a, int exit_code);
+
+/* "error: ..." on standard error. */
+void app_error(const char *format, ...) DP_PRINTF(1, 2);
+
+/* Prints text from outside with control characters replaced. */
+void app_print_safe(void *file, const char *text, size_t len);
+
+int cmd_serve(int argc, char **argv);
+int cmd_ls(int argc, char **argv);
+int cmd_get(int argc, char **argv);
+int cmd_peer(int argc, char **argv);
+
+#endif

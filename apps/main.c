@@ -1,0 +1,47 @@
+#include "app.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "datapeer " DP_VERSION ": files and requests over WebRTC data channels, reachable by PeerJS pages\n"
+    "\n"
+    "  datapeer serve DIR        let browsers list and read the files in DIR\n"
+    "  datapeer ls ID[:PATH]     list a folder of a device\n"
+    "  datapeer get ID:PATH      download a file from a device\n"
+    "  datapeer peer             drive PeerJS connections with JSON lines (for tests)\n"
+    "\n"
+    "Options of all of them:\n"
+    "  --server URL    the PeerServer (default: $PEER_SERVER_URL or ws://127.0.0.1:9000/)\n"
+    "  --key KEY       its key (default: $PEER_KEY or peerjs)\n"
+    "  --id ID         our own id (default: the server gives one)\n"
+    "  --stun HOST:PORT  a STUN server, to be reachable from other networks\n"
+    "  -v, -vv, -vvv   say more on standard error\n"
+    "  --help, --version\n"
+    "\n"
+    "Exit status: 0 done, 1 refused or failed, 2 wrong use, 3 not reachable, 130 interrupted.\n";
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } commands[] = {{"serve", cmd_serve}, {"ls", cmd_ls}, {"get", cmd_get}, {"peer", cmd_peer}};
+    if (argc < 2) {
+        fputs(help, stderr);
+        return EXIT_USAGE;
+    }
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        fputs(help, stdout);
+        return EXIT_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("datapeer " DP_VERSION);
+        return EXIT_OK;
+    }
+    app_error("'%s' is no command; see 'datapeer --help'", argv[1]);
+    return EXIT_USAGE;
+}

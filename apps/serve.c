@@ -1,0 +1,116 @@
+#include "app.h"
+#include "disk.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "Usage: datapeer serve DIR [--id ID] [--server URL] [--key KEY] [--stun HOST:PORT] [-v]\n"
+    "\n"
+    "Lets every peer that knows the id list and read (never change) the files in DIR.\n"
+    "Prints the id once it can be called; Ctrl-C ends it.\n"
+    "\n"
+    "Example: datapeer serve ~/Pictures --id my-pictures --server ws://peers.example.org:9000/\n";
+
+typedef struct server {
+    app app;
+    dp_router *router;
+    disk *disk;
+    const char *folder;
+} server;
+
+static void on_open(void *user, dp_peer *peer, const char *id)
+{
+    server *s = user;
+    (void)peer;
+    printf("serving %s as %s\n", s->folder, id);
+    fflush(stdout);
+}
+
+static void on_connection_error(void *user, dp_connection *conn, const char *type, const char *message)
+{
+    (void)user;
+    fprintf(stderr, "%s: %s: %s\n", dp_connection_remote_id(conn), type, message);
+}
+
+static void on_connection(void *user, dp_peer *peer, dp_connection *conn)
+{
+    server *s = user;
+    (void)peer;
+    dp_connection_handler handler = {.on_error = on_connection_error, .user = s};
+    dp_connection_set_handler(conn, &handler);
+    if (dp_connection_use_rpc(conn, s->router) != DP_OK)
+        dp_connection_close(conn); /* raw: nothing that could carry requests */
+}
+
+static void on_disconnected(void *user, dp_peer *peer, const char *reason)
+{
+    server *s = user;
+    (void)peer;
+    if (s->app.exit_code == EXIT_OK && !s->app.interrupted)
+        fprintf(stderr, "the PeerServer %s: %s; trying again\n", s->app.server, reason);
+}
+
+static void on_error(void *user, dp_peer *peer, const char *type, const char *message)
+{
+    server *s = user;
+    (void)peer;
+    if (strcmp(type, "unavailable-id") == 0) {
+        app_error("the id is taken on %s: choose another with --id", s->app.server);
+        app_stop(&s->app, EXIT_REMOTE);
+    } else if (strcmp(type, "invalid-key") == 0) {
+        app_error("%s refuses the key: give the right one with --key", s->app.server);
+        app_stop(&s->app, EXIT_REMOTE);
+    } else {
+        fprintf(stderr, "%s: %s\n", type, message);
+    }
+}
+
+static int open_folder(server *s)
+{
+    int error = disk_open(&s->disk, s->folder);
+    if (error == DP_ERR_IO)
+        app_error("%s: %s", s->folder, strerror(errno));
+    else if (error == DP_ERR_UNSUPPORTED)
+        app_error("this kernel has no openat2(2); Linux 5.6 or newer is needed");
+    if (error != DP_OK)
+        return EXIT_USAGE;
+    error = dp_router_new(&s->router);
+    if (error == DP_OK)
+        error = disk_register(s->disk, s->router);
+    if (error != DP_OK)
+        app_error("can't start: %s", dp_strerror(error));
+    return error == DP_OK ? EXIT_OK : EXIT_NETWORK;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    server s = {0};
+    char **operands;
+    int count;
+    int code = app_options(&s.app, argc, argv, help, &operands, &count);
+    if (code != EXIT_OK)
+        return code < 0 ? EXIT_OK : code;
+    if (count != 1) {
+        fputs(help, stderr);
+        return EXIT_USAGE;
+    }
+    s.folder = operands[0];
+    dp_peer_handler handler = {on_open, on_connection, on_disconnected, on_error, &s};
+    code = open_folder(&s);
+    if (code == EXIT_OK)
+        code = app_start(&s.app);
+    if (code == EXIT_OK)
+        code = app_peer(&s.app, &handler, true);
+    if (code == EXIT_OK)
+        dp_loop_run(s.app.loop);
+    else
+        s.app.exit_code = code;
+    if (s.app.interrupted) /* being ended is how a server ends */
+        s.app.exit_code = EXIT_OK;
+    code = app_finish(&s.app);
+    dp_router_free(s.router);
+    disk_close(s.disk);
+    return code;
+}
