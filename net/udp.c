@@ -358,6 +358,7 @@ static size_t build_messages(struct dp_udp_io *io, bool gso, size_t at, size_t e
 static size_t send_entries(struct dp_udp_io *io, dp_udp *udp, size_t at, size_t end)
 {
     size_t first = at;
+    bool retried = false;
     while (at < end) {
         size_t messages = build_messages(io, udp->gso, at, end);
         int n = sendmmsg(udp->source.fd, io->out_messages, (unsigned)messages, MSG_DONTWAIT);
@@ -367,6 +368,10 @@ static size_t send_entries(struct dp_udp_io *io, dp_udp *udp, size_t at, size_t 
             udp->blocked = true;
             (void)dp_source_set(&udp->source, udp->source.fd, EPOLLIN | EPOLLOUT);
             break;
+        }
+        if (n < 0 && errno == ECONNREFUSED && !retried) {
+            retried = true; /* an ICMP error about an earlier datagram; these have not been tried yet */
+            continue;
         }
         if (n < 0 && io->out_group[0] > 1 && (errno == EINVAL || errno == EIO || errno == EMSGSIZE)) {
             /* The way to this remote has no checksum offload (EIO), or its MTU is below the segment size. */
