@@ -57,8 +57,8 @@ static void handshakes(unsigned loss, int seeds, int failures_allowed, dp_durati
                 took[j] = t;
             }
     print_message("loss %2u %%: median %llu ms, worst %llu ms, %d of %d failed\n", loss,
-                  (unsigned long long)took[seeds / 2] / 1000, (unsigned long long)took[seeds - 1] / 1000, failures,
-                  seeds);
+                  (unsigned long long)took[seeds / 2] / 1000, (unsigned long long)took[seeds - 1] / 1000,
+                  failures, seeds);
     assert_true(failures <= failures_allowed);
     assert_true(took[seeds / 2] <= median_max);
 }
@@ -87,8 +87,8 @@ typedef struct last_flight {
     uint64_t sequences[64];
 } last_flight;
 
-/* Loses the server's last flight six times. Each must be one datagram with ChangeCipherSpec and Finished (dtls/record.c
- * relies on it), and no record number of epoch 1 may come twice (nor its nonce). */
+/* Loses the server's last flight six times. Each must be one datagram with ChangeCipherSpec and Finished
+ * (dtls/record.c relies on it), and no record number of epoch 1 may come twice (nor its nonce). */
 static bool lose_last_flight(pair *p, int from, uint8_t *data, size_t *len)
 {
     last_flight *l = p->tap_ctx;
@@ -122,7 +122,8 @@ static void test_last_flight_lost_six_times(void **state)
     pair_start(&p);
     while (!p.side[SERVER].connected)
         assert_true(pair_step(&p));
-    /* Data of the server moves its record numbers to 2^32 while the client still waits; it must not matter. */
+    /* Data of the server moves its record numbers to 2^32 while the client still waits; it must not matter.
+     */
     uint8_t early[1500];
     pair_inject(&p, CLIENT, early, pair_seal(&p, SERVER, early, "early", 5));
     assert_int_equal(p.side[CLIENT].data_count, 0);
@@ -187,7 +188,8 @@ static void test_wrong_fingerprint(void **state)
         assert_non_null(strstr(p.side[deceived].message, dp_fingerprint_format(&fp, text)));
         uint8_t out[100];
         size_t len = 0;
-        assert_int_equal(dp_dtls_seal(p.side[deceived].dtls, out, sizeof out, &len, out, 1), DP_ERR_INVALID_STATE);
+        assert_int_equal(dp_dtls_seal(p.side[deceived].dtls, out, sizeof out, &len, out, 1),
+                         DP_ERR_INVALID_STATE);
         pair_clear(&p);
     }
 }
@@ -209,7 +211,8 @@ static void test_one_of_several_fingerprints(void **state)
     pair_clear(&p);
 }
 
-/* Row 31: the text form is refused by dp_fingerprint_parse; here what could reach the comparison all the same. */
+/* Row 31: the text form is refused by dp_fingerprint_parse; here what could reach the comparison all the
+ * same. */
 static void test_fingerprint_list_is_checked(void **state)
 {
     (void)state;
@@ -320,14 +323,16 @@ static void test_garbage_is_survived(void **state)
     }
 }
 
-/* A well-formed ClientHello without a suite that we know, from somebody else: it ends the server's mbedTLS context. The
- * server begins afresh and does not answer with an alert, which would end the real client's handshake. */
+/* A well-formed ClientHello without a suite that we know, from somebody else: it ends the server's mbedTLS
+ * context. The server begins afresh and does not answer with an alert, which would end the real client's
+ * handshake. */
 static void test_forged_client_hello(void **state)
 {
     (void)state;
-    uint8_t hello[] = {22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0,    9,    0, 12 + 42, 1, 0, 0, 42, 0, 0,
-                       0,  0,    0,    0, 0, 42, 0xfe, 0xfd, [59] = 0, [60] = 0, [61] = 0, [62] = 2,
-                       [63] = 0, [64] = 5, [65] = 1, [66] = 0};
+    uint8_t hello[] = {
+        22,      0xfe, 0xfd, 0,        0,        0,        0,        0,        0,        0,        9,       0,
+        12 + 42, 1,    0,    0,        42,       0,        0,        0,        0,        0,        0,       0,
+        42,      0xfe, 0xfd, [59] = 0, [60] = 0, [61] = 0, [62] = 2, [63] = 0, [64] = 5, [65] = 1, [66] = 0};
     pair p;
     pair_init(&p, 280);
     assert_int_equal(dp_dtls_start(p.side[SERVER].dtls, p.now), DP_OK);
@@ -382,7 +387,8 @@ static void test_client_begins_again(void **state)
     pair_clear(&p);
 }
 
-/* Breaks the first CertificateVerify: the server's context ends, the client notices from the alert and the silence. */
+/* Breaks the first CertificateVerify: the server's context ends, the client notices from the alert and the
+ * silence. */
 static bool break_verify(pair *p, int from, uint8_t *data, size_t *len)
 {
     dp_rd rd = dp_rd_init(data, *len);
