@@ -1,0 +1,125 @@
+#include "dtls/certificate.h"
+
+#include "pair.h"
+
+static void test_generate(void **state)
+{
+    (void)state;
+    dp_certificate *a = test_certificate(0);
+    assert_true(mbedtls_pk_can_do(&a->key, MBEDTLS_PK_ECDSA));
+    assert_int_equal(mbedtls_pk_get_bitlen(&a->key), 256);
+    assert_int_equal(a->crt.version, 3);
+    assert_int_equal(a->crt.serial.len, 16);
+    assert_int_equal(a->crt.serial.p[0] & 0x80, 0);
+    char name[64];
+    assert_true(mbedtls_x509_dn_gets(name, sizeof name, &a->crt.subject) > 0);
+    assert_string_equal(name, "CN=datapeer");
+    /* 1790000000 is 2026-09-21 14:13:20 UTC. */
+    assert_int_equal(a->crt.valid_from.mon, 9);
+    assert_int_equal(a->crt.valid_from.day, 20);
+    assert_int_equal(a->crt.valid_from.hour, 14);
+    assert_int_equal(a->crt.valid_to.mon, 10);
+    assert_int_equal(a->crt.valid_to.day, 21);
+    assert_int_equal(a->crt.valid_to.sec, 20);
+    /* Signed by itself. */
+    uint8_t hash[32];
+    assert_int_equal(
+        mbedtls_md(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), a->crt.tbs.p, a->crt.tbs.len, hash), 0);
+    assert_int_equal(
+        mbedtls_pk_verify(&a->crt.pk, MBEDTLS_MD_SHA256, hash, sizeof hash, a->crt.sig.p, a->crt.sig.len), 0);
+
+    dp_fingerprint fa;
+    dp_fingerprint fb;
+    dp_certificate_fingerprint(a, &fa);
+    dp_certificate_fingerprint(test_certificate(1), &fb);
+    assert_int_equal(fa.algorithm, DP_FINGERPRINT_SHA256);
+    assert_int_equal(fa.length, 32);
+    assert_memory_not_equal(fa.bytes, fb.bytes, 32);
+}
+
+static void test_pem_round_trip(void **state)
+{
+    (void)state;
+    char pem[2048];
+    char again[2048];
+    dp_certificate *copy = NULL;
+    assert_int_equal(dp_certificate_to_pem(test_certificate(0), pem, sizeof pem), DP_OK);
+    assert_int_equal(dp_certificate_from_pem(&copy, pem), DP_OK);
+    assert_int_equal(dp_certificate_to_pem(copy, again, sizeof again), DP_OK);
+    assert_string_equal(pem, again);
+    dp_fingerprint a;
+    dp_fingerprint b;
+    dp_certificate_fingerprint(test_certificate(0), &a);
+    dp_certificate_fingerprint(copy, &b);
+    assert_memory_equal(a.bytes, b.bytes, 32);
+    dp_certificate_free(copy);
+
+    /* Any order. */
+    char *certificate = strstr(pem, "-----BEGIN CERTIFICATE");
+    assert_non_null(certificate);
+    snprintf(again, sizeof again, "%s%.*s", certificate, (int)(certificate - pem), pem);
+    assert_int_equal(dp_certificate_from_pem(&copy, again), DP_OK);
+    dp_certificate_free(copy);
+    for (size_t capacity = 0; capacity <= strlen(pem); capacity += 50)
+        assert_int_equal(dp_certificate_to_pem(test_certificate(0), again, capacity), DP_ERR_NO_SPACE);
+}
+
+static void test_bad_pem(void **state)
+{
+    (void)state;
+    char pem[2048];
+    char other[2048];
+    char mixed[4096];
+    dp_certificate *copy = NULL;
+    assert_int_equal(dp_certificate_to_pem(test_certificate(0), pem, sizeof pem), DP_OK);
+    assert_int_equal(dp_certificate_to_pem(test_certificate(1), other, sizeof other), DP_OK);
+    assert_int_equal(dp_certificate_from_pem(&copy, ""), DP_ERR_MALFORMED);
+    assert_int_equal(dp_certificate_from_pem(&copy, "hello"), DP_ERR_MALFORMED);
+    assert_int_equal(dp_certificate_from_pem(&copy, NULL), DP_ERR_INVALID_ARGUMENT);
+    char *certificate = strstr(pem, "-----BEGIN CERTIFICATE");
+    assert_int_equal(dp_certificate_from_pem(&copy, certificate), DP_ERR_MALFORMED); /* no key */
+    snprintf(mixed, sizeof mixed, "%.*s", (int)(certificate - pem), pem);
+    assert_int_equal(dp_certificate_from_pem(&copy, mixed), DP_ERR_MALFORMED); /* no certificate */
+    snprintf(mixed, sizeof mixed, "%.*s%s", (int)(certificate - pem), pem,
+             strstr(other, "-----BEGIN CERTIFICATE"));
+    assert_int_equal(dp_certificate_from_pem(&copy, mixed), DP_ERR_MALFORMED); /* of somebody else */
+}
+
+static int no_random(void *ctx, uint8_t *out, size_t len)
+{
+    (void)ctx;
+    memset(out, 0, len);
+    return DP_ERR_CRYPTO;
+}
+
+static void test_generate_fails_cleanly(void **state)
+{
+    (void)state;
+    dp_certificate *certificate = NULL;
+    dp_random broken = {no_random, NULL};
+    test_random r = {1};
+    dp_random good = test_source(&r);
+    assert_int_equal(dp_certificate_generate(&certificate, &broken, WALL_CLOCK), DP_ERR_CRYPTO);
+    assert_int_equal(dp_certificate_generate(&certificate, &good, -1), DP_ERR_INVALID_ARGUMENT);
+    assert_int_equal(dp_certificate_generate(&certificate, &good, INT64_MAX), DP_ERR_INVALID_ARGUMENT);
+    assert_int_equal(dp_certificate_generate(&certificate, &good, INT64_C(253402300800)),
+                     DP_ERR_INVALID_ARGUMENT);
+    assert_null(certificate);
+    /* A clock that was never set. */
+    assert_int_equal(dp_certificate_generate(&certificate, &good, 0), DP_OK);
+    dp_certificate_free(certificate);
+    dp_certificate_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_pem_round_trip),
+        cmocka_unit_test(test_bad_pem),
+        cmocka_unit_test(test_generate_fails_cleanly),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    test_certificate(-1);
+    return failed;
+}
