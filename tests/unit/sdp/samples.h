@@ -1,0 +1,127 @@
+/* Descriptions as the stacks in the field write them; identities, addresses and keys are invented. */
+#ifndef TESTS_SDP_SAMPLES_H
+#define TESTS_SDP_SAMPLES_H
+
+#define FP256                                                                                                \
+    "05:26:8F:A3:41:9D:C2:77:10:EE:5B:60:93:1C:48:D4:AF:02:7E:B9:36:55:C0:1B:88:F4:6A:2D:E1:97:3F:0C"
+#define FP256_LOWER                                                                                          \
+    "05:26:8f:a3:41:9d:c2:77:10:ee:5b:60:93:1c:48:d4:af:02:7e:b9:36:55:c0:1b:88:f4:6a:2d:e1:97:3f:0c"
+#define FP256_OTHER                                                                                          \
+    "FF:26:8F:A3:41:9D:C2:77:10:EE:5B:60:93:1C:48:D4:AF:02:7E:B9:36:55:C0:1B:88:F4:6A:2D:E1:97:3F:0C"
+#define FP1 "4A:AD:B9:B1:3F:82:18:3B:54:02:12:DF:3E:5D:49:6B:19:E5:7C:AB"
+
+static const char chromium_offer[] = "v=0\r\n"
+                                     "o=- 6203632466175681270 2 IN IP4 127.0.0.1\r\n"
+                                     "s=-\r\n"
+                                     "t=0 0\r\n"
+                                     "a=group:BUNDLE 0\r\n"
+                                     "a=extmap-allow-mixed\r\n"
+                                     "a=msid-semantic: WMS\r\n"
+                                     "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"
+                                     "c=IN IP4 0.0.0.0\r\n"
+                                     "a=ice-ufrag:pDFg\r\n"
+                                     "a=ice-pwd:DQUpIZ/BoPbosowgeeF8Owma\r\n"
+                                     "a=ice-options:trickle\r\n"
+                                     "a=fingerprint:sha-256 " FP256 "\r\n"
+                                     "a=setup:actpass\r\n"
+                                     "a=mid:0\r\n"
+                                     "a=sctp-port:5000\r\n"
+                                     "a=max-message-size:262144\r\n";
+
+/* Fingerprint and options at session level; candidates in the section. */
+static const char firefox_offer[] =
+    "v=0\r\n"
+    "o=mozilla...THIS_IS_SDPARTA-99.0 5838461837298470231 0 IN IP4 0.0.0.0\r\n"
+    "s=-\r\n"
+    "t=0 0\r\n"
+    "a=sendrecv\r\n"
+    "a=fingerprint:sha-256 " FP256 "\r\n"
+    "a=group:BUNDLE 0\r\n"
+    "a=ice-options:trickle\r\n"
+    "a=msid-semantic:WMS *\r\n"
+    "m=application 48121 UDP/DTLS/SCTP webrtc-datachannel\r\n"
+    "c=IN IP4 192.0.2.7\r\n"
+    "a=candidate:0 1 UDP 2122252543 1e6f4f29-7a3c-4f0e-9f5c-0f6a2d9f7a11.local 48121 typ host\r\n"
+    "a=candidate:2 1 TCP 2105524479 1e6f4f29-7a3c-4f0e-9f5c-0f6a2d9f7a11.local 9 typ host tcptype active\r\n"
+    "a=sendrecv\r\n"
+    "a=end-of-candidates\r\n"
+    "a=ice-pwd:9f1c2ad0b7e6345512ab90cd77ee4410\r\n"
+    "a=ice-ufrag:1f2e3d4c\r\n"
+    "a=mid:0\r\n"
+    "a=setup:actpass\r\n"
+    "a=sctp-port:5000\r\n"
+    "a=max-message-size:1073741823\r\n";
+
+/* Each candidate also as component 2; no max-message-size. */
+static const char pion_answer[] = "v=0\r\n"
+                                  "o=- 5043291236193426021 1732460000 IN IP4 0.0.0.0\r\n"
+                                  "s=-\r\n"
+                                  "t=0 0\r\n"
+                                  "a=msid-semantic:WMS*\r\n"
+                                  "a=fingerprint:sha-256 " FP256 "\r\n"
+                                  "a=extmap-allow-mixed\r\n"
+                                  "a=group:BUNDLE 0\r\n"
+                                  "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"
+                                  "c=IN IP4 0.0.0.0\r\n"
+                                  "a=setup:active\r\n"
+                                  "a=mid:0\r\n"
+                                  "a=sendrecv\r\n"
+                                  "a=sctp-port:5000\r\n"
+                                  "a=ice-ufrag:ySxmJgHgVbSJYqvE\r\n"
+                                  "a=ice-pwd:WFnhwMRbUWTxqVkEDEbdqyRSOLFZuKJY\r\n"
+                                  "a=candidate:2786521302 1 udp 2130706431 192.0.2.9 40123 typ host\r\n"
+                                  "a=candidate:2786521302 2 udp 2130706431 192.0.2.9 40123 typ host\r\n"
+                                  "a=end-of-candidates\r\n";
+
+/* The form before RFC 8841. */
+static const char aiortc_offer[] = "v=0\r\n"
+                                   "o=- 3909812312 3909812312 IN IP4 0.0.0.0\r\n"
+                                   "s=-\r\n"
+                                   "t=0 0\r\n"
+                                   "a=group:BUNDLE 0\r\n"
+                                   "a=msid-semantic:WMS *\r\n"
+                                   "m=application 54321 DTLS/SCTP 5000\r\n"
+                                   "c=IN IP4 192.0.2.11\r\n"
+                                   "a=mid:0\r\n"
+                                   "a=sctpmap:5000 webrtc-datachannel 65535\r\n"
+                                   "a=max-message-size:65536\r\n"
+                                   "a=candidate:6815297761 1 udp 2130706431 192.0.2.11 54321 typ host\r\n"
+                                   "a=end-of-candidates\r\n"
+                                   "a=ice-ufrag:tJ8g\r\n"
+                                   "a=ice-pwd:hz2dWqYbXy4vKq9sQ7mT3u\r\n"
+                                   "a=fingerprint:sha-1 " FP1 "\r\n"
+                                   "a=fingerprint:sha-256 " FP256 "\r\n"
+                                   "a=setup:actpass\r\n";
+
+/* Chromium with camera, screen and data, everything bundled. */
+static const char media_offer[] = "v=0\r\n"
+                                  "o=- 11 3 IN IP4 127.0.0.1\r\n"
+                                  "s=-\r\n"
+                                  "t=0 0\r\n"
+                                  "a=group:BUNDLE au vi data\r\n"
+                                  "m=audio 9 UDP/TLS/RTP/SAVPF 111 63 9\r\n"
+                                  "c=IN IP4 0.0.0.0\r\n"
+                                  "a=rtcp:9 IN IP4 0.0.0.0\r\n"
+                                  "a=ice-ufrag:AAAA\r\n"
+                                  "a=ice-pwd:AAAAAAAAAAAAAAAAAAAAAAAA\r\n"
+                                  "a=fingerprint:sha-256 " FP256_OTHER "\r\n"
+                                  "a=setup:passive\r\n"
+                                  "a=mid:au\r\n"
+                                  "a=rtpmap:111 opus/48000/2\r\n"
+                                  "a=x-secret:do not echo\r\n"
+                                  "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n"
+                                  "c=IN IP4 0.0.0.0\r\n"
+                                  "a=mid:vi\r\n"
+                                  "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"
+                                  "c=IN IP4 0.0.0.0\r\n"
+                                  "a=ice-ufrag:pDFg\r\n"
+                                  "a=ice-pwd:DQUpIZ/BoPbosowgeeF8Owma\r\n"
+                                  "a=fingerprint:sha-256 " FP256 "\r\n"
+                                  "a=setup:actpass\r\n"
+                                  "a=mid:data\r\n"
+                                  "a=sctp-port:5001\r\n"
+                                  "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"
+                                  "a=mid:second\r\n"
+                                  "a=sctp-port:5002\r\n";
+
+#endif
