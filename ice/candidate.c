@@ -201,6 +201,15 @@ static bool skip_prefix(dp_slice *rest, const char *prefix)
     return true;
 }
 
+static bool has_control_characters(dp_slice text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if ((unsigned char)text.at[i] < 0x20 || text.at[i] == 0x7F)
+            return true;
+    }
+    return false;
+}
+
 int dp_candidate_parse(dp_candidate *out, const char *text, size_t len)
 {
     dp_slice rest = {text, len};
@@ -208,7 +217,7 @@ int dp_candidate_parse(dp_candidate *out, const char *text, size_t len)
     while (rest.len > 0 && (rest.at[rest.len - 1] == '\n' || rest.at[rest.len - 1] == '\r'))
         rest.len--;
     (void)skip_prefix(&rest, "a=");
-    if (!skip_prefix(&rest, "candidate:"))
+    if (has_control_characters(rest) || !skip_prefix(&rest, "candidate:"))
         return DP_ERR_MALFORMED;
     dp_slice foundation = dp_slice_cut(&rest, ' ');
     if (!dp_ice_chars_valid(foundation.at, foundation.len, 1, sizeof out->foundation - 1))
