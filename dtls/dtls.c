@@ -242,6 +242,8 @@ static void connected(dp_dtls *dtls)
         dp_handshake_free(dtls->handshake);
         dtls->handshake = NULL;
     }
+    if (dp_queue_peek(&dtls->out) == NULL)
+        dp_queue_clear(&dtls->out); /* an idle connection holds no room for datagrams */
     dtls->event_connected = true;
     set_state(dtls, DP_DTLS_CONNECTED);
 }
@@ -565,7 +567,7 @@ bool dp_dtls_poll_transmit(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t 
     *len = item->length;
     dp_queue_pop(&dtls->out, NULL);
     if (dp_queue_peek(&dtls->out) == NULL && dtls->state != DP_DTLS_CONNECTING)
-        dp_queue_clear(&dtls->out); /* an idle connection holds no datagrams */
+        dp_queue_clear(&dtls->out);
     return true;
 }
 
