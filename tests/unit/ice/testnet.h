@@ -214,7 +214,8 @@ static inline void net_event(testnet *net, unsigned i, const dp_ice_event *event
 
 static inline void net_pump(testnet *net)
 {
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned pass = 0; pass < 4; pass++) { /* the events of one may give the other something to send */
+        unsigned i = pass % 2;
         uint8_t data[DP_DATAGRAM_MAX];
         dp_datagram d = {.data = data, .capacity = sizeof data};
         dp_ice_event event;
