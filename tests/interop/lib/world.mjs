@@ -1,0 +1,219 @@
+// What a test needs around it: a PeerServer, programs of ours, Chromium with a page. Everything that was started is ended by
+// close(), last first; if the test process itself is ended, its children are killed.
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const here = dirname(fileURLToPath(import.meta.url));
+export const root = join(here, '../../..');
+export const build = resolve(root, process.env.B || 'build');
+export const VERSIONS = ['1.5.4', '1.5.5'];
+
+const CHROMIUM = process.env.CHROMIUM || '/usr/bin/chromium';
+// Hiding of addresses behind mDNS names stays on. The rest keeps Chromium from calling home.
+const CHROMIUM_ARGS = ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+
+// Deadlines are generous: a test machine may be slow, and nothing waits longer than it must.
+export const DEADLINE = 30000;
+
+const alive = new Set(); // children that must not survive this process
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => process.exit(1));
+process.on('exit', () => alive.forEach((child) => child.kill('SIGKILL')));
+
+export class World {
+    #closers = [];
+    #pages = null;
+
+    async close() {
+        for (const closer of this.#closers.reverse()) await closer();
+        this.#closers = [];
+    }
+
+    defer(closer) {
+        this.#closers.push(closer);
+    }
+
+    // npm's PeerServer. Returns {port, url, program}.
+    async peerServer(port = 0) {
+        const args = [join(here, 'peer-server.mjs'), String(port)];
+        const program = await this.program(process.execPath, args, { ready: (line) => parse(line)?.port > 0 });
+        port = parse(program.lines.at(-1)).port;
+        return { port, url: `ws://127.0.0.1:${port}`, program };
+    }
+
+    // A program of ours; resolves when it has printed a line that ready accepts.
+    async program(path, args, { env = {}, ready }) {
+        const program = new Program(path, args, env);
+        this.defer(() => program.stop());
+        await program.waitLine(ready);
+        return program;
+    }
+
+    rpcDemo(peerServer, id) {
+        const args = ['--id', id, '--server', peerServer.url];
+        return this.program(join(build, 'examples/rpc_demo'), args, { ready: (line) => parse(line)?.ready === true });
+    }
+
+    // Returns {browser, pid}.
+    async chromium() {
+        if (!existsSync(CHROMIUM)) throw new Error(`There is no ${CHROMIUM}: run scripts/deps`);
+        const server = await chromium.launchServer({ executablePath: CHROMIUM, args: CHROMIUM_ARGS, chromiumSandbox: false });
+        const child = server.process();
+        alive.add(child);
+        child.once('exit', () => alive.delete(child));
+        this.defer(() => server.close());
+        return { browser: await chromium.connect(server.wsEndpoint()), pid: child.pid };
+    }
+
+    // The test page with PeerJS of the given version, in a context of its own; window.client is page/client.js.
+    async page(browser, version, peerServer) {
+        if (!this.#pages) {
+            this.#pages = await serveTestPages();
+            this.defer(this.#pages.close);
+        }
+        const context = await browser.newContext();
+        const page = await context.newPage();
+        page.on('pageerror', (error) => console.error(`page: ${error.message}`));
+        await page.goto(`http://127.0.0.1:${this.#pages.port}/?peerjs=${version}&port=${peerServer.port}`);
+        await page.waitForFunction(() => window.client);
+        return page;
+    }
+
+    async temporaryFolder() {
+        const folder = await mkdtemp(join(tmpdir(), 'datapeer-interop-'));
+        this.defer(() => rm(folder, { recursive: true, force: true }));
+        return folder;
+    }
+}
+
+export class Program {
+    #waiters = new Set();
+    lines = [];
+
+    constructor(path, args, env) {
+        this.name = [path.slice(path.lastIndexOf('/') + 1), args[0]].join(' ');
+        this.child = spawn(path, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
+        this.errors = '';
+        alive.add(this.child);
+        this.exited = new Promise((resolve) => {
+            this.child.once('error', (error) => resolve({ error }));
+            this.child.once('exit', (code, signal) => resolve({ code, signal }));
+        });
+        this.exited.then(() => alive.delete(this.child));
+        this.child.stdin.on('error', () => {}); // told by exited
+        this.child.stderr.on('data', (data) => (this.errors = (this.errors + data).slice(-4000)));
+        createInterface({ input: this.child.stdout }).on('line', (line) => {
+            this.lines.push(line);
+            for (const waiter of [...this.#waiters]) waiter(line);
+        });
+    }
+
+    // The first line, past or future, that accepts() likes.
+    async waitLine(accepts, deadline = DEADLINE) {
+        const past = this.lines.find(accepts);
+        if (past !== undefined) return past;
+        let waiter;
+        const line = new Promise((resolve) => {
+            waiter = (text) => accepts(text) && resolve(text);
+            this.#waiters.add(waiter);
+        });
+        const gone = this.exited.then((how) => {
+            throw new Error(`${this.name} ended (${how.error?.message ?? how.signal ?? how.code}): ${this.errors}`);
+        });
+        try {
+            return await within(deadline, `a line of ${this.name}`, Promise.race([line, gone]));
+        } finally {
+            this.#waiters.delete(waiter);
+        }
+    }
+
+    write(object) {
+        this.child.stdin.write(JSON.stringify(object) + '\n');
+    }
+
+    get running() {
+        return this.child.exitCode === null && this.child.signalCode === null;
+    }
+
+    // Asks it to end; resolves with {code, signal}.
+    async stop() {
+        this.child.kill('SIGTERM');
+        const timer = setTimeout(() => this.child.kill('SIGKILL'), 5000);
+        const how = await this.exited;
+        clearTimeout(timer);
+        return how;
+    }
+}
+
+// `datapeer peer`: JSON lines, matched by id.
+export class PeerDriver {
+    #next = 1;
+
+    constructor(program) {
+        this.program = program;
+    }
+
+    static async start(world, peerServer) {
+        const env = { PEER_SERVER_URL: peerServer.url, PEER_KEY: 'peerjs' };
+        return new PeerDriver(await world.program(join(build, 'datapeer'), ['peer'], { env, ready: (line) => parse(line)?.ready === true }));
+    }
+
+    // The answer; an answer with error is thrown.
+    async call(op, fields = {}, deadline = DEADLINE) {
+        const id = this.#next++;
+        this.program.write({ id, op, ...fields });
+        const answer = parse(await this.program.waitLine((line) => parse(line)?.id === id, deadline));
+        if (answer.error !== undefined) throw new Error(answer.error);
+        return answer;
+    }
+}
+
+export function within(milliseconds, what, promise) {
+    let timer;
+    const late = new Promise((_, reject) => {
+        timer = setTimeout(() => reject(new Error(`${what} did not come within ${milliseconds} ms`)), milliseconds);
+    });
+    return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+// For what has no event of its own: looks every 50 ms.
+export async function until(milliseconds, what, holds) {
+    const end = Date.now() + milliseconds;
+    while (!(await holds())) {
+        if (Date.now() > end) throw new Error(`${what}: not within ${milliseconds} ms`);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+}
+
+export function parse(line) {
+    try {
+        return JSON.parse(line);
+    } catch {
+        return undefined;
+    }
+}
+
+// http://127.0.0.1:PORT/?peerjs=VERSION&port=PORT_OF_THE_PEERSERVER
+async function serveTestPages() {
+    const files = { '/': ['index.html', 'text/html'], '/client.js': ['client.js', 'text/javascript'], '/start.js': ['start.js', 'text/javascript'] };
+    const server = createServer(async (request, response) => {
+        const path = new URL(request.url, 'http://localhost').pathname;
+        const version = VERSIONS.find((known) => path === `/peerjs-${known}.js`);
+        const [name, type] = version ? [`../node_modules/peerjs-${version}/dist/peerjs.min.js`, 'text/javascript'] : (files[path] ?? []);
+        if (!name) return response.writeHead(404).end();
+        response.setHeader('Content-Type', `${type}; charset=utf-8`);
+        response.end(await readFile(join(here, '../page', name)));
+    });
+    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const close = async () => {
+        server.closeAllConnections();
+        await new Promise((done) => server.close(done));
+    };
+    return { port: server.address().port, close };
+}
