@@ -42,7 +42,7 @@ static int fail(parser *p, unsigned line, int code, const char *message)
 
 static int malformed(parser *p, const char *message) { return fail(p, p->line, DP_ERR_MALFORMED, message); }
 
-/* ---- lines of the session part ------------------------------------------------------------------ */
+/* ---- lines of the session part ----------------------------------------------------------------- */
 
 /* o=<username> <sess-id> <sess-version> <nettype> <addrtype> <unicast-address> */
 static int parse_origin(parser *p, dp_slice value)
@@ -67,7 +67,7 @@ static int parse_head(parser *p, char letter, dp_slice value)
     return letter == 'o' ? parse_origin(p, value) : DP_OK;
 }
 
-/* ---- m-lines -------------------------------------------------------------------------------------- */
+/* ---- m-lines ----------------------------------------------------------------------------------- */
 
 /* RFC 8841 §4; the legacy form carries the SCTP port, or the number of a sctpmap, as its format. */
 static bool is_data(const dp_sdp_media *media)
@@ -149,8 +149,7 @@ static int parse_mid(parser *p, dp_slice value)
     return DP_OK;
 }
 
-/* ---- attributes of the transport: session level holds until the section says otherwise ------------------
- */
+/* ---- attributes of the transport: session level holds until the section says otherwise --------- */
 
 static int parse_ufrag(parser *p, dp_slice value)
 {
@@ -215,7 +214,7 @@ static int parse_setup(parser *p, dp_slice value)
     return DP_OK;
 }
 
-/* ---- attributes of the data section ----------------------------------------------------------------- */
+/* ---- attributes of the data section ------------------------------------------------------------ */
 
 static int parse_sctp_port(parser *p, dp_slice value)
 {
@@ -303,7 +302,7 @@ static int parse_attribute(parser *p, dp_slice value)
     return DP_OK;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------- */
 
 static int parse_line(parser *p, dp_slice line)
 {

@@ -5,46 +5,22 @@
  *      +---------------------------> CONNECTING -> UPGRADING -> JOINING -> OPEN -> CLOSING
  *
  * and from each of them back to IDLE. Each stream is asked for with CONNECT and given up with DISCONNECT. */
-#include <datapeer/signaling.h>
+#include "client.h"
 
 #include "base/crypto.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/queue.h"
-#include "handshake.h"
-#include "http.h"
-#include "messages.h"
 #include "url.h"
-#include "websocket.h"
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    MAX_EVENTS = 4096,   /* messages that one input may bring before the owner polls */
-    MAX_OUTGOING = 4096, /* messages */
-    MAX_OUTGOING_BYTES = 1 << 20,
-    TOKEN_LEN = 11,     /* as Math.random().toString(36).slice(2) */
-    REQUEST_MAX = 4096, /* path, key, id and token at their longest, escaped, and the fields */
-    REASON_MAX = 256,
-};
+enum { TOKEN_LEN = 11 }; /* as Math.random().toString(36).slice(2) */
 
 static const dp_duration PING_INTERVAL = DP_SECONDS(5);
 static const dp_duration CONNECT_TIMEOUT = DP_SECONDS(20);
 /* On a takeover of our own id PeerServer sends no OPEN (PeerJS then waits for ever). */
 static const dp_duration TAKEOVER_WAIT = DP_SECONDS(2);
 static const dp_duration CLOSE_TIMEOUT = DP_SECONDS(3);
-
-typedef enum state {
-    IDLE,
-    ID_CONNECTING,
-    ID_WAITING,
-    CONNECTING,
-    UPGRADING,
-    JOINING,
-    OPEN,
-    CLOSING,
-    STATES
-} state;
 
 static const struct {
     const char *name;
@@ -60,57 +36,6 @@ static const struct {
     [CLOSING] = {"closing", 0},
 };
 
-/* What the owner knows of the stream. */
-typedef enum stream { STREAM_NONE, STREAM_ASKED /* CONNECT has been polled */, STREAM_UP } stream;
-
-/* Events that carry no message of a peer are flags, polled in this order; the peers' messages come after
- * OPEN. They need no memory, so the owner always learns of them. */
-enum {
-    PENDING_OPEN = 1,
-    PENDING_ERROR = 2,
-    PENDING_DISCONNECT = 4,
-    PENDING_DISCONNECTED = 8,
-    PENDING_CONNECT = 16,
-};
-
-typedef struct outgoing {
-    char *text;
-    size_t len;
-} outgoing;
-
-struct dp_signaling {
-    dp_random random;
-    dp_log log;
-    dp_server_url server;
-    char *key;
-    char *token;
-    char id[DP_PEER_ID_MAX + 1]; /* empty: not known yet */
-    dp_duration ping_interval;
-    dp_duration connect_timeout;
-
-    state state;
-    stream stream;
-    bool was_open;    /* the server may still hold a socket with our id and token */
-    dp_time deadline; /* of connecting, or of closing */
-    dp_time takeover_at;
-    dp_time ping_at;
-
-    uint8_t request[REQUEST_MAX];
-    size_t request_len, request_sent;
-    dp_http http;
-    char ws_key[WS_KEY_LEN + 1];
-    dp_ws *ws; /* kept after the end until its close frame is taken */
-    dp_time input_now;
-
-    dp_queue outgoing; /* outgoing: handed to ws one by one */
-    size_t outgoing_bytes;
-    dp_queue incoming; /* dp_message */
-    unsigned pending;
-    dp_message current; /* what the last polled event points into */
-    const char *error_type;
-    char reason[REASON_MAX];
-};
-
 static bool set_state(dp_signaling *s, state next)
 {
     if (next != IDLE && (states[s->state].next & 1u << next) == 0) {
@@ -123,8 +48,7 @@ static bool set_state(dp_signaling *s, state next)
     return true;
 }
 
-/* ---- birth and death
- * --------------------------------------------------------------------------------------- */
+/* ---- birth and death --------------------------------------------------------------------------- */
 
 static bool word_valid(const char *word)
 {
@@ -172,14 +96,6 @@ int dp_signaling_new(dp_signaling **out, const dp_signaling_config *config)
     return DP_OK;
 }
 
-static void drop_outgoing(dp_signaling *s)
-{
-    outgoing item;
-    while (dp_queue_pop(&s->outgoing, &item))
-        dp_free(item.text);
-    s->outgoing_bytes = 0;
-}
-
 void dp_signaling_free(dp_signaling *s)
 {
     if (s == NULL)
@@ -187,7 +103,7 @@ void dp_signaling_free(dp_signaling *s)
     dp_message message;
     while (dp_queue_pop(&s->incoming, &message))
         dp_message_clear(&message);
-    drop_outgoing(s);
+    dp_outgoing_drop(s);
     dp_queue_clear(&s->incoming);
     dp_queue_clear(&s->outgoing);
     dp_message_clear(&s->current);
@@ -203,8 +119,7 @@ void dp_signaling_free(dp_signaling *s)
 
 const char *dp_signaling_id(const dp_signaling *s) { return s->id[0] != '\0' ? s->id : NULL; }
 
-/* ---- the end of a session
- * ------------------------------------------------------------------------------------ */
+/* ---- the end of a session ---------------------------------------------------------------------- */
 
 static void give_up_stream(dp_signaling *s)
 {
@@ -222,7 +137,7 @@ static void finish(dp_signaling *s, const char *reason)
     give_up_stream(s);
     s->pending |= PENDING_DISCONNECTED;
     s->deadline = s->takeover_at = s->ping_at = DP_TIME_NEVER;
-    drop_outgoing(s);
+    dp_outgoing_drop(s);
     set_state(s, IDLE);
 }
 
@@ -243,8 +158,7 @@ static void fail(dp_signaling *s, const char *type, const char *reason, const ch
     finish(s, text);
 }
 
-/* ---- requests
- * -------------------------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------- */
 
 int dp_signaling_start(dp_signaling *s, dp_time now)
 {
@@ -324,8 +238,7 @@ void dp_signaling_connected(dp_signaling *s, dp_time now)
         set_state(s, for_id ? ID_WAITING : UPGRADING);
 }
 
-/* ---- input
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- input ------------------------------------------------------------------------------------- */
 
 static const char NO_ID[] = "Could not get an ID from the server";
 
@@ -514,161 +427,16 @@ void dp_signaling_disconnected(dp_signaling *s, dp_time now, const char *reason)
     }
 }
 
-/* ---- output
- * ----------------------------------------------------------------------------------------------------- */
-
-static bool hand_over(dp_signaling *s)
-{
-    outgoing *item = dp_queue_peek(&s->outgoing);
-    if (item == NULL || dp_ws_send_text(s->ws, item->text, item->len) == DP_ERR_NO_MEMORY)
-        return false; /* without memory it stays in the queue */
-    s->outgoing_bytes -= item->len;
-    dp_free(item->text);
-    dp_queue_pop(&s->outgoing, NULL);
-    return true;
-}
-
-bool dp_signaling_poll_transmit(dp_signaling *s, uint8_t *out, size_t capacity, size_t *len)
-{
-    size_t n = s->request_len - s->request_sent;
-    if (n > capacity)
-        n = capacity;
-    if (n > 0)
-        memcpy(out, s->request + s->request_sent, n);
-    s->request_sent += n;
-    while (s->ws != NULL && n < capacity) {
-        if (s->state == OPEN && dp_ws_pending(s->ws) == 0)
-            hand_over(s);
-        size_t more = dp_ws_output(s->ws, out + n, capacity - n);
-        if (more == 0)
-            break;
-        n += more;
-    }
-    *len = n;
-    return n > 0;
-}
-
-/* Takes the text over if it can be queued. */
-static int enqueue(dp_signaling *s, char *text, size_t len)
-{
-    if (s->outgoing.count == MAX_OUTGOING || s->outgoing_bytes + len > MAX_OUTGOING_BYTES)
-        return DP_ERR_WOULD_BLOCK;
-    outgoing *item = dp_queue_push(&s->outgoing);
-    if (item == NULL)
-        return DP_ERR_NO_MEMORY;
-    item->text = text;
-    item->len = len;
-    s->outgoing_bytes += len;
-    return DP_OK;
-}
-
-static int enqueue_text(dp_signaling *s, const char *text)
-{
-    char *copy = dp_strdup(text);
-    if (copy == NULL)
-        return DP_ERR_NO_MEMORY;
-    int error = enqueue(s, copy, strlen(text));
-    if (error != DP_OK)
-        dp_free(copy);
-    return error;
-}
-
-static bool text_valid(const char *text)
-{
-    return text != NULL && dp_utf8_valid((const uint8_t *)text, strlen(text));
-}
-
-static int check_send(const dp_signaling *s, const char *dst, const char *connection_id)
-{
-    if (s->state == IDLE || s->state == CLOSING)
-        return DP_ERR_CLOSED;
-    if (dst == NULL || !dp_peer_id_harmless((dp_slice){dst, strlen(dst)}) || !text_valid(connection_id) ||
-        connection_id[0] == '\0')
-        return DP_ERR_INVALID_ARGUMENT;
-    return DP_OK;
-}
-
-/* The writer's buffer is as large as a message may be; what is queued is as large as the message is. */
-static int begin_message(dp_wr *wr)
-{
-    uint8_t *buffer = dp_alloc(DP_SIGNALING_TEXT_MAX);
-    *wr = dp_wr_init(buffer, DP_SIGNALING_TEXT_MAX);
-    return buffer != NULL ? DP_OK : DP_ERR_NO_MEMORY;
-}
-
-static int end_message(dp_signaling *s, dp_wr *wr)
-{
-    int error = wr->error ? DP_ERR_TOO_LARGE : DP_OK;
-    char *text = error == DP_OK ? dp_strndup((const char *)wr->start, wr->len) : NULL;
-    if (error == DP_OK)
-        error = text != NULL ? enqueue(s, text, wr->len) : DP_ERR_NO_MEMORY;
-    if (error != DP_OK)
-        dp_free(text);
-    dp_free(wr->start);
-    return error;
-}
-
-int dp_signaling_send_offer(dp_signaling *s, dp_time now, const char *dst, const dp_signaling_offer *offer)
-{
-    dp_wr wr;
-    (void)now;
-    int error = check_send(s, dst, offer->connection_id);
-    if (error == DP_OK &&
-        (!text_valid(offer->sdp) || !text_valid(offer->label) || !text_valid(offer->serialization) ||
-         (offer->metadata != NULL && !dp_json_valid(offer->metadata, strlen(offer->metadata)))))
-        error = DP_ERR_INVALID_ARGUMENT;
-    if (error == DP_OK)
-        error = begin_message(&wr);
-    if (error != DP_OK)
-        return error;
-    dp_message_write_offer(&wr, dst, offer);
-    return end_message(s, &wr);
-}
-
-int dp_signaling_send_answer(dp_signaling *s, dp_time now, const char *dst, const char *connection_id,
-                             const char *sdp)
-{
-    dp_wr wr;
-    (void)now;
-    int error = check_send(s, dst, connection_id);
-    if (error == DP_OK && !text_valid(sdp))
-        error = DP_ERR_INVALID_ARGUMENT;
-    if (error == DP_OK)
-        error = begin_message(&wr);
-    if (error != DP_OK)
-        return error;
-    dp_message_write_answer(&wr, dst, connection_id, sdp);
-    return end_message(s, &wr);
-}
-
-int dp_signaling_send_candidate(dp_signaling *s, dp_time now, const char *dst, const char *connection_id,
-                                const char *candidate, const char *mid, unsigned mline_index,
-                                const char *ufrag)
-{
-    dp_wr wr;
-    (void)now;
-    int error = check_send(s, dst, connection_id);
-    if (error == DP_OK &&
-        (!text_valid(candidate) || !text_valid(mid) || (ufrag != NULL && !text_valid(ufrag))))
-        error = DP_ERR_INVALID_ARGUMENT;
-    if (error == DP_OK)
-        error = begin_message(&wr);
-    if (error != DP_OK)
-        return error;
-    dp_message_write_candidate(&wr, dst, connection_id, candidate, mid, mline_index, ufrag);
-    return end_message(s, &wr);
-}
-
 void dp_signaling_close(dp_signaling *s, dp_time now)
 {
     if (s->state == IDLE || s->state == CLOSING)
         return;
-    s->was_open = false; /* after LEAVE the server has forgotten us */
     if (s->state != OPEN) {
         finish(s, "closed");
         return;
     }
-    while (hand_over(s))
+    s->was_open = false; /* after LEAVE the server has forgotten us */
+    while (dp_outgoing_hand_over(s))
         continue;
     static const char leave[] = "{\"type\":\"LEAVE\"}";
     (void)dp_ws_send_text(s->ws, leave, sizeof(leave) - 1);
@@ -676,14 +444,13 @@ void dp_signaling_close(dp_signaling *s, dp_time now)
         finish(s, "closed");
         return;
     }
-    drop_outgoing(s);
+    dp_outgoing_drop(s);
     s->ping_at = DP_TIME_NEVER;
     s->deadline = now + CLOSE_TIMEOUT;
     set_state(s, CLOSING);
 }
 
-/* ---- time
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- time -------------------------------------------------------------------------------------- */
 
 dp_time dp_signaling_next_timeout(const dp_signaling *s)
 {
@@ -715,13 +482,13 @@ void dp_signaling_handle_timeout(dp_signaling *s, dp_time now)
     if (now >= s->ping_at) {
         /* Over the limit there is no use in one more: the server counts the others' absence, not this one's.
          */
-        (void)enqueue_text(s, "{\"type\":\"HEARTBEAT\"}");
+        static const char heartbeat[] = "{\"type\":\"HEARTBEAT\"}";
+        (void)dp_outgoing_push(s, heartbeat, sizeof(heartbeat) - 1);
         s->ping_at = now + s->ping_interval;
     }
 }
 
-/* ---- events
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------ */
 
 static bool take(dp_signaling *s, unsigned flag)
 {

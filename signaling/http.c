@@ -15,7 +15,7 @@ void dp_http_clear(dp_http *http)
     dp_http_init(http, http->head_only);
 }
 
-/* ---- head ------------------------------------------------------------------------------------------ */
+/* ---- head -------------------------------------------------------------------------------------- */
 
 static dp_slice trim(dp_slice text)
 {
@@ -160,7 +160,7 @@ static int head_byte(dp_http *http, char c)
     return blank_line ? finish_head(http) : DP_ERR_WOULD_BLOCK;
 }
 
-/* ---- body ------------------------------------------------------------------------------------------ */
+/* ---- body -------------------------------------------------------------------------------------- */
 
 static int body_byte(dp_http *http, char c)
 {

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- reading ------------------------------------------------------------------------------------------ */
+/* ---- reading ----------------------------------------------------------------------------------- */
 
 /* What cJSON lets pass: depth up to 1000, invalid UTF-8, and \u0000, at which it cuts the string. */
 static const char *prescan(const char *text, size_t len)
@@ -219,7 +219,7 @@ void dp_message_clear(dp_message *message)
     memset(message, 0, sizeof(*message));
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------ */
+/* ---- writing ----------------------------------------------------------------------------------- */
 
 /* RFC 8259 §7: quotation mark, reverse solidus and control characters must be escaped. */
 static void write_string(dp_wr *wr, const char *text)

@@ -34,7 +34,7 @@ bool dp_peer_id_harmless(dp_slice id)
     return true;
 }
 
-/* ---- server URL ---------------------------------------------------------------------------------- */
+/* ---- server URL -------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -130,7 +130,7 @@ int dp_server_url_parse(dp_server_url *out, const char *text)
     return error == DP_OK ? take_path(out, rest) : error;
 }
 
-/* ---- writing -------------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------- */
 
 void dp_url_write_escaped(dp_wr *wr, const char *text)
 {

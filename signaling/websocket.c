@@ -26,7 +26,7 @@ struct dp_ws {
     bool no_memory;
 };
 
-/* ---- wslay's callbacks --------------------------------------------------------------------------------- */
+/* ---- wslay's callbacks ------------------------------------------------------------------------- */
 
 static ssize_t on_recv(wslay_event_context_ptr wslay, uint8_t *buf, size_t len, int flags, void *user)
 {
@@ -129,8 +129,7 @@ static void on_message(wslay_event_context_ptr wslay, const struct wslay_event_o
         ws->on_text(ws->ctx, ws->text_len > 0 ? ws->text : "", ws->text_len);
 }
 
-/* ---- the object -----------------------------------------------------------------------------------------
- */
+/* ---- the object -------------------------------------------------------------------------------- */
 
 int dp_ws_new(dp_ws **out, const dp_random *random, dp_ws_on_text on_text, void *ctx)
 {

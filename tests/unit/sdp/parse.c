@@ -43,7 +43,7 @@ static void assert_candidate(size_t i, const char *text)
     assert_memory_equal(sdp.candidates[i].at, text, strlen(text));
 }
 
-/* ---- the field --------------------------------------------------------------------------------------- */
+/* ---- the field --------------------------------------------------------------------------------- */
 
 static void test_chromium(void **state)
 {
@@ -201,7 +201,7 @@ static void test_bundle_only_is_alive_and_port_0_is_not(void **state)
     assert_false(sdp.media[0].rejected);
     /* A rejected section is passed over, together with all that it says. */
     expect(with(media_offer, "application 9 UDP/DTLS/SCTP", "application 0 UDP/DTLS/SCTP"), DP_ERR_MALFORMED,
-           26);
+           27);
     char text[4096];
     snprintf(text, sizeof(text),
              "%sa=ice-ufrag:last\r\na=ice-pwd:LLLLLLLLLLLLLLLLLLLLLL\r\na=fingerprint:sha-256 " FP256_OTHER
@@ -215,7 +215,7 @@ static void test_bundle_only_is_alive_and_port_0_is_not(void **state)
     assert_int_equal(sdp.setup, DP_SETUP_NONE);
 }
 
-/* ---- bad input ----------------------------------------------------------------------------------------- */
+/* ---- bad input --------------------------------------------------------------------------------- */
 
 /* Row 54. */
 static void test_structure(void **state)
