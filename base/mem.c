@@ -52,7 +52,8 @@ char *dp_strndup(const char *text, size_t len)
         return NULL;
     char *copy = dp_alloc(len + 1);
     if (copy != NULL) {
-        memcpy(copy, text, len);
+        if (len > 0)
+            memcpy(copy, text, len);
         copy[len] = '\0';
     }
     return copy;

@@ -13,7 +13,9 @@ typedef struct dp_rd {
 
 static inline dp_rd dp_rd_init(const uint8_t *data, size_t len)
 {
-    dp_rd rd = {data, data == NULL ? NULL : data + len, false};
+    /* NULL is an empty input. A pointer to something takes its place, for arithmetic on NULL is undefined even with 0. */
+    const uint8_t *at = data == NULL ? (const uint8_t *)"" : data;
+    dp_rd rd = {at, data == NULL ? at : at + len, false};
     return rd;
 }
 
@@ -27,9 +29,8 @@ static inline const uint8_t *dp_rd_bytes(dp_rd *rd, size_t n)
         return NULL;
     }
     const uint8_t *p = rd->at;
-    if (n > 0)
-        rd->at += n;
-    return p == NULL ? (const uint8_t *)"" : p;
+    rd->at += n;
+    return p;
 }
 
 static inline void dp_rd_skip(dp_rd *rd, size_t n) { (void)dp_rd_bytes(rd, n); }

@@ -24,7 +24,8 @@ dp_slice dp_slice_cut(dp_slice *rest, char separator)
     const char *found = rest->len > 0 ? memchr(rest->at, separator, rest->len) : NULL;
     dp_slice part = *rest;
     if (found == NULL) {
-        rest->at += rest->len;
+        if (rest->len > 0) /* else at may be NULL, to which not even 0 may be added */
+            rest->at += rest->len;
         rest->len = 0;
         return part;
     }

@@ -19,10 +19,10 @@ static inline dp_wr dp_wr_init(uint8_t *out, size_t capacity)
     return wr;
 }
 
-/* Room for n bytes at the end, NULL (latched) if it does not fit. */
+/* Room for n bytes at the end, NULL (latched) if it does not fit or if there is no buffer at all. */
 static inline uint8_t *dp_wr_reserve(dp_wr *wr, size_t n)
 {
-    if (wr->error || wr->capacity - wr->len < n) {
+    if (wr->error || wr->start == NULL || wr->capacity - wr->len < n) {
         wr->error = true;
         return NULL;
     }
