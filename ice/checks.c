@@ -7,11 +7,12 @@
 /* ---- starting
  * -------------------------------------------------------------------------------------------------- */
 
-/* RFC 8445 §14.3: grows with the number of checks that compete, so that retransmissions keep the pace too. */
+/* RFC 8445 §14.3: grows with the number of checks that compete, so that retransmissions keep the pace too. Frozen pairs
+ * count, as they don't wait for others here (dp_ice_pairs_next). */
 static dp_duration check_rto(const dp_ice *ice)
 {
-    size_t busy =
-        dp_ice_pairs_count(ice, DP_ICE_PAIR_WAITING) + dp_ice_pairs_count(ice, DP_ICE_PAIR_IN_PROGRESS);
+    size_t busy = ice->pair_count - dp_ice_pairs_count(ice, DP_ICE_PAIR_SUCCEEDED) -
+                  dp_ice_pairs_count(ice, DP_ICE_PAIR_FAILED);
     dp_duration rto = ice->pacing * busy;
     return rto < DP_ICE_RTO ? DP_ICE_RTO : rto;
 }
