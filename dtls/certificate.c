@@ -4,16 +4,18 @@
 #include <mbedtls/md.h>
 #include <mbedtls/pem.h>
 #include <mbedtls/version.h>
+#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/crypto.h"
 #include "base/mem.h"
 
-#define SUBJECT    "CN=datapeer"
-#define SERIAL_LEN 16
-#define DAY        INT64_C(86400)
-#define DER_MAX    1024 /* a P-256 certificate with our subject takes about 320 bytes */
+#define SUBJECT             "CN=datapeer"
+#define SERIAL_LEN          16
+#define DAY                 INT64_C(86400)
+#define TIME_TEXT           48 /* 14 digits; room for what the compiler cannot rule out */
+#define LAST_SECOND_OF_9999 INT64_C(253402300799)
+#define DER_MAX             1024 /* a P-256 certificate with our subject takes about 320 bytes */
 
 int dp_mbedtls_random(void *ctx, unsigned char *out, size_t len)
 {
@@ -55,14 +57,26 @@ void dp_certificate_free(dp_certificate *certificate)
     dp_free(certificate);
 }
 
-/* "YYYYMMDDhhmmss" in UTC. */
-static int format_time(char out[16], int64_t unix_time)
+/* "YYYYMMDDhhmmss" in UTC, as X.509 counts. Computed here: <time.h> belongs to net/. */
+static int format_time(char out[TIME_TEXT], int64_t unix_time)
 {
-    time_t t = (time_t)unix_time;
-    struct tm tm;
-    if (unix_time < 0 || gmtime_r(&t, &tm) == NULL || strftime(out, 16, "%Y%m%d%H%M%S", &tm) != 14)
+    if (unix_time < 0 || unix_time > LAST_SECOND_OF_9999)
         return DP_ERR_INVALID_ARGUMENT;
-    return DP_OK;
+    unsigned second = (unsigned)(unix_time % DAY);
+    /* Years that begin in March put the leap day last; 0000-03-01 is 719,468 days before the epoch. */
+    unsigned days = (unsigned)(unix_time / DAY) + 719468u;
+    unsigned era = days / 146097u; /* of 400 years */
+    unsigned day_of_era = days % 146097u;
+    unsigned year_of_era =
+        (day_of_era - day_of_era / 1460u + day_of_era / 36524u - day_of_era / 146096u) / 365u;
+    unsigned day_of_year = day_of_era - (365u * year_of_era + year_of_era / 4u - year_of_era / 100u);
+    unsigned march_month = (5u * day_of_year + 2u) / 153u;
+    unsigned day = day_of_year - (153u * march_month + 2u) / 5u + 1u;
+    unsigned month = march_month < 10 ? march_month + 3u : march_month - 9u;
+    unsigned year = era * 400u + year_of_era + (month <= 2 ? 1u : 0u);
+    int n = snprintf(out, TIME_TEXT, "%04u%02u%02u%02u%02u%02u", year, month, day, second / 3600u,
+                     second / 60u % 60u, second % 60u);
+    return n == 14 ? DP_OK : DP_ERR_INVALID_ARGUMENT;
 }
 
 static int set_serial(mbedtls_x509write_cert *writer, const uint8_t serial[SERIAL_LEN])
@@ -111,8 +125,8 @@ static int write_and_sign(dp_certificate *certificate, dp_random *random, const 
 
 int dp_certificate_generate(dp_certificate **out, const dp_random *random, int64_t unix_now)
 {
-    char not_before[16];
-    char not_after[16];
+    char not_before[TIME_TEXT];
+    char not_after[TIME_TEXT];
     if (out == NULL || random == NULL || random->fn == NULL || unix_now < 0 ||
         unix_now > INT64_MAX - 30 * DAY ||
         format_time(not_before, unix_now < DAY ? 0 : unix_now - DAY) != DP_OK ||

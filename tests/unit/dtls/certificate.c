@@ -85,6 +85,35 @@ static void test_bad_pem(void **state)
     assert_int_equal(dp_certificate_from_pem(&copy, mixed), DP_ERR_MALFORMED); /* of somebody else */
 }
 
+static void test_validity_dates(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t now; /* valid from a day earlier to 30 days later */
+        int from[3];
+        int to[3];
+    } cases[] = {
+        {INT64_C(951782400), {2000, 2, 28}, {2000, 3, 30}},   /* 2000-02-29: a leap year */
+        {INT64_C(951868800), {2000, 2, 29}, {2000, 3, 31}},   /* 2000-03-01 */
+        {INT64_C(1709164800), {2024, 2, 28}, {2024, 3, 30}},  /* 2024-02-29 */
+        {INT64_C(1767225600), {2025, 12, 31}, {2026, 1, 31}}, /* 2026-01-01 */
+        {INT64_C(4107542400), {2100, 2, 28}, {2100, 3, 31}},  /* 2100-03-01: no leap year */
+    };
+    test_random r = {2};
+    dp_random source = test_source(&r);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        dp_certificate *c = NULL;
+        assert_int_equal(dp_certificate_generate(&c, &source, cases[i].now), DP_OK);
+        assert_int_equal(c->crt.valid_from.year, cases[i].from[0]);
+        assert_int_equal(c->crt.valid_from.mon, cases[i].from[1]);
+        assert_int_equal(c->crt.valid_from.day, cases[i].from[2]);
+        assert_int_equal(c->crt.valid_to.year, cases[i].to[0]);
+        assert_int_equal(c->crt.valid_to.mon, cases[i].to[1]);
+        assert_int_equal(c->crt.valid_to.day, cases[i].to[2]);
+        dp_certificate_free(c);
+    }
+}
+
 static int no_random(void *ctx, uint8_t *out, size_t len)
 {
     (void)ctx;
@@ -115,6 +144,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_validity_dates),
         cmocka_unit_test(test_pem_round_trip),
         cmocka_unit_test(test_bad_pem),
         cmocka_unit_test(test_generate_fails_cleanly),
