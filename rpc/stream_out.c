@@ -267,17 +267,11 @@ static int next_piece(dp_call *call, uint8_t **out, size_t *len)
     return DP_OK;
 }
 
+/* A source that resumes itself within read is asked again at once: nobody would wake it later. */
 bool dp_rpc_poll_streams(dp_rpc *rpc, uint8_t **out, size_t *len)
 {
-    /* One that resumes itself within read goes to the tail; `last` keeps the loop from going round for ever.
-     */
-    const dp_call *last = rpc->ready_last;
-    for (dp_call *call; (call = next_ready(rpc)) != NULL;) {
-        bool was_last = call == last;
+    for (dp_call *call; (call = next_ready(rpc)) != NULL;)
         if (next_piece(call, out, len) == DP_OK)
             return true;
-        if (was_last)
-            break;
-    }
     return false;
 }
