@@ -85,6 +85,47 @@ static void test_fatal_alert(void **state)
     pair_clear(&p);
 }
 
+static int write_cookie(void *ctx, unsigned char **at, unsigned char *end, const unsigned char *id,
+                        size_t id_len)
+{
+    (void)ctx;
+    (void)id;
+    (void)id_len;
+    assert_true(end - *at >= 6);
+    memcpy(*at, "cookie", 6);
+    *at += 6;
+    return 0;
+}
+
+static int check_cookie(void *ctx, const unsigned char *cookie, size_t len, const unsigned char *id,
+                        size_t id_len)
+{
+    (void)ctx;
+    (void)id;
+    (void)id_len;
+    return len == 6 && memcmp(cookie, "cookie", 6) == 0 ? 0 : -1;
+}
+
+/* RFC 6347 §4.2.1: we ask for no cookie, but some servers do (werift). */
+static void test_hello_verify_request(void **state)
+{
+    (void)state;
+    pair p;
+    pair_init(&p, 53);
+    mbed *m = mbed_new(SERVER, 54);
+    mbedtls_ssl_conf_dtls_cookies(&m->conf, write_cookie, check_cookie, NULL);
+    mbed_own(m, p.side[SERVER].certificate);
+    mbed_setup(m);
+    assert_int_equal(mbedtls_ssl_set_client_transport_id(&m->ssl, (const uint8_t *)"id", 2), 0);
+    start(&p, CLIENT);
+    mbed_exchange(&p, CLIENT, m);
+    assert_int_equal(m->cookies, 1);
+    assert_true(m->done);
+    assert_true(p.side[CLIENT].connected);
+    mbed_free(m);
+    pair_clear(&p);
+}
+
 /* Only suites that we refuse: fails, bounded. */
 static void test_no_common_suite(void **state)
 {
@@ -333,6 +374,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_suite),
         cmocka_unit_test(test_fatal_alert),
+        cmocka_unit_test(test_hello_verify_request),
         cmocka_unit_test(test_no_common_suite),
         cmocka_unit_test(test_no_client_certificate),
         cmocka_unit_test(test_long_chain),

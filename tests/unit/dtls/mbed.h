@@ -27,6 +27,7 @@ typedef struct mbed {
     size_t out_count;
     bool done;
     int error;
+    int cookies; /* HelloVerifyRequests sent */
     uint8_t
         renumber; /* added to the record numbers of epoch 0, as if this end had sent so many records before */
 } mbed;
@@ -131,7 +132,11 @@ static inline void mbed_step(mbed *m)
     if (m->done || m->error != 0)
         return;
     int ret = mbedtls_ssl_handshake(&m->ssl);
-    if (ret == 0)
+    if (ret == MBEDTLS_ERR_SSL_HELLO_VERIFY_REQUIRED) {
+        assert_int_equal(mbedtls_ssl_session_reset(&m->ssl), 0);
+        assert_int_equal(mbedtls_ssl_set_client_transport_id(&m->ssl, (const uint8_t *)"id", 2), 0);
+        m->cookies++;
+    } else if (ret == 0)
         m->done = true;
     else if (ret != MBEDTLS_ERR_SSL_WANT_READ)
         m->error = ret;
