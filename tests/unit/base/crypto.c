@@ -16,6 +16,7 @@
 /* ---- failures ---- */
 
 static bool no_digest;   /* mbedTLS built without it */
+static bool bad_digest;  /* there, but it fails */
 static bool no_sha256;   /* an accelerator that fails */
 static int random_errno; /* of getrandom; EINTR: once; -1: it returns 0 */
 static size_t random_step = SIZE_MAX;
@@ -25,6 +26,22 @@ const mbedtls_md_info_t *mbedtls_md_info_from_type(mbedtls_md_type_t type)
     const mbedtls_md_info_t *(*real)(mbedtls_md_type_t);
     *(void **)&real = dlsym(RTLD_NEXT, "mbedtls_md_info_from_type");
     return no_digest ? NULL : real(type);
+}
+
+int mbedtls_md(const mbedtls_md_info_t *md, const unsigned char *data, size_t len, unsigned char *out)
+{
+    int (*real)(const mbedtls_md_info_t *, const unsigned char *, size_t, unsigned char *);
+    *(void **)&real = dlsym(RTLD_NEXT, "mbedtls_md");
+    return bad_digest ? -1 : real(md, data, len, out);
+}
+
+int mbedtls_md_hmac(const mbedtls_md_info_t *md, const unsigned char *key, size_t key_len, const unsigned char *data,
+                    size_t len, unsigned char *out)
+{
+    int (*real)(const mbedtls_md_info_t *, const unsigned char *, size_t, const unsigned char *, size_t,
+                unsigned char *);
+    *(void **)&real = dlsym(RTLD_NEXT, "mbedtls_md_hmac");
+    return bad_digest ? -1 : real(md, key, key_len, data, len, out);
 }
 
 #if MBEDTLS_VERSION_NUMBER < 0x03000000
@@ -170,6 +187,10 @@ static void test_library_fails(void **state)
     assert_int_equal(dp_sha256(out, "abc", 3), DP_ERR_CRYPTO);
     assert_int_equal(dp_hmac_sha1(out, "k", 1, "abc", 3), DP_ERR_CRYPTO);
     no_digest = false;
+    bad_digest = true;
+    assert_int_equal(dp_sha1(out, "abc", 3), DP_ERR_CRYPTO);
+    assert_int_equal(dp_hmac_sha1(out, "k", 1, "abc", 3), DP_ERR_CRYPTO);
+    bad_digest = false;
     dp_sha256_hash *hash;
     char digits[65];
     fail_allocation(1);
@@ -277,8 +298,8 @@ static void test_random_text_is_even(void **state)
         dp_random random = {every_byte, &next};
         char letters[65] = "";
         memcpy(letters, alphabet, n);
-        size_t len = 256 - 256 % n; /* what one round of bytes gives */
-        char out[257];
+        size_t len = 2 * (256 - 256 % n); /* what two rounds of bytes give */
+        char out[513];
         memset(out, '?', sizeof(out));
         assert_int_equal(dp_random_text(&random, out, len, letters), DP_OK);
         assert_int_equal(strlen(out), len);

@@ -171,6 +171,60 @@ static void test_seed_matters(void **state)
     assert_memory_not_equal(orders[0], orders[1], 10 * sizeof(void *));
 }
 
+/* ---- equal hashes, made with the seed in hand (the seed is what keeps a peer from it) ---- */
+
+/* The table's mixing step backwards: shifting by half the width undoes itself, the factor has an inverse modulo 2^64. */
+static uint64_t unmix(uint64_t h)
+{
+    uint64_t inverse = 1;
+    for (int i = 0; i < 6; i++) /* Newton: each step doubles the number of right bits */
+        inverse *= 2 - 0xD6E8FEB86659FD93u * inverse;
+    h ^= h >> 32;
+    h *= inverse;
+    h ^= h >> 32;
+    h *= inverse;
+    return h ^ (h >> 32);
+}
+static uint64_t mix(uint64_t h)
+{
+    h ^= h >> 32;
+    h *= 0xD6E8FEB86659FD93u;
+    h ^= h >> 32;
+    h *= 0xD6E8FEB86659FD93u;
+    return h ^ (h >> 32);
+}
+
+static void test_equal_hashes(void **state)
+{
+    (void)state;
+    const uint64_t s = 42, wanted = 0x1234;
+    struct {
+        uint64_t words[2];
+        size_t len;
+    } keys[3] = {{{7, 0}, 16}, {{8, 0}, 16}, {{0, 0}, 8}};
+    for (size_t k = 0; k < 3; k++) {
+        uint64_t h = mix(s ^ keys[k].len);
+        if (keys[k].len == 16)
+            h = mix(h ^ keys[k].words[0]) + s;
+        keys[k].words[keys[k].len / 8 - 1] = unmix(unmix(wanted) - s) ^ h;
+    }
+    dp_table table;
+    dp_table_init(&table, s);
+    for (size_t k = 0; k < 3; k++)
+        assert_int_equal(dp_table_set(&table, keys[k].words, keys[k].len, &values[k], NULL), DP_OK);
+    for (size_t i = 0; i < 3; i++) { /* they do sit side by side */
+        size_t at = wanted % table.capacity + i;
+        assert_ptr_equal(dp_table_next(&table, &at), &values[i]);
+        assert_int_equal(at, wanted % table.capacity + i + 1);
+    }
+    for (size_t k = 0; k < 3; k++)
+        assert_ptr_equal(dp_table_get(&table, keys[k].words, keys[k].len), &values[k]);
+    assert_ptr_equal(dp_table_remove(&table, keys[1].words, 16), &values[1]);
+    assert_ptr_equal(dp_table_get(&table, keys[2].words, 8), &values[2]); /* found behind the tombstone */
+    assert_null(dp_table_get(&table, keys[1].words, 16));
+    dp_table_clear(&table);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_remove_while_walking),
         cmocka_unit_test(test_tombstones_do_not_accumulate),
         cmocka_unit_test(test_seed_matters),
+        cmocka_unit_test(test_equal_hashes),
     };
     return cmocka_run_group_tests_name("base/table", tests, NULL, NULL);
 }
