@@ -436,15 +436,9 @@ void dp_signaling_close(dp_signaling *s, dp_time now)
         return;
     }
     s->was_open = false; /* after LEAVE the server has forgotten us */
-    while (dp_outgoing_hand_over(s))
-        continue;
     static const char leave[] = "{\"type\":\"LEAVE\"}";
-    (void)dp_ws_send_text(s->ws, leave, sizeof(leave) - 1);
-    if (dp_ws_close(s->ws, 1000) != DP_OK) {
-        finish(s, "closed");
-        return;
-    }
-    dp_outgoing_drop(s);
+    (void)dp_outgoing_push(s, leave, sizeof(leave) - 1);
+    s->close_queued = false; /* poll_transmit does it when the queue is empty */
     s->ping_at = DP_TIME_NEVER;
     s->deadline = now + CLOSE_TIMEOUT;
     set_state(s, CLOSING);

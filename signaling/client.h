@@ -73,6 +73,7 @@ struct dp_signaling {
 
     dp_queue outgoing; /* outgoing: handed to ws one by one */
     size_t outgoing_bytes;
+    bool close_queued; /* while CLOSING: our close frame is on its way */
     dp_queue incoming; /* dp_message */
     unsigned pending;
     dp_message current; /* what the last polled event points into */
@@ -80,8 +81,6 @@ struct dp_signaling {
     char reason[REASON_MAX];
 };
 
-/* Gives the oldest queued message to the WebSocket; false if there is none, or no memory for it yet. */
-bool dp_outgoing_hand_over(dp_signaling *signaling);
 /* Queues a copy. WOULD_BLOCK over the limits, NO_MEMORY. */
 int dp_outgoing_push(dp_signaling *signaling, const char *text, size_t len);
 void dp_outgoing_drop(dp_signaling *signaling);

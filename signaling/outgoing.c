@@ -13,15 +13,23 @@ void dp_outgoing_drop(dp_signaling *s)
     s->outgoing_bytes = 0;
 }
 
-bool dp_outgoing_hand_over(dp_signaling *s)
+/* Gives the oldest message to the WebSocket when that has nothing else to send; after the last one, when
+ * leaving, the close frame (wslay sends control frames first, so it must not be queued earlier). */
+static void hand_over(dp_signaling *s)
 {
+    if ((s->state != OPEN && s->state != CLOSING) || dp_ws_pending(s->ws) > 0)
+        return;
     outgoing *item = dp_queue_peek(&s->outgoing);
-    if (item == NULL || dp_ws_send_text(s->ws, item->text, item->len) == DP_ERR_NO_MEMORY)
-        return false; /* without memory it stays in the queue */
+    if (item == NULL) {
+        if (s->state == CLOSING && !s->close_queued)
+            s->close_queued = dp_ws_close(s->ws, 1000) == DP_OK;
+        return;
+    }
+    if (dp_ws_send_text(s->ws, item->text, item->len) == DP_ERR_NO_MEMORY)
+        return; /* it stays in the queue */
     s->outgoing_bytes -= item->len;
     dp_free(item->text);
     dp_queue_pop(&s->outgoing, NULL);
-    return true;
 }
 
 bool dp_signaling_poll_transmit(dp_signaling *s, uint8_t *out, size_t capacity, size_t *len)
@@ -33,8 +41,7 @@ bool dp_signaling_poll_transmit(dp_signaling *s, uint8_t *out, size_t capacity, 
         memcpy(out, s->request + s->request_sent, n);
     s->request_sent += n;
     while (s->ws != NULL && n < capacity) {
-        if (s->state == OPEN && dp_ws_pending(s->ws) == 0)
-            (void)dp_outgoing_hand_over(s);
+        hand_over(s);
         size_t more = dp_ws_output(s->ws, out + n, capacity - n);
         if (more == 0)
             break;

@@ -131,7 +131,8 @@ static void on_message(wslay_event_context_ptr wslay, const struct wslay_event_o
 
 /* ---- the object -------------------------------------------------------------------------------- */
 
-int dp_ws_new(dp_ws **out, const dp_random *random, dp_ws_on_text on_text, void *ctx)
+/* wslay would set aside what a frame header claims ("buffering"); on_chunk keeps only what came. */
+static int new_context(wslay_event_context_ptr *out, dp_ws *ws)
 {
     static const struct wslay_event_callbacks callbacks = {
         .recv_callback = on_recv,
@@ -141,17 +142,24 @@ int dp_ws_new(dp_ws **out, const dp_random *random, dp_ws_on_text on_text, void 
         .on_frame_recv_chunk_callback = on_chunk,
         .on_msg_recv_callback = on_message,
     };
+    if (wslay_event_context_client_init(out, &callbacks, ws) != 0)
+        return DP_ERR_NO_MEMORY;
+    wslay_event_config_set_no_buffering(*out, 1);
+    return DP_OK;
+}
+
+int dp_ws_new(dp_ws **out, const dp_random *random, dp_ws_on_text on_text, void *ctx)
+{
     dp_ws *ws = dp_calloc(1, sizeof(*ws));
     if (ws == NULL)
         return DP_ERR_NO_MEMORY;
     ws->random = *random;
     ws->on_text = on_text;
     ws->ctx = ctx;
-    if (wslay_event_context_client_init(&ws->wslay, &callbacks, ws) != 0) {
+    if (new_context(&ws->wslay, ws) != DP_OK) {
         dp_free(ws);
         return DP_ERR_NO_MEMORY;
     }
-    wslay_event_config_set_no_buffering(ws->wslay, 1);
     *out = ws;
     return DP_OK;
 }
@@ -163,6 +171,20 @@ void dp_ws_free(dp_ws *ws)
     wslay_event_context_free(ws->wslay);
     dp_free(ws->text);
     dp_free(ws);
+}
+
+/* For what its frame layer refuses (a control frame that is fragmented or over 125 bytes) wslay queues a
+ * close frame without a code; RFC 6455 §7.4.1 has 1002 for it. If nothing else waits to be sent, a fresh
+ * context says it better. */
+static void give_code(dp_ws *ws)
+{
+    wslay_event_context_ptr fresh;
+    if (dp_ws_pending(ws) != 1 || new_context(&fresh, ws) != DP_OK)
+        return;
+    wslay_event_context_free(ws->wslay);
+    ws->wslay = fresh;
+    wslay_event_shutdown_read(fresh);
+    (void)wslay_event_queue_close(fresh, WSLAY_CODE_PROTOCOL_ERROR, NULL, 0);
 }
 
 int dp_ws_input(dp_ws *ws, const uint8_t *data, size_t len)
@@ -180,10 +202,10 @@ int dp_ws_input(dp_ws *ws, const uint8_t *data, size_t len)
             result = DP_ERR_NO_MEMORY;
         else if (wslay_event_get_close_received(ws->wslay))
             result = DP_ERR_CLOSED;
-        else if (error != 0 || !wslay_event_get_read_enabled(ws->wslay))
+        else if (error != 0 || !wslay_event_get_read_enabled(ws->wslay) || dp_ws_pending(ws) > WS_MAX_PENDING)
             result = DP_ERR_PROTOCOL;
-        else if (dp_ws_pending(ws) > WS_MAX_PENDING)
-            result = DP_ERR_PROTOCOL;
+        if (error == WSLAY_ERR_CALLBACK_FAILURE)
+            give_code(ws);
     }
     ws->in = NULL;
     ws->in_len = 0;
