@@ -20,7 +20,8 @@ int dp_address_parse(dp_address *out, const char *ip, uint16_t port)
 const char *dp_address_format_ip(const dp_address *address, char text[DP_ADDRESS_TEXT_MAX])
 {
     int family = address->family == DP_FAMILY_IPV4 ? AF_INET : AF_INET6;
-    if (address->family == DP_FAMILY_NONE || inet_ntop(family, address->ip, text, DP_ADDRESS_TEXT_MAX) == NULL)
+    if (address->family == DP_FAMILY_NONE ||
+        inet_ntop(family, address->ip, text, DP_ADDRESS_TEXT_MAX) == NULL)
         snprintf(text, DP_ADDRESS_TEXT_MAX, "none");
     return text;
 }

@@ -15,12 +15,14 @@
 
 /* A quarter byte at a time: 16 entries are quick to build, small, and fast enough for STUN and for processors
  * without a CRC instruction. They are constants so that nothing has to be initialised. */
-#define STEP(c, p)  (((c) >> 1) ^ (((c)&1u) ? (p) : 0u))
+#define STEP(c, p)   (((c) >> 1) ^ (((c)&1u) ? (p) : 0u))
 #define NIBBLE(i, p) STEP(STEP(STEP(STEP((uint32_t)(i), p), p), p), p)
 #define TABLE(p)                                                                                             \
-    {NIBBLE(0, p),  NIBBLE(1, p),  NIBBLE(2, p),  NIBBLE(3, p), NIBBLE(4, p),  NIBBLE(5, p),                 \
-     NIBBLE(6, p),  NIBBLE(7, p),  NIBBLE(8, p),  NIBBLE(9, p), NIBBLE(10, p), NIBBLE(11, p),                \
-     NIBBLE(12, p), NIBBLE(13, p), NIBBLE(14, p), NIBBLE(15, p)}
+    {                                                                                                        \
+        NIBBLE(0, p), NIBBLE(1, p), NIBBLE(2, p), NIBBLE(3, p), NIBBLE(4, p), NIBBLE(5, p), NIBBLE(6, p),    \
+            NIBBLE(7, p), NIBBLE(8, p), NIBBLE(9, p), NIBBLE(10, p), NIBBLE(11, p), NIBBLE(12, p),           \
+            NIBBLE(13, p), NIBBLE(14, p), NIBBLE(15, p)                                                      \
+    }
 
 static const uint32_t crc32_table[16] = TABLE(CRC32_POLYNOMIAL);
 static const uint32_t crc32c_table[16] = TABLE(CRC32C_POLYNOMIAL);
@@ -43,7 +45,8 @@ uint32_t dp_crc32c_table(uint32_t crc, const uint8_t *data, size_t len)
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t crc32c_hardware(uint32_t crc, const uint8_t *data, size_t len)
+__attribute__((target("sse4.2"))) static uint32_t crc32c_hardware(uint32_t crc, const uint8_t *data,
+                                                                  size_t len)
 {
     uint64_t state = ~crc;
     for (; len >= 8; data += 8, len -= 8) {

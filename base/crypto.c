@@ -106,7 +106,8 @@ void dp_base64_encode(char *out, const uint8_t *data, size_t len)
 int dp_random_text(const dp_random *random, char *out, size_t len, const char *alphabet)
 {
     size_t n = strlen(alphabet);
-    /* Bytes from the last, incomplete round of the alphabet are thrown away, else its start would come more often. */
+    /* Bytes from the last, incomplete round of the alphabet are thrown away, else its start would come more
+     * often. */
     size_t usable = 256 - 256 % n;
     for (size_t i = 0; i < len;) {
         uint8_t bytes[32];

@@ -4,7 +4,7 @@
 
 #include <datapeer/base.h>
 
-#define DP_SHA1_LEN 20
+#define DP_SHA1_LEN   20
 #define DP_SHA256_LEN 32
 
 /* DP_OK or DP_ERR_CRYPTO. */

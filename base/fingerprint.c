@@ -45,6 +45,7 @@ const char *dp_fingerprint_format(const dp_fingerprint *fp, char text[DP_FINGERP
             name = algorithms[a].name;
     int at = snprintf(text, DP_FINGERPRINT_TEXT_MAX, "%s", name);
     for (size_t i = 0; i < fp->length && i < sizeof(fp->bytes); i++)
-        at += snprintf(text + at, DP_FINGERPRINT_TEXT_MAX - (size_t)at, "%c%02X", i == 0 ? ' ' : ':', fp->bytes[i]);
+        at += snprintf(text + at, DP_FINGERPRINT_TEXT_MAX - (size_t)at, "%c%02X", i == 0 ? ' ' : ':',
+                       fp->bytes[i]);
     return text;
 }

@@ -22,7 +22,10 @@ static void system_free(void *ctx, void *block)
 static const dp_allocator system_allocator = {system_alloc, system_realloc, system_free, NULL};
 static dp_allocator hook = {system_alloc, system_realloc, system_free, NULL};
 
-void dp_set_allocator(const dp_allocator *allocator) { hook = allocator != NULL ? *allocator : system_allocator; }
+void dp_set_allocator(const dp_allocator *allocator)
+{
+    hook = allocator != NULL ? *allocator : system_allocator;
+}
 
 /* A zero-sized block is one byte: NULL always means failure. */
 void *dp_alloc(size_t size) { return hook.alloc(hook.ctx, size > 0 ? size : 1); }

@@ -29,7 +29,8 @@ static int grow(dp_queue *queue)
     if (error != DP_OK)
         return error;
     queue->items = items;
-    /* The part that had wrapped around moves behind the old end, as far as it fits; the rest moves to the front. */
+    /* The part that had wrapped around moves behind the old end, as far as it fits; the rest moves to the
+     * front. */
     size_t wrapped = old == 0 ? 0 : queue->head + queue->count - old;
     size_t room = queue->capacity - old;
     size_t moved = wrapped < room ? wrapped : room;

@@ -1,5 +1,6 @@
-/* The bounded reader: the only way that wire bytes are read. Every function checks the length first; after the first
- * failure the reader is latched: it returns zeros and rd->error stays, so a parser may check once at its end. */
+/* The bounded reader: the only way that wire bytes are read. Every function checks the length first; after
+ * the first failure the reader is latched: it returns zeros and rd->error stays, so a parser may check once
+ * at its end. */
 #ifndef BASE_RD_H
 #define BASE_RD_H
 
@@ -13,7 +14,8 @@ typedef struct dp_rd {
 
 static inline dp_rd dp_rd_init(const uint8_t *data, size_t len)
 {
-    /* NULL is an empty input. A pointer to something takes its place, for arithmetic on NULL is undefined even with 0. */
+    /* NULL is an empty input. A pointer to something takes its place, for arithmetic on NULL is undefined
+     * even with 0. */
     const uint8_t *at = data == NULL ? (const uint8_t *)"" : data;
     dp_rd rd = {at, data == NULL ? at : at + len, false};
     return rd;

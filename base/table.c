@@ -60,7 +60,8 @@ static dp_table_entry *find(const dp_table *table, const void *key, size_t len, 
         dp_table_entry *e = &table->entries[i];
         if (e->key == NULL && !e->dead)
             return NULL;
-        if (e->key != NULL && e->hash == hash && e->key_len == len && (len == 0 || memcmp(e->key, key, len) == 0))
+        if (e->key != NULL && e->hash == hash && e->key_len == len &&
+            (len == 0 || memcmp(e->key, key, len) == 0))
             return e;
     }
 }

@@ -1,5 +1,5 @@
-/* A small hash table from byte-string keys to pointers. Keys are copied, values belong to the caller. Open addressing,
- * at most 3/4 full; the seed makes collisions unpredictable for a peer that chooses the keys. */
+/* A small hash table from byte-string keys to pointers. Keys are copied, values belong to the caller. Open
+ * addressing, at most 3/4 full; the seed makes collisions unpredictable for a peer that chooses the keys. */
 #ifndef BASE_TABLE_H
 #define BASE_TABLE_H
 
@@ -19,8 +19,8 @@ void dp_table_init(dp_table *table, uint64_t seed);
 void dp_table_clear(dp_table *table); /* frees keys and entries, not values */
 /* Adds or replaces; *old is the replaced value or NULL (old may be NULL). NO_MEMORY: unchanged. */
 int dp_table_set(dp_table *table, const void *key, size_t key_len, void *value, void **old);
-void *dp_table_get(const dp_table *table, const void *key, size_t key_len);    /* NULL if absent */
-void *dp_table_remove(dp_table *table, const void *key, size_t key_len);       /* the removed value or NULL */
+void *dp_table_get(const dp_table *table, const void *key, size_t key_len); /* NULL if absent */
+void *dp_table_remove(dp_table *table, const void *key, size_t key_len);    /* the removed value or NULL */
 /* Walks the values: start with *at = 0; NULL at the end. Removing the entry just returned is allowed. */
 void *dp_table_next(const dp_table *table, size_t *at);
 

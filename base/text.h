@@ -10,7 +10,7 @@ typedef struct dp_slice {
     size_t len;
 } dp_slice;
 
-bool dp_slice_is(dp_slice slice, const char *text);      /* exactly equal */
+bool dp_slice_is(dp_slice slice, const char *text);        /* exactly equal */
 bool dp_slice_is_nocase(dp_slice slice, const char *text); /* ASCII case ignored */
 /* Cuts the part before the first separator off *rest and returns it; if there is none, returns all of it. */
 dp_slice dp_slice_cut(dp_slice *rest, char separator);

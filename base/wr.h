@@ -1,5 +1,5 @@
-/* The bounded writer: fills a fixed buffer, big-endian. The first write that does not fit latches wr->error, and
- * nothing is written from then on; callers check once, with dp_wr_finish. */
+/* The bounded writer: fills a fixed buffer, big-endian. The first write that does not fit latches wr->error,
+ * and nothing is written from then on; callers check once, with dp_wr_finish. */
 #ifndef BASE_WR_H
 #define BASE_WR_H
 

@@ -1,4 +1,5 @@
-/* UDP over the loopback interface, both ends in one loop: packets and bytes a second with and without GSO and GRO. */
+/* UDP over the loopback interface, both ends in one loop: packets and bytes a second with and without GSO and
+ * GRO. */
 #include "net/udp.h"
 
 #include <stdio.h>
@@ -38,7 +39,8 @@ static int run(bool gso, bool gro)
     dp_address local;
     dp_udp_handler handler = {.on_packets = on_packets};
     if (dp_loop_new(&loop) != DP_OK || dp_address_parse(&local, "127.0.0.1", 0) != DP_OK ||
-        dp_udp_open(&from, loop, &local, &handler) != DP_OK || dp_udp_open(&to, loop, &local, &handler) != DP_OK)
+        dp_udp_open(&from, loop, &local, &handler) != DP_OK ||
+        dp_udp_open(&to, loop, &local, &handler) != DP_OK)
         return 1;
     dp_udp_set_offload(from, gso && dp_udp_has_gso(from), gro);
     dp_udp_set_offload(to, gso && dp_udp_has_gso(to), gro);

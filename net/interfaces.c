@@ -1,5 +1,5 @@
-/* The addresses of this machine, asked by rtnetlink(7): getifaddrs(3) does not tell which IPv6 addresses are temporary,
- * deprecated or still being checked for duplicates. */
+/* The addresses of this machine, asked by rtnetlink(7): getifaddrs(3) does not tell which IPv6 addresses are
+ * temporary, deprecated or still being checked for duplicates. */
 #include <datapeer/net.h>
 
 #include <errno.h>
@@ -108,8 +108,9 @@ static int dump(int fd, found_list *list, uint16_t type)
     struct {
         struct nlmsghdr header;
         struct rtgenmsg body;
-    } request = {{.nlmsg_len = sizeof(request), .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-                 {.rtgen_family = AF_UNSPEC}};
+    } request = {
+        {.nlmsg_len = sizeof(request), .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+        {.rtgen_family = AF_UNSPEC}};
     if (send(fd, &request, sizeof(request), 0) != (ssize_t)sizeof(request))
         return DP_ERR_IO;
     for (;;) {
@@ -126,15 +127,18 @@ static int dump(int fd, found_list *list, uint16_t type)
 
 /* ---- which of them ICE may use ---- */
 
-static bool has_prefix(const uint8_t ip[16], const char *prefix, size_t len) { return memcmp(ip, prefix, len) == 0; }
+static bool has_prefix(const uint8_t ip[16], const char *prefix, size_t len)
+{
+    return memcmp(ip, prefix, len) == 0;
+}
 
 static bool is_link_local(const dp_address *a)
 {
     return a->family == DP_FAMILY_IPV6 && a->ip[0] == 0xFE && (a->ip[1] & 0xC0) == 0x80;
 }
 
-/* RFC 8445 §5.1.1.1: no IPv4-compatible or IPv4-mapped address, no site-local, no deprecated one; and nothing that can't
- * be bound (yet). */
+/* RFC 8445 §5.1.1.1: no IPv4-compatible or IPv4-mapped address, no site-local, no deprecated one; and nothing
+ * that can't be bound (yet). */
 static bool usable(const found *f)
 {
     if (!f->up || (f->flags & (IFA_F_DEPRECATED | IFA_F_TENTATIVE | IFA_F_DADFAILED)) != 0)
@@ -148,8 +152,9 @@ static bool usable(const found *f)
     return !compatible && !mapped && !site_local;
 }
 
-/* RFC 8445 §5.1.1.1: beside an address that hides where its owner was before (temporary, RFC 8981, or stable per network,
- * RFC 7217), one that carries the hardware address must not be gathered from the same prefix, and no link-local one. */
+/* RFC 8445 §5.1.1.1: beside an address that hides where its owner was before (temporary, RFC 8981, or stable
+ * per network, RFC 7217), one that carries the hardware address must not be gathered from the same prefix,
+ * and no link-local one. */
 static bool reveals(const found_list *list, const found *f)
 {
     const uint8_t *ip = f->address.ip;
@@ -159,8 +164,9 @@ static bool reveals(const found_list *list, const found *f)
         return false;
     for (size_t i = 0; i < list->count; i++) {
         const found *other = &list->items[i];
-        if (other != f && other->index == f->index && other->address.family == DP_FAMILY_IPV6 && usable(other) &&
-            !is_link_local(&other->address) && (other->flags & (IFA_F_TEMPORARY | IFA_F_STABLE_PRIVACY)) != 0 &&
+        if (other != f && other->index == f->index && other->address.family == DP_FAMILY_IPV6 &&
+            usable(other) && !is_link_local(&other->address) &&
+            (other->flags & (IFA_F_TEMPORARY | IFA_F_STABLE_PRIVACY)) != 0 &&
             (link_local || memcmp(other->address.ip, ip, 8) == 0))
             return true;
     }

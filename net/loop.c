@@ -95,13 +95,14 @@ int dp_timer_set(dp_loop *loop, dp_timer *timer, dp_time at)
         dp_timer_stop(timer);
         return DP_OK;
     }
-    /* A timer that sets itself again to a time that is past waits for the next round: the others and the sockets
-     * have their turn. */
+    /* A timer that sets itself again to a time that is past waits for the next round: the others and the
+     * sockets have their turn. */
     if (loop->firing && at <= loop->now)
         at = loop->now + 1;
     if (timer->index == 0) {
         void *timers = loop->timers;
-        int error = dp_grow(&timers, &loop->timer_capacity, loop->timer_count + 1, MAX_TIMERS, sizeof(dp_timer *));
+        int error =
+            dp_grow(&timers, &loop->timer_capacity, loop->timer_count + 1, MAX_TIMERS, sizeof(dp_timer *));
         if (error != DP_OK)
             return DP_ERR_NO_MEMORY;
         loop->timers = timers;
@@ -174,8 +175,8 @@ void dp_undefer(dp_deferred *deferred)
     loop->deferred_count--;
 }
 
-/* What the callbacks defer anew runs in the next round, which then does not wait: two that defer each other cannot
- * keep the sockets from being read. */
+/* What the callbacks defer anew runs in the next round, which then does not wait: two that defer each other
+ * cannot keep the sockets from being read. */
 static void run_deferred(dp_loop *loop)
 {
     for (size_t n = loop->deferred_count; n > 0 && loop->deferred_first != NULL; n--) {
@@ -214,7 +215,8 @@ void dp_source_close_fd(dp_source *source)
 {
     if (source->fd < 0)
         return;
-    /* Explicitly, because a child process may hold a copy of the descriptor: close alone would leave it in the set. */
+    /* Explicitly, because a child process may hold a copy of the descriptor: close alone would leave it in
+     * the set. */
     (void)dp_source_set(source, source->fd, 0);
     close(source->fd);
     source->fd = -1;
@@ -318,7 +320,8 @@ static void on_watch(dp_source *source, uint32_t events)
     watch->fn(watch->user, ready);
 }
 
-int dp_watch_new(dp_watch **out, dp_loop *loop, int fd, int interest, void (*fn)(void *user, int ready), void *user)
+int dp_watch_new(dp_watch **out, dp_loop *loop, int fd, int interest, void (*fn)(void *user, int ready),
+                 void *user)
 {
     dp_watch *watch = dp_calloc(1, sizeof(*watch));
     if (watch == NULL)

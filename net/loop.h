@@ -5,9 +5,10 @@
 #include <datapeer/net.h>
 #include <sys/epoll.h>
 
-/* One file descriptor in the epoll set. It is the first member of its object, and the object's memory is released through it:
- * an object may be freed by any callback, its own included, while events for it are still waiting in the round's list. So
- * dp_source_free only marks it, and the memory goes at the end of the round. After a callback, look at closed. */
+/* One file descriptor in the epoll set. It is the first member of its object, and the object's memory is
+ * released through it: an object may be freed by any callback, its own included, while events for it are
+ * still waiting in the round's list. So dp_source_free only marks it, and the memory goes at the end of the
+ * round. After a callback, look at closed. */
 typedef struct dp_source {
     void (*fn)(struct dp_source *source, uint32_t events);
     dp_loop *loop;
@@ -45,7 +46,8 @@ struct dp_loop {
     uint8_t *stream_buffer; /* allocated with the first TCP stream; STREAM_BUFFER bytes */
 };
 
-/* net/udp.c. Work of the loop's UDP batch that needs no event: something to flush, or owners to tell about room. */
+/* net/udp.c. Work of the loop's UDP batch that needs no event: something to flush, or owners to tell about
+ * room. */
 bool dp_udp_io_pending(const dp_loop *loop);
 void dp_udp_io_run(dp_loop *loop);
 void dp_udp_io_free(dp_loop *loop);

@@ -64,10 +64,14 @@ static int from_gai(int error)
     switch (error) {
     case EAI_NONAME:
     case EAI_NODATA:
-    case EAI_ADDRFAMILY: return DP_ERR_NOT_FOUND;
-    case EAI_MEMORY: return DP_ERR_NO_MEMORY;
-    case EAI_AGAIN: return DP_ERR_TIMEOUT;
-    default: return DP_ERR_IO;
+    case EAI_ADDRFAMILY:
+        return DP_ERR_NOT_FOUND;
+    case EAI_MEMORY:
+        return DP_ERR_NO_MEMORY;
+    case EAI_AGAIN:
+        return DP_ERR_TIMEOUT;
+    default:
+        return DP_ERR_IO;
     }
 }
 

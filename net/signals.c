@@ -23,8 +23,8 @@ static void on_signal(dp_source *source, uint32_t events)
         signals->fn(signals->user, (int)info.ssi_signo);
 }
 
-int dp_signals_new(dp_signals **out, dp_loop *loop, const int *signals, size_t count, void (*fn)(void *user, int signal),
-                   void *user)
+int dp_signals_new(dp_signals **out, dp_loop *loop, const int *signals, size_t count,
+                   void (*fn)(void *user, int signal), void *user)
 {
     dp_signals *s = dp_calloc(1, sizeof(*s));
     if (s == NULL)

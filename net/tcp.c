@@ -10,15 +10,16 @@
 #include <unistd.h>
 
 enum {
-    STREAM_BUFFER = 65536,  /* the loop's, for one read */
-    READS = 8,              /* of one stream in one round; then the others have their turn */
-    OUT_MAX = 1 << 20,      /* queued by dp_tcp_send */
-    OUT_KEEP = 16384,       /* an idle stream keeps no larger buffer than this */
-    ADDRESSES = 8,          /* tried for one name */
-    ACCEPTS = 64,           /* of one listener in one round */
+    STREAM_BUFFER = 65536, /* the loop's, for one read */
+    READS = 8,             /* of one stream in one round; then the others have their turn */
+    OUT_MAX = 1 << 20,     /* queued by dp_tcp_send */
+    OUT_KEEP = 16384,      /* an idle stream keeps no larger buffer than this */
+    ADDRESSES = 8,         /* tried for one name */
+    ACCEPTS = 64,          /* of one listener in one round */
     BACKLOG = 256,
 };
-/* While the process is out of descriptors, a waiting connection would make the listener readable without end. */
+/* While the process is out of descriptors, a waiting connection would make the listener readable without end.
+ */
 #define ACCEPT_PAUSE DP_MS(100)
 
 typedef enum tcp_state { TCP_CONNECTING, TCP_OPEN, TCP_FAILED, TCP_REPORTED } tcp_state;
@@ -77,9 +78,9 @@ static void fail(dp_tcp *tcp, int error, const char *reason)
 
 static void fail_errno(dp_tcp *tcp, int number)
 {
-    int error = number == ETIMEDOUT                         ? DP_ERR_TIMEOUT
+    int error = number == ETIMEDOUT                       ? DP_ERR_TIMEOUT
                 : number == EPIPE || number == ECONNRESET ? DP_ERR_CLOSED
-                                                            : DP_ERR_IO;
+                                                          : DP_ERR_IO;
     fail(tcp, error, strerror(number));
 }
 
@@ -109,14 +110,16 @@ void dp_tcp_close(dp_tcp *tcp)
 
 /* ---- connecting ---- */
 
-/* Each address gets an equal share of the time that is left, so that a silent first one does not use up all of it. */
+/* Each address gets an equal share of the time that is left, so that a silent first one does not use up all
+ * of it. */
 static int start_attempt_timer(dp_tcp *tcp)
 {
     if (tcp->deadline == DP_TIME_NEVER)
         return DP_OK;
     dp_time now = dp_clock_now();
     dp_duration left = tcp->deadline > now ? tcp->deadline - now : 0;
-    return dp_timer_set(tcp->source.loop, &tcp->timer, now + left / (tcp->address_count - tcp->address_next + 1));
+    return dp_timer_set(tcp->source.loop, &tcp->timer,
+                        now + left / (tcp->address_count - tcp->address_next + 1));
 }
 
 /* Begins with the next address that does not fail at once; last_errno says why the one before failed. */
@@ -144,10 +147,7 @@ static void connect_next(dp_tcp *tcp, int last_errno)
     fail_errno(tcp, last_errno);
 }
 
-static void on_attempt_timeout(void *user)
-{
-    connect_next(user, ETIMEDOUT);
-}
+static void on_attempt_timeout(void *user) { connect_next(user, ETIMEDOUT); }
 
 int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port, dp_duration timeout,
                    const dp_tcp_handler *handler)
@@ -170,7 +170,8 @@ int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port,
 static void set_open(dp_tcp *tcp)
 {
     int on = 1;
-    (void)setsockopt(tcp->source.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* writes are joined here, a round at a time */
+    (void)setsockopt(tcp->source.fd, IPPROTO_TCP, TCP_NODELAY, &on,
+                     sizeof(on)); /* writes are joined here, a round at a time */
     tcp->state = TCP_OPEN;
 }
 

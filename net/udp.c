@@ -9,15 +9,15 @@
 #include <unistd.h>
 
 enum {
-    IN_MESSAGES = 16,      /* for one recvmmsg */
-    IN_BATCHES = 4,        /* calls of recvmmsg for one socket in one round; then the others have their turn */
-    IN_SIZE = 65536,       /* a GRO message is as long as an IP packet can be; only touched pages cost memory */
-    IN_PACKETS = 256,      /* given to on_packets at once */
-    OUT_SLOTS = 128,       /* datagrams that wait in the loop's batch */
-    OUT_STRIDE = 1536,     /* DP_DATAGRAM_MAX, in whole cache lines */
-    OUT_MESSAGES = 64,     /* for one sendmmsg */
-    GSO_SEGMENTS = 64,     /* UDP_MAX_SEGMENTS of the kernel's udp.h (later kernels: 128) */
-    GSO_BYTES = 65000,     /* an IP packet's 65535 less the headers */
+    IN_MESSAGES = 16,  /* for one recvmmsg */
+    IN_BATCHES = 4,    /* calls of recvmmsg for one socket in one round; then the others have their turn */
+    IN_SIZE = 65536,   /* a GRO message is as long as an IP packet can be; only touched pages cost memory */
+    IN_PACKETS = 256,  /* given to on_packets at once */
+    OUT_SLOTS = 128,   /* datagrams that wait in the loop's batch */
+    OUT_STRIDE = 1536, /* DP_DATAGRAM_MAX, in whole cache lines */
+    OUT_MESSAGES = 64, /* for one sendmmsg */
+    GSO_SEGMENTS = 64, /* UDP_MAX_SEGMENTS of the kernel's udp.h (later kernels: 128) */
+    GSO_BYTES = 65000, /* an IP packet's 65535 less the headers */
     RECEIVE_BUFFER = 4 << 20,
     SEND_BUFFER = 1 << 20,
 };
@@ -126,7 +126,8 @@ int dp_udp_open(dp_udp **out, dp_loop *loop, const dp_address *local, const dp_u
     udp->handler = *handler;
     udp->local = *local;
     int fd = dp_socket_open(local, SOCK_DGRAM);
-    if (fd < 0 || dp_socket_bind(fd, &udp->local) != DP_OK || dp_source_set(&udp->source, fd, EPOLLIN) != DP_OK) {
+    if (fd < 0 || dp_socket_bind(fd, &udp->local) != DP_OK ||
+        dp_source_set(&udp->source, fd, EPOLLIN) != DP_OK) {
         if (fd >= 0)
             close(fd);
         dp_free(udp);
@@ -150,7 +151,8 @@ void dp_udp_set_offload(dp_udp *udp, bool gso, bool gro)
 {
     int on = gro;
     udp->gso = gso;
-    (void)setsockopt(udp->source.fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)); /* without it: one datagram a message */
+    (void)setsockopt(udp->source.fd, IPPROTO_UDP, UDP_GRO, &on,
+                     sizeof(on)); /* without it: one datagram a message */
 }
 
 bool dp_udp_has_gso(const dp_udp *udp) { return udp->gso; }
@@ -303,16 +305,16 @@ void dp_udp_commit(dp_loop *loop, dp_udp *udp, const dp_datagram *slot)
     entry->remote = slot->remote;
 }
 
-/* The number of entries from first on that can leave as one UDP_SEGMENT message: one remote, one size, the last one may
- * be shorter (udp(7)). */
+/* The number of entries from first on that can leave as one UDP_SEGMENT message: one remote, one size, the
+ * last one may be shorter (udp(7)). */
 static size_t group_size(const out_entry *first, const out_entry *end, bool gso)
 {
     size_t n = 1;
     size_t bytes = first->len;
     if (!gso || first->len == 0)
         return n;
-    while (first + n < end && n < GSO_SEGMENTS && first[n - 1].len == first->len && first[n].len <= first->len &&
-           first[n].len > 0 && bytes + first[n].len <= GSO_BYTES &&
+    while (first + n < end && n < GSO_SEGMENTS && first[n - 1].len == first->len &&
+           first[n].len <= first->len && first[n].len > 0 && bytes + first[n].len <= GSO_BYTES &&
            dp_address_equal(&first[n].remote, &first->remote))
         bytes += first[n++].len;
     return n;
@@ -418,8 +420,8 @@ bool dp_udp_io_pending(const dp_loop *loop)
     return false;
 }
 
-/* The end of a round: sends, and tells every owner about room if somebody was refused (dp_udp_slot does not know for
- * which socket). */
+/* The end of a round: sends, and tells every owner about room if somebody was refused (dp_udp_slot does not
+ * know for which socket). */
 void dp_udp_io_run(dp_loop *loop)
 {
     struct dp_udp_io *io = loop->udp;

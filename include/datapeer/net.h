@@ -1,5 +1,6 @@
-/* The only part that makes system calls: a one-thread event loop (epoll) with timers, UDP sockets in batches, TCP streams,
- * signals, interfaces, name resolution and the clocks. It can be driven from a foreign loop through dp_loop_fd. */
+/* The only part that makes system calls: a one-thread event loop (epoll) with timers, UDP sockets in batches,
+ * TCP streams, signals, interfaces, name resolution and the clocks. It can be driven from a foreign loop
+ * through dp_loop_fd. */
 #ifndef DATAPEER_NET_H
 #define DATAPEER_NET_H
 
@@ -16,6 +17,9 @@ DP_API int64_t dp_clock_unix(void);
 
 /* ---- loop and timers ---------------------------------------------------------------------------- */
 
+/* Callbacks run only inside dp_loop_step, never inside another call. A callback may close or free any object
+ * of the loop, its own included; events of this round for it are dropped. It must not call dp_loop_step or
+ * free the loop. */
 typedef struct dp_loop dp_loop;
 
 DP_API int dp_loop_new(dp_loop **out);
@@ -23,8 +27,10 @@ DP_API int dp_loop_new(dp_loop **out);
 DP_API void dp_loop_free(dp_loop *loop);
 /* Waits for and handles events until dp_loop_stop. IO. */
 DP_API int dp_loop_run(dp_loop *loop);
+/* Ends dp_loop_run after this round, or the next dp_loop_run at once. */
 DP_API void dp_loop_stop(dp_loop *loop);
-/* One round: waits at most max_wait (0: not at all, DP_TIME_NEVER: as long as needed) and handles what is there. */
+/* One round: waits at most max_wait (0: not at all, DP_TIME_NEVER: as long as needed) and handles what is
+ * there. IO; INVALID_STATE inside a callback. */
 DP_API int dp_loop_step(dp_loop *loop, dp_duration max_wait);
 /* For a foreign loop: becomes readable when dp_loop_step(loop, 0) has something to do... */
 DP_API int dp_loop_fd(const dp_loop *loop);
@@ -42,11 +48,13 @@ typedef struct dp_timer {
     dp_loop *loop;
 } dp_timer;
 
-/* Fires once at the given time (at once if it is past); set again to move it; DP_TIME_NEVER turns it off. NO_MEMORY. */
+/* Fires once at the given time (in this round or the next if it is past); set again to move it; DP_TIME_NEVER
+ * turns it off. NO_MEMORY. */
 DP_API int dp_timer_set(dp_loop *loop, dp_timer *timer, dp_time at);
 DP_API void dp_timer_stop(dp_timer *timer);
 
-/* Runs fn once before the loop waits again ("later in this round"); for work that must not happen inside a callback. */
+/* Runs fn once before the loop waits again ("later in this round"); for work that must not happen inside a
+ * callback. */
 typedef struct dp_deferred {
     void (*fn)(void *user);
     void *user;
@@ -56,17 +64,21 @@ typedef struct dp_deferred {
 DP_API void dp_defer(dp_loop *loop, dp_deferred *deferred);
 DP_API void dp_undefer(dp_deferred *deferred);
 
-/* A file descriptor of the owner's: fn is called when it can be read / written. */
+/* A file descriptor of the owner's: fn is called when it can be read / written; an error or hang-up counts as
+ * whatever is of interest. Free the watch before the descriptor is closed. IO if epoll can't watch it (a
+ * plain file), NO_MEMORY. */
 typedef struct dp_watch dp_watch;
 enum { DP_READABLE = 1, DP_WRITABLE = 2 };
-DP_API int dp_watch_new(dp_watch **out, dp_loop *loop, int fd, int interest, void (*fn)(void *user, int ready), void *user);
+DP_API int dp_watch_new(dp_watch **out, dp_loop *loop, int fd, int interest,
+                        void (*fn)(void *user, int ready), void *user);
 DP_API int dp_watch_set(dp_watch *watch, int interest);
 DP_API void dp_watch_free(dp_watch *watch); /* does not close fd */
 
-/* fn is called in the loop for SIGINT, SIGTERM...; the signal is blocked meanwhile (signalfd). */
+/* fn is called in the loop for SIGINT, SIGTERM...; the signal is blocked meanwhile (signalfd).
+ * INVALID_ARGUMENT: no such signal. */
 typedef struct dp_signals dp_signals;
-DP_API int dp_signals_new(dp_signals **out, dp_loop *loop, const int *signals, size_t count, void (*fn)(void *user, int signal),
-                          void *user);
+DP_API int dp_signals_new(dp_signals **out, dp_loop *loop, const int *signals, size_t count,
+                          void (*fn)(void *user, int signal), void *user);
 DP_API void dp_signals_free(dp_signals *signals);
 
 /* ---- UDP ------------------------------------------------------------------------------------------ */
@@ -83,20 +95,25 @@ typedef struct dp_udp_packet {
 typedef struct dp_udp_handler {
     /* A batch (recvmmsg, UDP_GRO split already). */
     void (*on_packets)(void *user, dp_udp *udp, dp_udp_packet *packets, size_t count);
-    /* After WOULD_BLOCK from dp_udp_slot: there is room again. May be NULL. */
+    /* After WOULD_BLOCK from dp_udp_slot, whoever called it: there is room again. Every socket is told. May
+     * be NULL. */
     void (*on_writable)(void *user, dp_udp *udp);
     void *user;
 } dp_udp_handler;
 
 /* Binds to local (port 0: any). IO, NO_MEMORY. */
 DP_API int dp_udp_open(dp_udp **out, dp_loop *loop, const dp_address *local, const dp_udp_handler *handler);
+/* What was committed is sent as far as the kernel takes it. */
 DP_API void dp_udp_close(dp_udp *udp);
 DP_API const dp_address *dp_udp_local(const dp_udp *udp); /* with the real port */
 
-/* Sending: fill a slot, commit it to a socket, and so on; the loop's one batch is flushed when it is full, at the end of the round and
- * by dp_udp_flush (sendmmsg, UDP_SEGMENT where the kernel has it). Order between slot and commit is free for several sockets:
- * the socket is named at commit. slot->data[0..slot->capacity) is the loop's. */
-DP_API int dp_udp_slot(dp_loop *loop, dp_datagram *slot); /* WOULD_BLOCK: the socket in front is full */
+/* Sending: fill a slot, commit it to a socket, and so on; the loop's one batch is flushed when it is full, at
+ * the end of the round and by dp_udp_flush (sendmmsg, UDP_SEGMENT where the kernel has it). Order between
+ * slot and commit is free for several sockets: the socket is named at commit. slot->data[0..slot->capacity)
+ * is the loop's. */
+DP_API int dp_udp_slot(dp_loop *loop, dp_datagram *slot); /* WOULD_BLOCK: the batch is full and its sockets
+                                                             take nothing; INVALID_STATE: no socket yet */
+/* A datagram that the socket can't send (too long, remote of the other family) is dropped. */
 DP_API void dp_udp_commit(dp_loop *loop, dp_udp *udp, const dp_datagram *slot);
 DP_API void dp_udp_flush(dp_loop *loop);
 
@@ -113,15 +130,21 @@ typedef struct dp_tcp_handler {
     void *user;
 } dp_tcp_handler;
 
-/* Connects to host (a name or a numeric address; each address in turn) and port. Errors of connecting arrive by on_closed. */
+/* Connects to host (a name or a numeric address; each address in turn) and port. Errors of connecting arrive
+ * by on_closed: NOT_FOUND, TIMEOUT, IO... A name other than "localhost" is resolved in this call, blocking
+ * (dp_resolve); a numeric address never blocks. NO_MEMORY. */
 DP_API int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port, dp_duration timeout,
                           const dp_tcp_handler *handler);
-/* Queues; bytes are copied. WOULD_BLOCK over 1 MiB queued (nothing was taken), CLOSED. */
+/* Queues; bytes are copied. WOULD_BLOCK over 1 MiB queued (nothing was taken; on_drained follows), TOO_LARGE
+ * if len alone is over 1 MiB, NO_MEMORY, CLOSED. Also before on_connected. What is sent in one round leaves
+ * together at its end. */
 DP_API int dp_tcp_send(dp_tcp *tcp, const uint8_t *data, size_t len);
 DP_API size_t dp_tcp_queued(const dp_tcp *tcp);
 /* Closes and frees; no callback afterwards. What is queued is given to the kernel as far as it takes it. */
 DP_API void dp_tcp_close(dp_tcp *tcp);
 
+/* Out of file descriptors, accepting pauses and goes on by itself. on_accept owns tcp: set a handler or close
+ * it. IO, NO_MEMORY. */
 typedef struct dp_listener dp_listener;
 DP_API int dp_listener_open(dp_listener **out, dp_loop *loop, const dp_address *local,
                             void (*on_accept)(void *user, dp_tcp *tcp, const dp_address *remote), void *user);
@@ -132,11 +155,14 @@ DP_API void dp_tcp_set_handler(dp_tcp *tcp, const dp_tcp_handler *handler);
 
 /* ---- interfaces ------------------------------------------------------------------------------------- */
 
-/* The addresses of this machine that ICE may use: interfaces that are up; loopback only if include_loopback or nothing else is there;
- * no IPv4-mapped, site-local or deprecated ones (RFC 8445 §5.1.1.1). Port 0, scope set for link-local. */
+/* The addresses of this machine that ICE may use: interfaces that are up; loopback only if include_loopback
+ * or nothing else is there; no IPv4-mapped, site-local or deprecated ones (RFC 8445 §5.1.1.1). Port 0, scope
+ * set for link-local. At most capacity of them. IO. */
 DP_API int dp_interfaces(dp_address *out, size_t capacity, size_t *count, bool include_loopback);
 
-/* A numeric address, or a name resolved (blocking, getaddrinfo). */
+/* A numeric address (IPv6 also in brackets or with %zone), "localhost", or a name resolved (blocking,
+ * getaddrinfo). At most capacity addresses. NOT_FOUND, TIMEOUT, IO, NO_MEMORY; INVALID_ARGUMENT for an empty
+ * or overlong name or no capacity. */
 DP_API int dp_resolve(const char *host, uint16_t port, dp_address *out, size_t capacity, size_t *count);
 
 #ifdef __cplusplus

@@ -1,5 +1,5 @@
-/* Hashes and HMAC with published vectors, base64, random bytes. getrandom and the entry points of mbedTLS are interposed, so
- * that their failures can be had at will. */
+/* Hashes and HMAC with published vectors, base64, random bytes. getrandom and the entry points of mbedTLS are
+ * interposed, so that their failures can be had at will. */
 #include "tests/unit/base/helper.h"
 
 #include "base/crypto.h"
@@ -35,8 +35,8 @@ int mbedtls_md(const mbedtls_md_info_t *md, const unsigned char *data, size_t le
     return bad_digest ? -1 : real(md, data, len, out);
 }
 
-int mbedtls_md_hmac(const mbedtls_md_info_t *md, const unsigned char *key, size_t key_len, const unsigned char *data,
-                    size_t len, unsigned char *out)
+int mbedtls_md_hmac(const mbedtls_md_info_t *md, const unsigned char *key, size_t key_len,
+                    const unsigned char *data, size_t len, unsigned char *out)
 {
     int (*real)(const mbedtls_md_info_t *, const unsigned char *, size_t, const unsigned char *, size_t,
                 unsigned char *);
@@ -172,7 +172,8 @@ static void test_hmac_sha1(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint8_t out[DP_SHA1_LEN];
         char digits[2 * DP_SHA1_LEN + 1];
-        assert_int_equal(dp_hmac_sha1(out, cases[i].key, cases[i].key_len, cases[i].data, cases[i].len), DP_OK);
+        assert_int_equal(dp_hmac_sha1(out, cases[i].key, cases[i].key_len, cases[i].data, cases[i].len),
+                         DP_OK);
         hex(digits, out, sizeof(out));
         assert_string_equal(digits, cases[i].expected);
     }
@@ -318,9 +319,12 @@ static void test_random_text_is_even(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hashes),       cmocka_unit_test(test_hmac_sha1),
-        cmocka_unit_test(test_library_fails), cmocka_unit_test(test_base64),
-        cmocka_unit_test(test_csprng),       cmocka_unit_test(test_csprng_fails),
+        cmocka_unit_test(test_hashes),
+        cmocka_unit_test(test_hmac_sha1),
+        cmocka_unit_test(test_library_fails),
+        cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_csprng),
+        cmocka_unit_test(test_csprng_fails),
         cmocka_unit_test(test_random_text_is_even),
     };
     return cmocka_run_group_tests_name("base/crypto", tests, NULL, NULL);

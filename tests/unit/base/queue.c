@@ -1,4 +1,5 @@
-/* The ring against a plain count: what goes in comes out in the same order, whatever wraps around when it grows. */
+/* The ring against a plain count: what goes in comes out in the same order, whatever wraps around when it
+ * grows. */
 #include "tests/unit/base/helper.h"
 
 #include "base/queue.h"
@@ -74,7 +75,8 @@ static void test_random_walks(void **state)
         random_walk(limits[i]);
 }
 
-/* Growing with the oldest item at every place of the ring, to twice the size and to a limit that leaves little room. */
+/* Growing with the oldest item at every place of the ring, to twice the size and to a limit that leaves
+ * little room. */
 static void test_growth_at_every_head(void **state)
 {
     (void)state;

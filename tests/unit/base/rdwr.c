@@ -45,32 +45,58 @@ static const size_t field_size[FIELDS] = {1, 2, 3, 4, 6, 8, 5, 7};
 static uint64_t read_field(dp_rd *rd, size_t field)
 {
     switch (field) {
-    case 0: return dp_rd_u8(rd);
-    case 1: return dp_rd_u16(rd);
-    case 2: return dp_rd_u24(rd);
-    case 3: return dp_rd_u32(rd);
-    case 4: return dp_rd_u48(rd);
-    case 5: return dp_rd_u64(rd);
-    case 6: return dp_rd_bytes(rd, 5) != NULL;
-    default: dp_rd_skip(rd, 7); return 0;
+    case 0:
+        return dp_rd_u8(rd);
+    case 1:
+        return dp_rd_u16(rd);
+    case 2:
+        return dp_rd_u24(rd);
+    case 3:
+        return dp_rd_u32(rd);
+    case 4:
+        return dp_rd_u48(rd);
+    case 5:
+        return dp_rd_u64(rd);
+    case 6:
+        return dp_rd_bytes(rd, 5) != NULL;
+    default:
+        dp_rd_skip(rd, 7);
+        return 0;
     }
 }
 
 static void write_field(dp_wr *wr, size_t field)
 {
     switch (field) {
-    case 0: dp_wr_u8(wr, 0xFF); break;
-    case 1: dp_wr_u16(wr, 0xFFFF); break;
-    case 2: dp_wr_u24(wr, 0xFFFFFF); break;
-    case 3: dp_wr_u32(wr, 0xFFFFFFFF); break;
-    case 4: dp_wr_u48(wr, UINT64_MAX); break;
-    case 5: dp_wr_u64(wr, UINT64_MAX); break;
-    case 6: dp_wr_text(wr, "\xFF\xFF\xFF\xFF\xFF"); break;
-    default: dp_wr_bytes(wr, "\xFF\xFF\xFF\xFF\xFF\xFF\xFF", 7); break;
+    case 0:
+        dp_wr_u8(wr, 0xFF);
+        break;
+    case 1:
+        dp_wr_u16(wr, 0xFFFF);
+        break;
+    case 2:
+        dp_wr_u24(wr, 0xFFFFFF);
+        break;
+    case 3:
+        dp_wr_u32(wr, 0xFFFFFFFF);
+        break;
+    case 4:
+        dp_wr_u48(wr, UINT64_MAX);
+        break;
+    case 5:
+        dp_wr_u64(wr, UINT64_MAX);
+        break;
+    case 6:
+        dp_wr_text(wr, "\xFF\xFF\xFF\xFF\xFF");
+        break;
+    default:
+        dp_wr_bytes(wr, "\xFF\xFF\xFF\xFF\xFF\xFF\xFF", 7);
+        break;
     }
 }
 
-/* Each field in an input and into a buffer that are too short by 1 to its size: zeros, a latched error, nothing written. */
+/* Each field in an input and into a buffer that are too short by 1 to its size: zeros, a latched error,
+ * nothing written. */
 static void test_every_field_cut_short(void **state)
 {
     (void)state;
@@ -194,10 +220,14 @@ static void test_pad_and_patch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read_integers),     cmocka_unit_test(test_write_integers),
-        cmocka_unit_test(test_every_field_cut_short), cmocka_unit_test(test_read_nothing),
-        cmocka_unit_test(test_sub_reader),        cmocka_unit_test(test_huge_lengths),
-        cmocka_unit_test(test_write_into_nothing), cmocka_unit_test(test_pad_and_patch),
+        cmocka_unit_test(test_read_integers),
+        cmocka_unit_test(test_write_integers),
+        cmocka_unit_test(test_every_field_cut_short),
+        cmocka_unit_test(test_read_nothing),
+        cmocka_unit_test(test_sub_reader),
+        cmocka_unit_test(test_huge_lengths),
+        cmocka_unit_test(test_write_into_nothing),
+        cmocka_unit_test(test_pad_and_patch),
     };
     return cmocka_run_group_tests_name("base/rdwr", tests, NULL, NULL);
 }

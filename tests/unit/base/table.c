@@ -173,7 +173,8 @@ static void test_seed_matters(void **state)
 
 /* ---- equal hashes, made with the seed in hand (the seed is what keeps a peer from it) ---- */
 
-/* The table's mixing step backwards: shifting by half the width undoes itself, the factor has an inverse modulo 2^64. */
+/* The table's mixing step backwards: shifting by half the width undoes itself, the factor has an inverse
+ * modulo 2^64. */
 static uint64_t unmix(uint64_t h)
 {
     uint64_t inverse = 1;

@@ -51,7 +51,8 @@ static void test_numbers(void **state)
     assert_int_equal(dp_slice_to_u64(&n, slice("18446744073709551615"), UINT64_MAX), DP_OK);
     assert_true(n == UINT64_MAX);
     n = 5;
-    const char *bad[] = {"", "-1", "+1", " 1", "1 ", "1a", "/", ":", "65536", "18446744073709551616", "99999999999999999999"};
+    const char *bad[] = {
+        "", "-1", "+1", " 1", "1 ", "1a", "/", ":", "65536", "18446744073709551616", "99999999999999999999"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_int_equal(dp_slice_to_u64(&n, slice(bad[i]), i < 8 ? UINT64_MAX : 65535), DP_ERR_MALFORMED);
     assert_int_equal(dp_slice_to_u64(&n, slice("18446744073709551616"), UINT64_MAX), DP_ERR_MALFORMED);
@@ -90,14 +91,20 @@ static size_t encode(uint8_t out[4], uint32_t c)
 static bool naive_valid(const uint8_t *text, size_t len)
 {
     for (size_t at = 0; at < len;) {
-        size_t n = text[at] < 0x80 ? 1 : text[at] < 0xC0 ? 0 : text[at] < 0xE0 ? 2 : text[at] < 0xF0 ? 3 : text[at] < 0xF8 ? 4 : 0;
+        size_t n = text[at] < 0x80   ? 1
+                   : text[at] < 0xC0 ? 0
+                   : text[at] < 0xE0 ? 2
+                   : text[at] < 0xF0 ? 3
+                   : text[at] < 0xF8 ? 4
+                                     : 0;
         if (n == 0 || len - at < n)
             return false;
         uint32_t c = n == 1 ? text[at] : text[at] & (0x7Fu >> n);
         for (size_t i = 1; i < n; i++)
             c = c << 6 | (text[at + i] & 63u);
         uint8_t again[4];
-        if ((c >= 0xD800 && c <= 0xDFFF) || c > 0x10FFFF || encode(again, c) != n || memcmp(again, text + at, n) != 0)
+        if ((c >= 0xD800 && c <= 0xDFFF) || c > 0x10FFFF || encode(again, c) != n ||
+            memcmp(again, text + at, n) != 0)
             return false;
         at += n;
     }
@@ -123,7 +130,8 @@ static void test_utf8_every_three_bytes(void **state)
 {
     (void)state;
     assert_true(dp_utf8_valid(NULL, 0));
-    for (uint32_t bits = 0; bits < 1u << 24; bits += 1 + (bits & 1)) { /* all leads and seconds, two thirds of the thirds */
+    for (uint32_t bits = 0; bits < 1u << 24;
+         bits += 1 + (bits & 1)) { /* all leads and seconds, two thirds of the thirds */
         uint8_t text[3] = {(uint8_t)(bits >> 16), (uint8_t)(bits >> 8), (uint8_t)bits};
         if (text[0] < 0xC0 && text[0] > 1)
             continue; /* a lead like any other of its kind */

@@ -58,8 +58,11 @@ static void test_log_masks_controls(void **state)
 {
     (void)state;
     dp_log log = {sink, &lines, DP_LOG_DEBUG};
-    DP_LOG(&log, DP_LOG_ERROR, "test", "%s", "a\x1b[31mb\r\n\x01\x1f\x7f \xC3\xA4\xC2\xA9 \xC2\x9B" "2J\xC2\x80");
-    assert_string_equal(logged, "a?[31mb????? \xC3\xA4\xC2\xA9 ?\x9B" "2J?\x80");
+    DP_LOG(&log, DP_LOG_ERROR, "test", "%s",
+           "a\x1b[31mb\r\n\x01\x1f\x7f \xC3\xA4\xC2\xA9 \xC2\x9B"
+           "2J\xC2\x80");
+    assert_string_equal(logged, "a?[31mb????? \xC3\xA4\xC2\xA9 ?\x9B"
+                                "2J?\x80");
     DP_LOG(&log, DP_LOG_ERROR, "test", "%s", "cut short \xC2");
     assert_string_equal(logged, "cut short \xC2");
 }
@@ -95,12 +98,13 @@ static void test_address(void **state)
     round_trip("192.0.2.1", 80, "192.0.2.1:80", "192.0.2.1");
     round_trip("255.255.255.255", 65535, "255.255.255.255:65535", "255.255.255.255");
     round_trip("2001:DB8:0:0::1", 0, "[2001:db8::1]:0", "2001:db8::1");
-    round_trip("2001:db8:1111:2222:3333:4444:5555:6666", 65535, "[2001:db8:1111:2222:3333:4444:5555:6666]:65535",
-               "2001:db8:1111:2222:3333:4444:5555:6666");
+    round_trip("2001:db8:1111:2222:3333:4444:5555:6666", 65535,
+               "[2001:db8:1111:2222:3333:4444:5555:6666]:65535", "2001:db8:1111:2222:3333:4444:5555:6666");
     round_trip("::ffff:192.0.2.128", 1, "[::ffff:192.0.2.128]:1", "::ffff:192.0.2.128");
     dp_address address = {.port = 7};
     char text[DP_ADDRESS_TEXT_MAX];
-    const char *bad[] = {"", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4 ", "[::1]", "fe80::1%eth0", "a", "::g", "1.2.3.4:5"};
+    const char *bad[] = {"",      "1.2.3",        "1.2.3.4.5", "256.1.1.1", "1.2.3.4 ",
+                         "[::1]", "fe80::1%eth0", "a",         "::g",       "1.2.3.4:5"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_int_equal(dp_address_parse(&address, bad[i], 1), DP_ERR_MALFORMED);
     assert_int_equal(address.port, 7); /* untouched */

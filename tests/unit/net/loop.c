@@ -1,11 +1,34 @@
 /* The loop: timers, deferred work, watches, signals, and driving it from outside. */
 #include "tests/unit/net/helper.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+static bool no_pwait2;
+static size_t plain_waits;
+
+/* These take the C library's place: a kernel without epoll_pwait2. */
+int epoll_pwait2(int fd, struct epoll_event *events, int max, const struct timespec *timeout,
+                 const sigset_t *mask)
+{
+    if (no_pwait2) {
+        errno = ENOSYS;
+        return -1;
+    }
+    return (int)syscall(SYS_epoll_pwait2, fd, events, max, timeout, mask, sizeof(uint64_t));
+}
+int epoll_wait(int fd, struct epoll_event *events, int max, int timeout)
+{
+    plain_waits++;
+    return (int)syscall(SYS_epoll_pwait, fd, events, max, timeout, NULL, sizeof(uint64_t));
+}
 
 /* ---- timers ---- */
 
@@ -59,6 +82,16 @@ static void test_timers_fire_in_order(void **state)
     assert_int_equal(dp_loop_next_timeout(loop), DP_TIME_NEVER);
 }
 
+static void test_timers_without_pwait2(void **state)
+{
+    no_pwait2 = true;
+    plain_waits = 0;
+    test_timers_fire_in_order(state);
+    assert_true(plain_waits > 0);
+    assert_true(plain_waits < 1000); /* rounded up to whole milliseconds: no spinning before a timer */
+    no_pwait2 = false;
+}
+
 static int rearmed;
 static bool other_fired;
 
@@ -73,7 +106,8 @@ static void note_other(void *user)
     other_fired = true;
 }
 
-/* A timer that always wants to fire at once must not keep the round from ending, nor the others from firing. */
+/* A timer that always wants to fire at once must not keep the round from ending, nor the others from firing.
+ */
 static void test_timer_rearmed_in_its_callback(void **state)
 {
     (void)state;
@@ -303,7 +337,8 @@ static void test_watch_loses_interest_in_the_same_round(void **state)
     (void)state;
     open_pipes();
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(dp_watch_new(&watches[i], loop, pipes[i][0], DP_READABLE, lose_interest, NULL), DP_OK);
+        assert_int_equal(dp_watch_new(&watches[i], loop, pipes[i][0], DP_READABLE, lose_interest, NULL),
+                         DP_OK);
         assert_int_equal(write(pipes[i][1], "x", 1), 1);
     }
     RUN_UNTIL(watch_calls > 0);
@@ -415,6 +450,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_timers_fire_in_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_timers_without_pwait2, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_rearmed_in_its_callback, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_stops_another, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_without_memory, setup, teardown),

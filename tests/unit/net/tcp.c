@@ -11,12 +11,25 @@
 #include <unistd.h>
 
 static size_t accept_calls;
+static int send_errno;   /* EINTR: once */
+static size_t send_step; /* bytes that one send takes; 0: as many as the kernel does */
 
 /* Takes the C library's place in this program. */
 int accept4(int fd, __SOCKADDR_ARG address, socklen_t *len, int flags)
 {
     accept_calls++;
     return (int)syscall(SYS_accept4, fd, address.__sockaddr__, len, flags);
+}
+
+ssize_t send(int fd, const void *data, size_t len, int flags)
+{
+    assert_true((flags & MSG_NOSIGNAL) != 0); /* a SIGPIPE would end the program */
+    if (send_errno != 0) {
+        errno = send_errno;
+        send_errno = errno == EINTR ? 0 : errno;
+        return -1;
+    }
+    return syscall(SYS_sendto, fd, data, send_step > 0 && len > send_step ? send_step : len, flags, NULL, 0);
 }
 
 typedef struct end {
@@ -309,6 +322,58 @@ static void test_too_much_at_once(void **state)
     free(bytes);
 }
 
+/* Sending more while a part has left already: what is queued moves to the front of its buffer. */
+static void test_queue_moves_forward(void **state)
+{
+    (void)state;
+    connect_both();
+    client.to_send = 1000000;
+    pump(&client);
+    size_t all = 1000000;
+    RUN_UNTIL(dp_tcp_queued(client.tcp) < 1000000);
+    for (int i = 0; i < 10000 && all < 4000000; i++) {
+        size_t room = (1u << 20) - dp_tcp_queued(client.tcp);
+        client.to_send = room < 100000 ? room : 100000;
+        all += client.to_send;
+        pump(&client);
+        assert_int_equal(client.to_send, 0);
+        assert_int_equal(dp_loop_step(loop, 0), DP_OK);
+    }
+    RUN_UNTIL(server.bytes == all);
+    assert_int_equal(server.bad, 0);
+}
+
+static void test_interrupted_send(void **state)
+{
+    (void)state;
+    connect_both();
+    client.to_send = 1000;
+    pump(&client);
+    send_errno = EINTR;
+    send_step = 7;
+    RUN_UNTIL(server.bytes == 1000);
+    assert_int_equal(server.bad, 0);
+    assert_int_equal(client.drained, 1);
+    send_step = 0;
+}
+
+/* The peer says why and closes; our write finds out first. What it said still arrives. */
+static void test_last_words_before_a_failed_write(void **state)
+{
+    (void)state;
+    connect_both();
+    server.to_send = 10;
+    pump(&server);
+    RUN_UNTIL(server.drained == 1); /* in client's kernel, perhaps not read yet */
+    client.to_send = 10;
+    pump(&client);
+    send_errno = EPIPE;
+    RUN_UNTIL(client.closed == 1);
+    send_errno = 0;
+    assert_int_equal(client.bytes, 10);
+    assert_int_equal(client.error, DP_ERR_CLOSED);
+}
+
 static void test_close_gives_what_is_queued(void **state)
 {
     (void)state;
@@ -467,7 +532,8 @@ static void test_open_errors(void **state)
     uint16_t port = dp_listener_local(listener)->port;
     for (long n = 1; n <= 2; n++) { /* the loop's buffer, the stream */
         fail_allocation(n);
-        assert_int_equal(dp_tcp_connect(&tcp, loop, "127.0.0.1", port, DP_SECONDS(20), &handler), DP_ERR_NO_MEMORY);
+        assert_int_equal(dp_tcp_connect(&tcp, loop, "127.0.0.1", port, DP_SECONDS(20), &handler),
+                         DP_ERR_NO_MEMORY);
         fail_allocation(0);
     }
     fail_allocation(2); /* the timer: told by on_closed */
@@ -508,6 +574,9 @@ int main(void)
         TEST(test_large_transfer_with_backpressure),
         TEST(test_echo),
         TEST(test_too_much_at_once),
+        TEST(test_queue_moves_forward),
+        TEST(test_interrupted_send),
+        TEST(test_last_words_before_a_failed_write),
         TEST(test_close_gives_what_is_queued),
         TEST(test_reset),
         TEST(test_closed_in_each_callback),

@@ -1,4 +1,5 @@
-/* UDP in batches over the loopback interface. sendmmsg is interposed, so that the kernel's refusals can be had at will. */
+/* UDP in batches over the loopback interface. sendmmsg is interposed, so that the kernel's refusals can be
+ * had at will. */
 #include "tests/unit/net/helper.h"
 
 #include "net/udp.h"
@@ -9,18 +10,31 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int refuse_errno;    /* 0: the kernel decides */
-static int refuse_fd = -1;  /* -1: every socket */
-static bool refuse_groups;  /* only messages with UDP_SEGMENT */
+static int refuse_errno;   /* 0: the kernel decides */
+static int refuse_fd = -1; /* -1: every socket */
+static bool refuse_groups; /* only messages with UDP_SEGMENT */
 static size_t messages_sent;
 static size_t groups_sent;
 
-/* Takes the C library's place in this program. */
+static int receive_errno; /* once */
+
+/* These take the C library's place in this program. */
+int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
+{
+    if (receive_errno != 0) {
+        errno = receive_errno;
+        receive_errno = 0;
+        return -1;
+    }
+    return (int)syscall(SYS_recvmmsg, fd, messages, count, flags, timeout);
+}
+
 int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
     bool grouped = messages[0].msg_hdr.msg_controllen > 0;
     if (refuse_errno != 0 && (refuse_fd < 0 || refuse_fd == fd) && (grouped || !refuse_groups)) {
         errno = refuse_errno;
+        refuse_errno = errno == EINTR ? 0 : errno; /* interrupted once */
         return -1;
     }
     long n = syscall(SYS_sendmmsg, fd, messages, count, flags);
@@ -52,8 +66,8 @@ typedef struct receiver {
     size_t bad;
     size_t writable;
     bool seen[DATAGRAMS];
-    uint16_t from;    /* the port they must come from; 0: any */
-    dp_udp **close;   /* closed by the first packet */
+    uint16_t from;  /* the port they must come from; 0: any */
+    dp_udp **close; /* closed by the first packet */
     dp_udp **close_2;
 } receiver;
 
@@ -79,7 +93,8 @@ static void on_packets(void *user, dp_udp *udp, dp_udp_packet *packets, size_t c
         if (packets[p].len < 2)
             continue;
         size_t number = (size_t)packets[p].data[0] << 8 | packets[p].data[1];
-        bool ok = number < DATAGRAMS && !r->seen[number] && (r->from == 0 || packets[p].remote.port == r->from);
+        bool ok =
+            number < DATAGRAMS && !r->seen[number] && (r->from == 0 || packets[p].remote.port == r->from);
         for (size_t i = 2; ok && i < packets[p].len; i++)
             ok = packets[p].data[i] == pattern(number, i);
         if (ok)
@@ -129,7 +144,8 @@ static int put(dp_udp *udp, const dp_address *to, size_t number, size_t len)
 
 static size_t mixed_size(size_t number)
 {
-    static const size_t sizes[] = {1200, 1200, 1200, 1200, 1200, 1200, 700, 2, 1500, 1500, 3, 1200, 1200, 1200, 1201};
+    static const size_t sizes[] = {1200, 1200, 1200, 1200, 1200, 1200, 700, 2,
+                                   1500, 1500, 3,    1200, 1200, 1200, 1201};
     return sizes[number % (sizeof(sizes) / sizeof(sizes[0]))];
 }
 
@@ -304,7 +320,8 @@ static void test_segment_over_mtu(void **state)
     test_fallback_after(EMSGSIZE);
 }
 
-/* A full socket: the batch keeps its datagrams, slots run out, and once it takes some again every owner hears of it. */
+/* A full socket: the batch keeps its datagrams, slots run out, and once it takes some again every owner hears
+ * of it. */
 static void test_would_block(void **state)
 {
     (void)state;
@@ -448,6 +465,47 @@ static void test_connection_refused_is_ignored(void **state)
     dp_udp_close(b.udp);
 }
 
+static void test_interrupted(void **state)
+{
+    (void)state;
+    static const int errors[] = {EINTR, ECONNREFUSED, EAGAIN};
+    static receiver a, b;
+    open_udp(&a, "127.0.0.1");
+    open_udp(&b, "127.0.0.1");
+    for (size_t n = 0; n < 3; n++) {
+        refuse_errno = EINTR;
+        receive_errno = errors[n];
+        assert_int_equal(put(a.udp, dp_udp_local(b.udp), n, 100), DP_OK);
+        RUN_UNTIL(b.count == n + 1);
+        assert_int_equal(receive_errno, 0);
+    }
+    assert_int_equal(b.bad, 0);
+    dp_udp_close(a.udp);
+    dp_udp_close(b.udp);
+}
+
+/* A socket that closes takes only its own waiting datagrams out of the batch. */
+static void test_closing_keeps_the_others_datagrams(void **state)
+{
+    (void)state;
+    static receiver a, b, c;
+    open_udp(&a, "127.0.0.1");
+    open_udp(&b, "127.0.0.1");
+    open_udp(&c, "127.0.0.1");
+    refuse_errno = EAGAIN;
+    for (size_t n = 0; n < 60; n++)
+        assert_int_equal(put(n % 3 == 0 ? b.udp : a.udp, dp_udp_local(c.udp), n, 20 + n), DP_OK);
+    assert_int_equal(dp_loop_next_timeout(loop), 0); /* there is something to flush */
+    dp_udp_close(a.udp);
+    refuse_errno = 0;
+    RUN_UNTIL(c.count == 20);
+    assert_int_equal(c.bad, 0);
+    for (size_t n = 0; n < 60; n++)
+        assert_int_equal(c.seen[n], n % 3 == 0);
+    dp_udp_close(b.udp);
+    dp_udp_close(c.udp);
+}
+
 /* ---- closing inside callbacks ---- */
 
 static void test_closed_in_its_own_callback(void **state)
@@ -542,6 +600,8 @@ int main(void)
         TEST(test_closed_while_told_of_room),
         TEST(test_one_bad_remote),
         TEST(test_connection_refused_is_ignored),
+        TEST(test_interrupted),
+        TEST(test_closing_keeps_the_others_datagrams),
         TEST(test_closed_in_its_own_callback),
         TEST(test_closed_by_the_other_one),
         TEST(test_last_words),
