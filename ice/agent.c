@@ -218,7 +218,8 @@ void dp_ice_input(dp_ice *ice, dp_time now, const uint8_t *data, size_t len, con
         ice->stats.dropped_malformed++;
         return;
     }
-    if (message.method != DP_STUN_METHOD_BINDING || dp_ice_local_find(ice, local) < 0) {
+    if (message.method != DP_STUN_METHOD_BINDING || dp_ice_local_find(ice, local) < 0 ||
+        !dp_address_is_unicast(remote)) {
         ice->stats.dropped_unexpected++;
         return;
     }

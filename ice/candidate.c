@@ -161,6 +161,7 @@ static int parse_extension(dp_candidate *out, dp_slice name, dp_slice value)
     } else if (dp_slice_is(name, "ufrag")) {
         if (!dp_ice_chars_valid(value.at, value.len, 1, sizeof out->ufrag - 1))
             return DP_ERR_MALFORMED;
+        memset(out->ufrag, 0, sizeof out->ufrag); /* a second one may be shorter */
         return dp_slice_copy(out->ufrag, sizeof out->ufrag, value);
     }
     return DP_OK;

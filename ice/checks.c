@@ -7,8 +7,8 @@
 /* ---- starting
  * -------------------------------------------------------------------------------------------------- */
 
-/* RFC 8445 §14.3: grows with the number of checks that compete, so that retransmissions keep the pace too. Frozen pairs
- * count, as they don't wait for others here (dp_ice_pairs_next). */
+/* RFC 8445 §14.3: grows with the number of checks that compete, so that retransmissions keep the pace too.
+ * Frozen pairs count, as they don't wait for others here (dp_ice_pairs_next). */
 static dp_duration check_rto(const dp_ice *ice)
 {
     size_t busy = ice->pair_count - dp_ice_pairs_count(ice, DP_ICE_PAIR_SUCCEEDED) -

@@ -7,7 +7,8 @@
 bool dp_ice_peek_ufrag(const uint8_t *data, size_t len, char ufrag[DP_ICE_UFRAG_MAX + 1])
 {
     dp_stun_message message;
-    if (dp_stun_decode(&message, data, len) != DP_OK || message.class_ != DP_STUN_REQUEST || message.username == NULL)
+    if (dp_stun_decode(&message, data, len) != DP_OK || message.class_ != DP_STUN_REQUEST ||
+        message.username == NULL)
         return false;
     /* RFC 8445 §7.2.2: the receiver's ufrag comes first, then a colon. */
     const uint8_t *colon = memchr(message.username, ':', message.username_len);

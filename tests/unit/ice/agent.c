@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include "testnet.h"
@@ -41,7 +42,8 @@ static void connects(void **state)
         assert_history(&net.nodes[i], 3, states);
         assert_int_equal(net.nodes[i].selections, 1);
         assert_true(net.nodes[i].gathering_complete);
-        assert_in_range(net.nodes[i].sent, 2 + 2 * 20, 8 + 2 * 30); /* consent: a check and an answer each 4-6 s */
+        assert_in_range(net.nodes[i].sent, 2 + 2 * 20,
+                        8 + 2 * 30); /* consent: a check and an answer each 4-6 s */
     }
     assert_selected(&net, 0, "10.0.0.1:1000", "10.0.0.2:2000");
     assert_selected(&net, 1, "10.0.0.2:2000", "10.0.0.1:1000");
@@ -71,7 +73,8 @@ static void loss_and_reordering(void **state)
         slowest = net.now - start > slowest ? net.now - start : slowest;
         net_clear(&net);
     }
-    print_message("20 %% loss, 1000 seeds: slowest completion %llu ms\n", (unsigned long long)(slowest / 1000));
+    print_message("20 %% loss, 1000 seeds: slowest completion %llu ms\n",
+                  (unsigned long long)(slowest / 1000));
 }
 
 static void both_agree_after_loss(void **state)
@@ -101,7 +104,8 @@ static void both_agree_after_loss(void **state)
     }
 }
 
-/* ---- roles ------------------------------------------------------------------------------------------------------- */
+/* ---- roles
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void conflict(dp_ice_role role, uint64_t seed, bool equal)
 {
@@ -157,7 +161,8 @@ static void larger_tie_breaker_controls(void **state)
     }
 }
 
-/* ---- candidates -------------------------------------------------------------------------------------------------- */
+/* ---- candidates
+ * -------------------------------------------------------------------------------------------------- */
 
 static void late_trickle(void **state)
 {
@@ -168,7 +173,8 @@ static void late_trickle(void **state)
     net_run(&net, DP_SECONDS(25));
     for (unsigned i = 0; i < 2; i++)
         assert_int_equal(dp_ice_get_state(net.nodes[i].ice), DP_ICE_CHECKING);
-    assert_int_equal(dp_ice_add_remote_candidate(net.nodes[0].ice, net.now, net.nodes[1].candidates[0]), DP_OK);
+    assert_int_equal(dp_ice_add_remote_candidate(net.nodes[0].ice, net.now, net.nodes[1].candidates[0]),
+                     DP_OK);
     net_run(&net, DP_MS(500));
     assert_true(net_completed(&net));
     net_clear(&net);
@@ -183,7 +189,8 @@ static void candidates_before_credentials(void **state)
     net_address(&net, 1, "10.0.0.2", 2000);
     net_gather(&net, 0);
     net_gather(&net, 1);
-    net_run(&net, DP_SECONDS(100)); /* candidates cross; without credentials there is no hurry and no failure */
+    net_run(&net,
+            DP_SECONDS(100)); /* candidates cross; without credentials there is no hurry and no failure */
     assert_int_equal(net.nodes[0].sent + net.nodes[1].sent, 0);
     net_credentials(&net, 0);
     net_credentials(&net, 1);
@@ -225,8 +232,9 @@ static void peer_reflexive_only(void **state)
         assert_true(net_completed(&net));
         assert_int_equal(net.nodes[blind].ice->prflx_count, 1);
         /* signalled after all: the same candidate */
-        assert_int_equal(dp_ice_add_remote_candidate(net.nodes[blind].ice, net.now, net.nodes[1 - blind].candidates[0]),
-                         DP_OK);
+        assert_int_equal(
+            dp_ice_add_remote_candidate(net.nodes[blind].ice, net.now, net.nodes[1 - blind].candidates[0]),
+            DP_OK);
         assert_int_equal(net.nodes[blind].ice->prflx_count, 0);
         assert_int_equal(net.nodes[blind].ice->remote_count, 1);
         assert_int_equal(net.nodes[blind].ice->pair_count, 1);
@@ -258,7 +266,8 @@ static void translated_addresses(void **state)
     assert_int_equal(net.nodes[0].candidate_count, 2);
     dp_candidate c;
     char text[DP_ADDRESS_TEXT_MAX];
-    assert_int_equal(dp_candidate_parse(&c, net.nodes[0].candidates[1], strlen(net.nodes[0].candidates[1])), DP_OK);
+    assert_int_equal(dp_candidate_parse(&c, net.nodes[0].candidates[1], strlen(net.nodes[0].candidates[1])),
+                     DP_OK);
     assert_int_equal(c.type, DP_CANDIDATE_SRFLX);
     assert_string_equal(dp_address_format(&c.address, text), "198.51.100.1:41000");
     assert_string_equal(dp_address_format(&c.related, text), "10.0.0.1:1000");
@@ -289,8 +298,8 @@ static void silent_stun_server(void **state)
     net_init(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
     dp_address server = addr("203.0.113.1", 3478);
     net_address(&net, 0, "10.0.0.1", 1000);
-    net_address(&net, 0, "127.0.0.1", 1000);    /* can't reach it */
-    net_address(&net, 0, "2001:db8::1", 1000);  /* can't either */
+    net_address(&net, 0, "127.0.0.1", 1000);   /* can't reach it */
+    net_address(&net, 0, "2001:db8::1", 1000); /* can't either */
     assert_int_equal(dp_ice_add_stun_server(net.nodes[0].ice, &server), DP_OK);
     net_gather(&net, 0);
     net_run(&net, DP_MS(11499));
@@ -311,19 +320,22 @@ static void host_candidate_lines(void **state)
     net_address(&net, 0, "10.0.0.1", 1000);
     net_address(&net, 0, "10.0.0.1", 1001);
     net_address(&net, 0, "fe80::1", 1000);
-    assert_int_equal(dp_ice_add_local_address(net.nodes[0].ice, &net.nodes[0].addresses[0]), DP_OK); /* again */
+    assert_int_equal(dp_ice_add_local_address(net.nodes[0].ice, &net.nodes[0].addresses[0]),
+                     DP_OK); /* again */
     dp_address bad = addr("0.0.0.0", 1000);
     assert_int_equal(dp_ice_add_local_address(net.nodes[0].ice, &bad), DP_ERR_INVALID_ARGUMENT);
     net_gather(&net, 0);
-    assert_int_equal(dp_ice_add_local_address(net.nodes[0].ice, &net.nodes[0].addresses[0]), DP_ERR_INVALID_STATE);
+    assert_int_equal(dp_ice_add_local_address(net.nodes[0].ice, &net.nodes[0].addresses[0]),
+                     DP_ERR_INVALID_STATE);
     assert_int_equal(dp_ice_gather(net.nodes[0].ice, net.now), DP_ERR_INVALID_STATE);
     net_run(&net, 0);
     assert_int_equal(net.nodes[0].candidate_count, 4);
     dp_candidate c[4];
     for (size_t i = 0; i < 4; i++)
-        assert_int_equal(dp_candidate_parse(&c[i], net.nodes[0].candidates[i], strlen(net.nodes[0].candidates[i])),
-                         DP_OK);
-    assert_true(c[1].priority > c[2].priority && c[2].priority > c[0].priority && c[0].priority > c[3].priority);
+        assert_int_equal(
+            dp_candidate_parse(&c[i], net.nodes[0].candidates[i], strlen(net.nodes[0].candidates[i])), DP_OK);
+    assert_true(c[1].priority > c[2].priority && c[2].priority > c[0].priority &&
+                c[0].priority > c[3].priority);
     assert_string_equal(c[1].foundation, c[2].foundation); /* same IP address */
     assert_string_not_equal(c[0].foundation, c[1].foundation);
     net_clear(&net);
@@ -341,10 +353,13 @@ static void link_local_needs_its_like(void **state)
     net_gather(&net, 0);
     net_credentials(&net, 0);
     dp_ice *ice = net.nodes[0].ice;
-    assert_int_equal(dp_ice_add_remote_candidate(ice, net.now, "candidate:1 1 udp 9 2001:db8::2 2000 typ host"), DP_OK);
-    assert_int_equal(dp_ice_add_remote_candidate(ice, net.now, "candidate:1 1 udp 9 10.0.0.2 2000 typ host"), DP_OK);
+    assert_int_equal(
+        dp_ice_add_remote_candidate(ice, net.now, "candidate:1 1 udp 9 2001:db8::2 2000 typ host"), DP_OK);
+    assert_int_equal(dp_ice_add_remote_candidate(ice, net.now, "candidate:1 1 udp 9 10.0.0.2 2000 typ host"),
+                     DP_OK);
     assert_int_equal(ice->pair_count, 0);
-    assert_int_equal(dp_ice_add_remote_candidate(ice, net.now, "candidate:1 1 udp 9 fe80::2 2000 typ host"), DP_OK);
+    assert_int_equal(dp_ice_add_remote_candidate(ice, net.now, "candidate:1 1 udp 9 fe80::2 2000 typ host"),
+                     DP_OK);
     assert_int_equal(ice->pair_count, 1);
     uint8_t data[DP_DATAGRAM_MAX];
     dp_datagram d = {.data = data, .capacity = sizeof data};
@@ -353,7 +368,8 @@ static void link_local_needs_its_like(void **state)
     net_clear(&net);
 }
 
-/* ---- nomination -------------------------------------------------------------------------------------------------- */
+/* ---- nomination
+ * -------------------------------------------------------------------------------------------------- */
 
 static bool drop_first_address(testnet *net, unsigned from, dp_datagram *d)
 {
@@ -409,7 +425,8 @@ static void aggressive_nomination(void **state)
     net_pair(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
     net.tap = nominate_all;
     net_run(&net, DP_MS(45));
-    assert_int_equal(dp_ice_get_state(net.nodes[0].ice), DP_ICE_CONNECTED); /* its own nomination is not out yet */
+    assert_int_equal(dp_ice_get_state(net.nodes[0].ice),
+                     DP_ICE_CONNECTED); /* its own nomination is not out yet */
     assert_int_equal(dp_ice_get_state(net.nodes[1].ice), DP_ICE_COMPLETED); /* by the first check */
     net_clear(&net);
 }
@@ -466,7 +483,8 @@ static void controlled_follows_to_a_living_pair(void **state)
     net_clear(&net);
 }
 
-/* ---- failure and consent ----------------------------------------------------------------------------------------- */
+/* ---- failure and consent
+ * ----------------------------------------------------------------------------------------- */
 
 static void fails_when_nothing_works(void **state)
 {
@@ -500,7 +518,8 @@ static void fails_sooner_after_the_last_candidate(void **state)
     net_clear(&net);
 }
 
-/* No candidate at all and no more to come, as a browser with hidden addresses says it: its checks may still arrive. */
+/* No candidate at all and no more to come, as a browser with hidden addresses says it: its checks may still
+ * arrive. */
 static void end_of_candidates_alone_is_no_failure(void **state)
 {
     (void)state;
@@ -525,7 +544,9 @@ static void consent_expires(void **state) /* row 20 */
         net.nodes[0].dead = true; /* a closed tab says nothing */
         net_run(&net, DP_SECONDS(7));
         assert_int_equal(dp_ice_get_state(net.nodes[1].ice), DP_ICE_DISCONNECTED);
-        net_run(&net, DP_SECONDS(16)); /* not too early: 30 s after an answer that is at most 6 s older than the end */
+        net_run(
+            &net,
+            DP_SECONDS(16)); /* not too early: 30 s after an answer that is at most 6 s older than the end */
         assert_int_equal(dp_ice_get_state(net.nodes[1].ice), DP_ICE_DISCONNECTED);
         net_run(&net, DP_SECONDS(7));
         static const dp_ice_state states[] = {DP_ICE_CHECKING, DP_ICE_CONNECTED, DP_ICE_COMPLETED,
@@ -534,7 +555,8 @@ static void consent_expires(void **state) /* row 20 */
         dp_address l;
         dp_address r;
         assert_false(dp_ice_selected_pair(net.nodes[1].ice, &l, &r));
-        assert_false(dp_ice_is_validated(net.nodes[1].ice, &net.nodes[1].addresses[0], &net.nodes[0].addresses[0]));
+        assert_false(
+            dp_ice_is_validated(net.nodes[1].ice, &net.nodes[1].addresses[0], &net.nodes[0].addresses[0]));
         unsigned sent = net.nodes[1].sent;
         net.nodes[0].dead = false; /* back from the dead: too late */
         net_run(&net, DP_SECONDS(60));

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include "ice/candidate.h"
@@ -24,9 +25,11 @@ static void chromium_mdns(void **state)
 {
     (void)state;
     dp_candidate c;
-    assert_int_equal(parse(&c, "candidate:1317094505 1 udp 2113937151 effba5fa-0000-4000-8000-a41a96797d1a.local 36731 typ "
-                               "host generation 0 ufrag pD+/ network-cost 999"),
-                     DP_OK);
+    assert_int_equal(
+        parse(&c,
+              "candidate:1317094505 1 udp 2113937151 effba5fa-0000-4000-8000-a41a96797d1a.local 36731 typ "
+              "host generation 0 ufrag pD+/ network-cost 999"),
+        DP_OK);
     assert_int_equal(c.type, DP_CANDIDATE_HOST);
     assert_string_equal(c.foundation, "1317094505");
     assert_int_equal(c.component, 1);
@@ -43,13 +46,16 @@ static void rfc_example(void **state)
     (void)state;
     dp_candidate c;
     char text[DP_ADDRESS_TEXT_MAX];
-    assert_int_equal(parse(&c, "a=candidate:2 1 UDP 1694498815 192.0.2.3 45664 typ srflx raddr 203.0.113.141 rport 8998\r\n"),
-                     DP_OK);
+    assert_int_equal(
+        parse(&c,
+              "a=candidate:2 1 UDP 1694498815 192.0.2.3 45664 typ srflx raddr 203.0.113.141 rport 8998\r\n"),
+        DP_OK);
     assert_int_equal(c.type, DP_CANDIDATE_SRFLX);
     assert_string_equal(dp_address_format(&c.address, text), "192.0.2.3:45664");
     assert_string_equal(dp_address_format(&c.related, text), "203.0.113.141:8998");
-    assert_int_equal(parse(&c, "candidate:x 2 tcp 1 2001:db8::1 9 typ relay raddr hidden.local rport 7 tcptype active"),
-                     DP_OK);
+    assert_int_equal(
+        parse(&c, "candidate:x 2 tcp 1 2001:db8::1 9 typ relay raddr hidden.local rport 7 tcptype active"),
+        DP_OK);
     assert_true(c.tcp);
     assert_int_equal(c.component, 2);
     assert_string_equal(dp_address_format(&c.address, text), "[2001:db8::1]:9");
@@ -174,14 +180,14 @@ static void address_classes(void **state)
         const char *ip;
         bool unicast, link_local, loopback;
     } cases[] = {
-        {"0.0.0.0", false, false, false},      {"0.1.2.3", false, false, false},
-        {"224.0.0.1", false, false, false},    {"255.255.255.255", false, false, false},
-        {"240.0.0.1", false, false, false},    {"223.255.255.255", true, false, false},
-        {"127.0.0.1", true, false, true},      {"169.254.1.1", true, true, false},
-        {"10.0.0.1", true, false, false},      {"::", false, false, false},
-        {"::1", true, false, true},            {"ff02::fb", false, false, false},
-        {"fe80::1", true, true, false},        {"febf::1", true, true, false},
-        {"fec0::1", true, false, false},       {"::ffff:10.0.0.1", false, false, false},
+        {"0.0.0.0", false, false, false},    {"0.1.2.3", false, false, false},
+        {"224.0.0.1", false, false, false},  {"255.255.255.255", false, false, false},
+        {"240.0.0.1", false, false, false},  {"223.255.255.255", true, false, false},
+        {"127.0.0.1", true, false, true},    {"169.254.1.1", true, true, false},
+        {"10.0.0.1", true, false, false},    {"::", false, false, false},
+        {"::1", true, false, true},          {"ff02::fb", false, false, false},
+        {"fe80::1", true, true, false},      {"febf::1", true, true, false},
+        {"fec0::1", true, false, false},     {"::ffff:10.0.0.1", false, false, false},
         {"2001:db8::1", true, false, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -200,8 +206,9 @@ static void address_classes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chromium_mdns),   cmocka_unit_test(rfc_example),       cmocka_unit_test(round_trips),
-        cmocka_unit_test(longest_line_fits), cmocka_unit_test(malformed_lines), cmocka_unit_test(unsupported_lines),
+        cmocka_unit_test(chromium_mdns),   cmocka_unit_test(rfc_example),
+        cmocka_unit_test(round_trips),     cmocka_unit_test(longest_line_fits),
+        cmocka_unit_test(malformed_lines), cmocka_unit_test(unsupported_lines),
         cmocka_unit_test(priorities),      cmocka_unit_test(address_classes),
     };
     return cmocka_run_group_tests_name("ice/candidate", tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include "testnet.h"
@@ -112,14 +113,18 @@ static void malformed_is_dropped(void **state) /* rows 1-6 at the agent's door; 
     forged good = {0};
     size_t len = forge(&net, data, &good);
     data[len - 1] ^= 1;
-    dp_ice_input(net.nodes[0].ice, net.now, data, len, &net.nodes[0].addresses[0], &net.nodes[1].addresses[0]);
+    dp_ice_input(net.nodes[0].ice, net.now, data, len, &net.nodes[0].addresses[0],
+                 &net.nodes[1].addresses[0]);
     dp_ice_input(net.nodes[0].ice, net.now, data, 19, &net.nodes[0].addresses[0], &net.nodes[1].addresses[0]);
     dp_ice_input(net.nodes[0].ice, net.now, data, 0, &net.nodes[0].addresses[0], &net.nodes[1].addresses[0]);
     assert_int_equal(stats_of(&net).dropped_malformed, 3);
     assert_false(fetch(&net, &m));
     data[len - 1] ^= 1; /* on a socket that is none of ours */
-    dp_ice_input(net.nodes[0].ice, net.now, data, len, &net.nodes[1].addresses[0], &net.nodes[1].addresses[0]);
-    assert_int_equal(stats_of(&net).dropped_unexpected, 1);
+    dp_ice_input(net.nodes[0].ice, net.now, data, len, &net.nodes[1].addresses[0],
+                 &net.nodes[1].addresses[0]);
+    dp_address no_port = addr("10.0.0.2", 0);
+    inject_from(&net, &good, &no_port); /* from where no answer can go */
+    assert_int_equal(stats_of(&net).dropped_unexpected, 2);
     assert_false(fetch(&net, &m));
     net_clear(&net);
 }
@@ -144,7 +149,8 @@ static void unauthorized_is_dropped(void **state) /* rows 7, 8, 9 */
         inject(&net, &(forged){.username = names[i]});
         assert_int_equal(stats_of(&net).dropped_unauthorized, ++dropped);
     }
-    static const forged bad[] = {{.username = ""}, {.key = ""}, {.username = "", .key = ""}, {.key = "wrong"}};
+    static const forged bad[] = {
+        {.username = ""}, {.key = ""}, {.username = "", .key = ""}, {.key = "wrong"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         inject(&net, &bad[i]);
         assert_int_equal(stats_of(&net).dropped_unauthorized, ++dropped);
@@ -196,8 +202,9 @@ static void checking(testnet *net, uint8_t id[DP_STUN_TRANSACTION_LEN])
     net_address(net, 1, "10.0.0.2", 2000);
     net_gather(net, 0);
     net_credentials(net, 0);
-    assert_int_equal(
-        dp_ice_add_remote_candidate(net->nodes[0].ice, net->now, "candidate:1 1 udp 99 10.0.0.2 2000 typ host"), DP_OK);
+    assert_int_equal(dp_ice_add_remote_candidate(net->nodes[0].ice, net->now,
+                                                 "candidate:1 1 udp 99 10.0.0.2 2000 typ host"),
+                     DP_OK);
     assert_true(fetch(net, &m));
     memcpy(id, m.transaction, DP_STUN_TRANSACTION_LEN);
 }

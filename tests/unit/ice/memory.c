@@ -1,9 +1,10 @@
-/* Each single allocation of a connection fails once (row 90): a clean error or a lost datagram, nothing leaked, and the
- * connection is made all the same. The same for the random source. */
+/* Each single allocation of a connection fails once (row 90): a clean error or a lost datagram, nothing
+ * leaked, and the connection is made all the same. The same for the random source. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include "testnet.h"
@@ -66,7 +67,8 @@ static bool connect_once(int (*random)(void *, uint8_t *, size_t), int expected)
             int err = dp_ice_add_remote_candidate(net.nodes[1].ice, net.now, event.candidate); /* held */
             assert_true(err == DP_OK || err == expected);
             if (err != DP_OK)
-                assert_int_equal(dp_ice_add_remote_candidate(net.nodes[1].ice, net.now, event.candidate), DP_OK);
+                assert_int_equal(dp_ice_add_remote_candidate(net.nodes[1].ice, net.now, event.candidate),
+                                 DP_OK);
         }
         net_credentials(&net, 1);
         net_run(&net, DP_MS(40)); /* node 0 gets an early check */

@@ -1,5 +1,5 @@
-/* A tiny network in virtual time for two agents: seeded delay, loss, duplication, reordering; address translation; a
- * STUN server; a tap that may change or drop each datagram. Include after <cmocka.h>. */
+/* A tiny network in virtual time for two agents: seeded delay, loss, duplication, reordering; address
+ * translation; a STUN server; a tap that may change or drop each datagram. Include after <cmocka.h>. */
 #ifndef TESTS_ICE_TESTNET_H
 #define TESTS_ICE_TESTNET_H
 
@@ -93,9 +93,8 @@ static inline void net_init(testnet *net, uint64_t seed, dp_ice_role a, dp_ice_r
     net->packets = calloc(PACKETS_MAX, sizeof *net->packets);
     for (unsigned i = 0; i < 2; i++) {
         net->nodes[i].seed = seed * 2 + i;
-        dp_ice_config config = {.size = sizeof config,
-                                .random = {test_random_fn, &net->nodes[i].seed},
-                                .role = i == 0 ? a : b};
+        dp_ice_config config = {
+            .size = sizeof config, .random = {test_random_fn, &net->nodes[i].seed}, .role = i == 0 ? a : b};
         if (getenv("ICE_LOG") != NULL)
             config.log = (dp_log){test_log, (void *)(uintptr_t)&names[i], DP_LOG_DEBUG};
         assert_int_equal(dp_ice_new(&net->nodes[i].ice, &config), DP_OK);
@@ -158,8 +157,8 @@ static inline dp_address net_outside(const testnet *net, unsigned i, const dp_ad
     return *inside;
 }
 
-static inline void net_server_answer(testnet *net, unsigned to, const dp_address *inside, const dp_address *seen,
-                                     const uint8_t *data, size_t len)
+static inline void net_server_answer(testnet *net, unsigned to, const dp_address *inside,
+                                     const dp_address *seen, const uint8_t *data, size_t len)
 {
     dp_stun_message request;
     uint8_t out[128];
@@ -197,7 +196,8 @@ static inline void net_event(testnet *net, unsigned i, const dp_ice_event *event
         assert_true(n->candidate_count < DP_ICE_MAX_LOCAL);
         memcpy(n->candidates[n->candidate_count++], event->candidate, strlen(event->candidate) + 1);
         if (!n->mute_candidates)
-            assert_int_equal(dp_ice_add_remote_candidate(net->nodes[1 - i].ice, net->now, event->candidate), DP_OK);
+            assert_int_equal(dp_ice_add_remote_candidate(net->nodes[1 - i].ice, net->now, event->candidate),
+                             DP_OK);
         break;
     case DP_ICE_EVENT_GATHERING_COMPLETE:
         n->gathering_complete = true;
@@ -257,7 +257,8 @@ static inline dp_time net_next(const testnet *net)
     return next;
 }
 
-/* Runs until the time is until, or done() is true. A step that doesn't advance time 100,000 times is a busy loop. */
+/* Runs until the time is until, or done() is true. A step that doesn't advance time 100,000 times is a busy
+ * loop. */
 static inline void net_run_until(testnet *net, dp_time until, bool (*done)(const testnet *net))
 {
     net_pump(net);
