@@ -20,7 +20,7 @@
 #define RTO_MAX_MS       5000u
 #define MAX_RETRANSMIT   10u
 #define MAX_INIT         8u
-#define MAX_CHUNKS_QUEUE 16384u
+#define MAX_CHUNKS_QUEUE 4096u
 #define OUTPUT_INITIAL   4096u
 #define OUTPUT_KEEP      65536u
 
@@ -133,7 +133,8 @@ static void stack_start(void)
     usrsctp_sysctl_set_sctp_initial_cwnd(10);
     usrsctp_sysctl_set_sctp_max_burst_default(MAX_BURST);
     usrsctp_sysctl_set_sctp_delayed_sack_time_default(SACK_DELAY_MS);
-    /* 512 chunks would cap what is in flight at 0.6 MB, whatever the send buffer is. */
+    /* 512 chunks would cap what is in flight at 0.6 MB, whatever the send buffer is; it also bounds how many
+     * fragments a peer can leave lying about. */
     usrsctp_sysctl_set_sctp_max_chunks_on_queue(MAX_CHUNKS_QUEUE);
 }
 
@@ -207,6 +208,16 @@ static bool set_timers(struct socket *s)
            set(s, IPPROTO_SCTP, SCTP_ASSOCINFO, &limits, sizeof limits);
 }
 
+/* Partial delivery begins only with a message that is over the limit anyway. usrsctp aborts the association
+ * if it has begun to deliver one unordered message and the beginning of an earlier one on the same stream
+ * arrives late ("completely hosed", sctp_indata.c): with a low partial delivery point a single lost packet is
+ * enough. It starts at half of the receive buffer at the latest, so that must hold two messages. */
+static size_t receive_buffer(const dp_association_config *config)
+{
+    size_t least = 2 * (config->max_message_size + DP_ASSOCIATION_READ_MIN);
+    return config->receive_buffer_size < least ? least : config->receive_buffer_size;
+}
+
 static bool set_options(struct socket *s, const dp_association_config *config)
 {
     struct linger linger = {1, 0}; /* close means ABORT, never a lingering shutdown */
@@ -215,10 +226,10 @@ static bool set_options(struct socket *s, const dp_association_config *config)
     struct sctp_initmsg init = {config->streams, config->streams, MAX_INIT, RTO_MAX_MS};
     return usrsctp_set_non_blocking(s, 1) == 0 && set(s, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) &&
            set_int(s, SOL_SOCKET, SO_SNDBUF, config->send_buffer_size) &&
-           set_int(s, SOL_SOCKET, SO_RCVBUF, config->receive_buffer_size) &&
+           set_int(s, SOL_SOCKET, SO_RCVBUF, receive_buffer(config)) &&
            set_int(s, IPPROTO_SCTP, SCTP_NODELAY, 1) && set_int(s, IPPROTO_SCTP, SCTP_EXPLICIT_EOR, 1) &&
            set_int(s, IPPROTO_SCTP, SCTP_RECVRCVINFO, 1) &&
-           set_int(s, IPPROTO_SCTP, SCTP_PARTIAL_DELIVERY_POINT, DP_ASSOCIATION_READ_MIN) &&
+           set_int(s, IPPROTO_SCTP, SCTP_PARTIAL_DELIVERY_POINT, config->max_message_size + 1) &&
            set(s, IPPROTO_SCTP, SCTP_ENABLE_STREAM_RESET, &reset, sizeof reset) &&
            set(s, IPPROTO_SCTP, SCTP_INITMSG, &init, sizeof init) && set_events(s) && set_timers(s) &&
            set_path(s, NULL, config->mtu);

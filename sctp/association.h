@@ -10,7 +10,8 @@ typedef struct dp_association dp_association;
 typedef struct dp_association_config {
     size_t mtu; /* common header included */
     size_t send_buffer_size;
-    size_t receive_buffer_size;
+    size_t receive_buffer_size; /* at least two messages are held, whatever it says */
+    size_t max_message_size;
     uint16_t streams; /* asked for in each direction */
     uint16_t local_port;
     uint16_t remote_port;

@@ -10,8 +10,9 @@
 #define DP_PPID_BINARY_PARTIAL 52u /* deprecated; delivered as binary, as browsers do */
 #define DP_PPID_BINARY         53u
 #define DP_PPID_TEXT_PARTIAL   54u /* deprecated; delivered as text */
-#define DP_PPID_TEXT_EMPTY     56u /* one ignored byte stands for "" because SCTP cannot carry an empty message \
-                                    */
+#define DP_PPID_TEXT_EMPTY                                                                                   \
+    56u /* one ignored byte stands for "" because SCTP cannot carry an empty message                         \
+         */
 #define DP_PPID_BINARY_EMPTY 57u
 
 typedef enum dp_dcep_type { DP_DCEP_ACK = 0x02, DP_DCEP_OPEN = 0x03 } dp_dcep_type;

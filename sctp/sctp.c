@@ -90,6 +90,7 @@ int dp_sctp_start(dp_sctp *sctp, dp_time now, bool dtls_client, uint16_t remote_
         .mtu = sctp->config.mtu,
         .send_buffer_size = sctp->config.send_buffer_size,
         .receive_buffer_size = sctp->config.receive_buffer_size,
+        .max_message_size = sctp->config.max_message_size,
         .streams = sctp->stream_limit,
         .local_port = DP_SCTP_LOCAL_PORT,
         .remote_port = remote_port,

@@ -95,8 +95,9 @@ static void test_label_limit(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_open_vector), cmocka_unit_test(test_every_length), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_ack),         cmocka_unit_test(test_label_limit),
+        cmocka_unit_test(test_open_vector), cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_ack),
+        cmocka_unit_test(test_label_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

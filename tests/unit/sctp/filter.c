@@ -177,9 +177,12 @@ static void test_checksum(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chromium_init),  cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_ports),          cmocka_unit_test(test_init_alone),
-        cmocka_unit_test(test_parameter_lengths), cmocka_unit_test(test_not_negotiated),
+        cmocka_unit_test(test_chromium_init),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_ports),
+        cmocka_unit_test(test_init_alone),
+        cmocka_unit_test(test_parameter_lengths),
+        cmocka_unit_test(test_not_negotiated),
         cmocka_unit_test(test_checksum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

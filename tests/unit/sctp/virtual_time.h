@@ -8,7 +8,8 @@
 
 static dp_time virtual_now = 1000000;
 
-int gettimeofday(struct timeval *restrict tv, void *restrict zone);
+/* Visible, or libusrsctp does not find it. */
+__attribute__((visibility("default"))) int gettimeofday(struct timeval *restrict tv, void *restrict zone);
 int gettimeofday(struct timeval *restrict tv, void *restrict zone)
 {
     (void)zone;
