@@ -388,6 +388,10 @@ static void test_bad_names(void **state)
     memset(longest, 'a', sizeof(longest));
     longest[399] = '\0';
     assert_int_equal(dp_resolve(longest, 80, out, 4, &n), DP_ERR_INVALID_ARGUMENT);
+    char brackets[258] = "[";
+    memset(brackets + 1, 'a', 254);
+    brackets[255] = ']';
+    assert_int_equal(dp_resolve(brackets, 80, out, 4, &n), DP_ERR_INVALID_ARGUMENT);
     assert_int_equal(dp_resolve("", 80, out, 4, &n), DP_ERR_INVALID_ARGUMENT);
     assert_int_equal(dp_resolve("localhost", 80, out, 0, &n), DP_ERR_INVALID_ARGUMENT);
 }

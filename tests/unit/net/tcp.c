@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -13,6 +14,8 @@
 static size_t accept_calls;
 static int send_errno;   /* EINTR: once */
 static size_t send_step; /* bytes that one send takes; 0: as many as the kernel does */
+static bool send_blocks; /* every other send finds the kernel full */
+static bool send_blocked;
 
 /* Takes the C library's place in this program. */
 int accept4(int fd, __SOCKADDR_ARG address, socklen_t *len, int flags)
@@ -27,6 +30,11 @@ ssize_t send(int fd, const void *data, size_t len, int flags)
     if (send_errno != 0) {
         errno = send_errno;
         send_errno = errno == EINTR ? 0 : errno;
+        return -1;
+    }
+    send_blocked = send_blocks && !send_blocked;
+    if (send_blocked) {
+        errno = EAGAIN;
         return -1;
     }
     return syscall(SYS_sendto, fd, data, send_step > 0 && len > send_step ? send_step : len, flags, NULL, 0);
@@ -327,20 +335,22 @@ static void test_queue_moves_forward(void **state)
 {
     (void)state;
     connect_both();
-    client.to_send = 1000000;
-    pump(&client);
-    size_t all = 1000000;
-    RUN_UNTIL(dp_tcp_queued(client.tcp) < 1000000);
-    for (int i = 0; i < 10000 && all < 4000000; i++) {
+    size_t all = 0;
+    send_step = 30011;
+    send_blocks = true;
+    while (all < 3000000) {
         size_t room = (1u << 20) - dp_tcp_queued(client.tcp);
-        client.to_send = room < 100000 ? room : 100000;
+        client.to_send = room < 50000 ? room : 50000;
         all += client.to_send;
         pump(&client);
         assert_int_equal(client.to_send, 0);
         assert_int_equal(dp_loop_step(loop, 0), DP_OK);
     }
+    assert_true(dp_tcp_queued(client.tcp) > 0); /* it never ran empty: the moving was needed */
     RUN_UNTIL(server.bytes == all);
     assert_int_equal(server.bad, 0);
+    send_step = 0;
+    send_blocks = false;
 }
 
 static void test_interrupted_send(void **state)
@@ -520,6 +530,61 @@ static void test_accepting_pauses_without_descriptors(void **state)
     RUN_UNTIL(server.connected == 1 && client.connected == 1);
 }
 
+static void test_connecting_without_descriptors(void **state)
+{
+    (void)state;
+    struct rlimit before;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int lowest = dup(0);
+    close(lowest);
+    struct rlimit none = {(rlim_t)lowest, before.rlim_max};
+    dp_loop *other_loop;
+    dp_listener *l;
+    dp_udp *udp;
+    dp_udp_handler udp_handler = {0};
+    dp_signals *signals;
+    int number = SIGUSR1;
+    dp_address list[1], local = loopback(0);
+    size_t count;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int errors[] = {dp_loop_new(&other_loop), dp_listener_open(&l, loop, &local, on_accept, NULL),
+                    dp_udp_open(&udp, loop, &local, &udp_handler),
+                    dp_signals_new(&signals, loop, &number, 1, NULL, NULL),
+                    dp_interfaces(list, 1, &count, true)};
+    start("localhost", 9, DP_SECONDS(20));
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+        assert_int_equal(errors[i], DP_ERR_IO);
+    RUN_UNTIL(client.closed == 1);
+    assert_int_equal(client.error, DP_ERR_IO);
+    assert_string_equal(client.reason, strerror(EMFILE));
+}
+
+/* No route to it: connect(2) itself fails. */
+static void test_connect_fails_at_once(void **state)
+{
+    (void)state;
+    start("255.255.255.255", 9, DP_SECONDS(20));
+    RUN_UNTIL(client.closed == 1);
+    assert_int_equal(client.error, DP_ERR_IO);
+}
+
+/* The connection is dropped, the listener goes on. */
+static void test_accept_without_memory(void **state)
+{
+    (void)state;
+    start("127.0.0.1", dp_listener_local(listener)->port, DP_SECONDS(20));
+    fail_allocation(1);
+    accept_calls = 0;
+    RUN_UNTIL(accept_calls > 0);
+    fail_allocation(0);
+    RUN_UNTIL(client.closed == 1);
+    assert_int_equal(server.connected, 0);
+    close_end(&client);
+    memset(&client, 0, sizeof(client));
+    connect_both();
+}
+
 static void test_open_errors(void **state)
 {
     (void)state;
@@ -584,6 +649,9 @@ int main(void)
         TEST(test_listener_closed_in_on_accept),
         TEST(test_no_handler),
         TEST(test_accepting_pauses_without_descriptors),
+        TEST(test_connecting_without_descriptors),
+        TEST(test_connect_fails_at_once),
+        TEST(test_accept_without_memory),
         TEST(test_open_errors),
         TEST(test_send_without_memory),
     };
