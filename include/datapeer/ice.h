@@ -143,6 +143,12 @@ DP_API void dp_ice_get_stats(const dp_ice *ice, dp_ice_stats *out);
 /* State CLOSED: nothing is sent or accepted any more. */
 DP_API void dp_ice_close(dp_ice *ice);
 
+#define DP_ICE_UFRAG_MAX 256
+
+/* For an owner that serves many agents on one socket: the ufrag of the agent that a STUN request is for (the part of
+ * USERNAME before the colon), unauthenticated. False if data is no request with one. */
+DP_API bool dp_ice_peek_ufrag(const uint8_t *data, size_t len, char ufrag[DP_ICE_UFRAG_MAX + 1]);
+
 #ifdef __cplusplus
 }
 #endif
