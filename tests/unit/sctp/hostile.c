@@ -1,0 +1,251 @@
+/* Our channels against a peer that speaks SCTP well and everything above it badly. */
+#include "sctp/association.h"
+#include "sctp/dcep.h"
+#include "virtual_time.h"
+
+#include <datapeer/sctp.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+/* cmocka wants the headers above */
+#include <cmocka.h>
+
+static dp_sctp *good;
+static dp_association *evil;
+static int opened, errors, error, closed, messages, down, resets, up;
+static size_t message_len;
+static bool message_binary;
+static dp_channel *incoming;
+
+static int no_random(void *ctx, uint8_t *out, size_t len)
+{
+    (void)ctx;
+    memset(out, 1, len);
+    return DP_OK;
+}
+
+static void good_events(void)
+{
+    dp_sctp_event event;
+    while (dp_sctp_poll_event(good, &event)) {
+        if (event.type == DP_SCTP_EVENT_CHANNEL_OPEN && event.incoming) {
+            opened++;
+            incoming = event.channel;
+        } else if (event.type == DP_SCTP_EVENT_CHANNEL_ERROR) {
+            errors++;
+            error = event.error;
+        } else if (event.type == DP_SCTP_EVENT_CHANNEL_CLOSED) {
+            closed++;
+        } else if (event.type == DP_SCTP_EVENT_MESSAGE) {
+            messages++;
+            message_len = event.len;
+            message_binary = event.binary;
+        } else if (event.type == DP_SCTP_EVENT_CLOSED) {
+            down++;
+        }
+    }
+}
+
+static void evil_events(void)
+{
+    static uint8_t buffer[65536];
+    while (dp_association_readable(evil)) {
+        dp_association_event event;
+        dp_association_receive(evil, &event, buffer, sizeof buffer);
+        up += event.type == DP_ASSOCIATION_UP;
+        if (event.type == DP_ASSOCIATION_RESET && event.reset_incoming)
+            resets++; /* the peer has reset its direction of a stream */
+    }
+}
+
+static void run(dp_duration how_long)
+{
+    dp_time until = virtual_now + how_long;
+    for (; virtual_now < until; virtual_now += DP_MS(1)) {
+        const uint8_t *packet;
+        size_t len;
+        while (dp_sctp_poll_transmit(good, &packet, &len))
+            assert_int_equal(dp_association_input(evil, virtual_now, packet, len), DP_OK);
+        evil_events();
+        while (dp_association_poll_transmit(evil, &packet, &len))
+            dp_sctp_input(good, virtual_now, packet, len);
+        good_events();
+        if (dp_sctp_next_timeout(good) <= virtual_now)
+            dp_sctp_handle_timeout(good, virtual_now);
+    }
+}
+
+/* The hostile peer is the DTLS client: its ids are even. */
+static int setup(void **state)
+{
+    (void)state;
+    opened = errors = error = closed = messages = down = resets = up = 0;
+    dp_sctp_config config = {.size = sizeof config, .random = {no_random, NULL}};
+    dp_association_config raw = {1160, 1 << 20, 1 << 20, 262144, 65535, 5000, 5000};
+    if (dp_sctp_new(&good, &config) != DP_OK || dp_sctp_start(good, virtual_now, false, 5000, 0) != DP_OK ||
+        dp_association_new(&evil, virtual_now, &raw) != DP_OK)
+        return -1;
+    run(DP_MS(50));
+    return up == 1 ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    dp_sctp_free(good);
+    dp_association_free(evil);
+    return 0;
+}
+
+static void send_raw(uint16_t stream, uint32_t ppid, const void *data, size_t len)
+{
+    size_t sent;
+    assert_int_equal(dp_association_send(evil, &sent, stream, ppid, false, (const uint8_t *)data, len, true),
+                     DP_OK);
+    assert_int_equal(sent, len);
+    run(DP_MS(50));
+}
+
+static void send_open(uint16_t stream)
+{
+    static const uint8_t open[] = {3, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 'x'};
+    send_raw(stream, DP_PPID_DCEP, open, sizeof open);
+}
+
+/* Row 40: it asked for 65535 streams each way and got 256; an id beyond them is refused by usrsctp. */
+static void test_streams_capped(void **state)
+{
+    (void)state;
+    size_t sent;
+    assert_int_equal(
+        dp_association_send(evil, &sent, 256, DP_PPID_TEXT, false, (const uint8_t *)"x", 1, true),
+        DP_ERR_CLOSED);
+    send_open(254);
+    assert_int_equal(opened, 1);
+    assert_int_equal(dp_channel_id(incoming), 254);
+}
+
+/* Row 48. */
+static void test_label_over_message(void **state)
+{
+    (void)state;
+    static const uint8_t open[] = {3, 0, 1, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 'x'};
+    send_raw(2, DP_PPID_DCEP, open, sizeof open);
+    assert_int_equal(opened, 0);
+    assert_int_equal(resets, 1);
+    send_open(4); /* the association lives on */
+    assert_int_equal(opened, 1);
+}
+
+/* Row 49. */
+static void test_wrong_parity(void **state)
+{
+    (void)state;
+    send_open(3);
+    assert_int_equal(opened, 0);
+    assert_int_equal(resets, 1);
+    assert_int_equal(down, 0);
+}
+
+/* Row 50. */
+static void test_open_twice(void **state)
+{
+    (void)state;
+    send_open(2);
+    assert_int_equal(opened, 1);
+    send_open(2);
+    assert_int_equal(opened, 1);
+    assert_int_equal(errors, 1);
+    assert_int_equal(error, DP_ERR_PROTOCOL);
+    assert_int_equal(resets, 1);
+    assert_int_equal(dp_association_reset_stream(evil, 2), DP_OK);
+    run(DP_MS(100));
+    assert_int_equal(closed, 1);
+}
+
+/* Row 51. */
+static void test_data_before_open(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        send_raw(2, DP_PPID_TEXT, "early", 5);
+    assert_int_equal(messages, 0);
+    send_open(2);
+    send_raw(2, DP_PPID_TEXT, "later", 5);
+    assert_int_equal(opened, 1);
+    assert_int_equal(messages, 1);
+}
+
+/* Row 52, and the PPIDs that are known. */
+static void test_ppids(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t ppid;
+        bool delivered, binary;
+        size_t len;
+    } cases[] = {
+        {0, false, false, 0},          {49, false, false, 0}, {55, false, false, 0}, {58, false, false, 0},
+        {0xffffffff, false, false, 0}, {51, true, false, 3},  {53, true, true, 3},   {52, true, true, 3},
+        {54, true, false, 3},          {56, true, false, 0},  {57, true, true, 0},
+    };
+    send_open(2);
+    int expected = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        send_raw(2, cases[i].ppid, "abc", 3);
+        expected += cases[i].delivered;
+        assert_int_equal(messages, expected);
+        if (cases[i].delivered) {
+            assert_int_equal(message_binary, cases[i].binary);
+            assert_int_equal(message_len, cases[i].len);
+        }
+    }
+    assert_int_equal(errors + closed + down, 0);
+}
+
+/* Row 44: a message that never ends. */
+static void test_endless_message(void **state)
+{
+    (void)state;
+    static uint8_t piece[65536];
+    send_open(2);
+    for (int i = 0; i < 40 && errors == 0; i++) {
+        size_t sent;
+        (void)dp_association_send(evil, &sent, 2, DP_PPID_BINARY, false, piece, sizeof piece, false);
+        run(DP_MS(50));
+    }
+    assert_int_equal(errors, 1);
+    assert_int_equal(error, DP_ERR_TOO_LARGE);
+    assert_int_equal(resets, 1);
+    assert_int_equal(messages, 0);
+}
+
+static void test_peer_resets_and_reopens(void **state)
+{
+    (void)state;
+    for (int i = 1; i <= 5; i++) {
+        send_open(2);
+        assert_int_equal(opened, i);
+        assert_int_equal(dp_channel_send(incoming, virtual_now, (const uint8_t *)"x", 1, false, false),
+                         DP_OK);
+        assert_int_equal(dp_association_reset_stream(evil, 2), DP_OK);
+        run(DP_MS(100));
+        assert_int_equal(closed, i);
+        assert_int_equal(resets, i);
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_streams_capped, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_label_over_message, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_wrong_parity, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_open_twice, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_data_before_open, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ppids, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_endless_message, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_peer_resets_and_reopens, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
