@@ -119,6 +119,7 @@ typedef struct dp_rpc_handler {
 /* Around every callback: dp_rpc_free inside one waits for the outermost to return. */
 void dp_rpc_enter(dp_rpc *rpc);
 void dp_rpc_leave(dp_rpc *rpc);
+void dp_rpc_ready(dp_rpc *rpc); /* tells the owner that there is something to send */
 /* Takes data in every case. */
 int dp_rpc_queue_packed(dp_rpc *rpc, uint8_t *data, size_t len);
 const dp_rpc_handler *dp_router_find(const dp_router *router, const char *action, size_t len);

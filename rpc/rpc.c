@@ -90,6 +90,12 @@ int dp_rpc_input(dp_rpc *rpc, dp_time now, dp_value *value)
 
 /* ---- out ---- */
 
+void dp_rpc_ready(dp_rpc *rpc)
+{
+    if (rpc->config.on_ready != NULL)
+        rpc->config.on_ready(rpc->config.user);
+}
+
 int dp_rpc_queue_packed(dp_rpc *rpc, uint8_t *data, size_t len)
 {
     dp_rpc_packed *slot = rpc->closed ? NULL : dp_queue_push(&rpc->outbox);
@@ -99,6 +105,7 @@ int dp_rpc_queue_packed(dp_rpc *rpc, uint8_t *data, size_t len)
     }
     *slot = (dp_rpc_packed){data, len};
     rpc->outbox_bytes += len;
+    dp_rpc_ready(rpc);
     return DP_OK;
 }
 

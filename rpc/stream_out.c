@@ -89,41 +89,46 @@ static int fill_prefix(dp_bp_sink *sink, const void *ctx)
     return error;
 }
 
-int dp_call_stream(dp_call *call, const dp_stream *stream)
+/* The prefix, and how many bytes fit behind it. */
+static int prepare(dp_call *call, const dp_stream *stream)
 {
     if (call->streaming)
         return DP_ERR_INVALID_STATE;
-    if (stream->size < sizeof(stream->size) || stream->read == NULL) {
-        (void)dp_call_fail(call, 500, dp_strerror(DP_ERR_INVALID_ARGUMENT));
+    if (stream->read == NULL)
         return DP_ERR_INVALID_ARGUMENT;
-    }
     int error = dp_bp_build(&call->prefix, &call->prefix_len, fill_prefix, call->context);
-    if (error != DP_OK) {
-        (void)dp_call_fail(call, 500, dp_strerror(error));
+    if (error != DP_OK)
         return error;
-    }
-    call->stream.total = UINT64_MAX;
-    memcpy(&call->stream, stream, stream->size < sizeof(*stream) ? stream->size : sizeof(*stream));
-    size_t room =
-        call->prefix_len + HEAD_MAX < DP_CHUNK_SIZE ? DP_CHUNK_SIZE - HEAD_MAX - call->prefix_len : 0;
+    size_t used = call->prefix_len + HEAD_MAX;
+    size_t room = used < DP_CHUNK_SIZE ? DP_CHUNK_SIZE - used : 0;
     call->piece = stream->piece != 0 ? stream->piece : room >= DP_CHUNK_SIZE / 2 ? room : LONG_PIECE;
     if (call->piece > PIECE_MAX)
         call->piece = PIECE_MAX;
-    call->streaming = true;
-    dp_call_resume(call);
+    call->stream = *stream;
     return DP_OK;
+}
+
+int dp_call_stream(dp_call *call, const dp_stream *given)
+{
+    dp_stream stream = {.total = UINT64_MAX};
+    memcpy(&stream, given, given->size < sizeof(stream) ? given->size : sizeof(stream));
+    int error = prepare(call, &stream);
+    if (error == DP_OK) {
+        call->streaming = true;
+        dp_call_resume(call);
+        return DP_OK;
+    }
+    if (stream.on_end != NULL)
+        stream.on_end(stream.user, error);
+    if (error != DP_ERR_INVALID_STATE)
+        (void)dp_call_fail(call, 500, dp_strerror(error));
+    return error;
 }
 
 /* ---- taking turns ---- */
 
-void dp_call_resume(dp_call *call)
+static void append_ready(dp_call *call)
 {
-    if (!call->streaming || call->ended)
-        return;
-    if (call->busy)
-        call->resumed = true;
-    if (call->busy || call->queued)
-        return;
     dp_rpc *rpc = call->rpc;
     call->queued = true;
     call->next_ready = NULL;
@@ -132,6 +137,18 @@ void dp_call_resume(dp_call *call)
     else
         rpc->ready_first = call;
     rpc->ready_last = call;
+}
+
+void dp_call_resume(dp_call *call)
+{
+    if (!call->streaming || call->ended || call->queued)
+        return;
+    if (call->busy) { /* next_piece will see it */
+        call->resumed = true;
+        return;
+    }
+    append_ready(call);
+    dp_rpc_ready(call->rpc);
 }
 
 static dp_call *next_ready(dp_rpc *rpc)
@@ -244,7 +261,7 @@ static int next_piece(dp_call *call, uint8_t **out, size_t *len)
     if (error != DP_OK) {
         dp_free(message);
         if (error == DP_ERR_WOULD_BLOCK && call->resumed)
-            dp_call_resume(call);
+            append_ready(call);
         else if (error != DP_ERR_WOULD_BLOCK && error != DP_ERR_CANCELLED)
             fail_stream(call, error);
         return error;
@@ -263,7 +280,7 @@ static int next_piece(dp_call *call, uint8_t **out, size_t *len)
     if (end)
         dp_call_end_stream(call, DP_OK);
     else
-        dp_call_resume(call);
+        append_ready(call);
     return DP_OK;
 }
 

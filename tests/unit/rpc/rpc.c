@@ -117,8 +117,11 @@ static void stream_it(void *user, dp_call *call)
     world *w = user;
     w->source.call = call;
     dp_stream stream = {sizeof(stream), source_read, source_end, w, w->piece, w->total};
-    if (dp_call_stream(call, &stream) != DP_OK)
+    int ends = w->source.ends;
+    if (dp_call_stream(call, &stream) != DP_OK) {
+        assert_int_equal(w->source.ends, ends + 1);
         return; /* answered 500 */
+    }
     assert_int_equal(dp_call_reply(w->source.call, dp_value_int(1000)), DP_ERR_INVALID_STATE);
 }
 
@@ -766,6 +769,40 @@ static void the_receiver_may_stop(void **state)
     stop(&w);
 }
 
+static void count_ready(void *user) { ++*(int *)user; }
+
+/* Whoever answers late wakes the loop; what happens within poll does not. */
+static void late_answers_wake_the_owner(void **state)
+{
+    (void)state;
+    world w;
+    start(&w, 0, 0);
+    int ready = 0;
+    w.server->config.user = &ready;
+    w.server->config.on_ready = count_ready;
+    result r = {0}, s = {0};
+    request(w.client, "hold", NULL, &r);
+    carry_all(&w);
+    assert_int_equal(ready, 0);
+    dp_call_reply(w.held[0], NULL);
+    assert_int_equal(ready, 1);
+    carry_all(&w);
+    w.source = (source){.size = 30000, .block_every = 2};
+    request_stream(w.client, &s);
+    carry_all(&w);
+    assert_int_equal(ready, 2);
+    dp_call_resume(w.source.call);
+    dp_call_resume(w.source.call);
+    assert_int_equal(ready, 3);
+    carry_all(&w);
+    assert_int_equal(ready, 3);
+    dp_call_resume(w.source.call);
+    carry_all(&w);
+    assert_int_equal(s.error, DP_OK);
+    assert_int_equal(s.received, 30000);
+    stop(&w);
+}
+
 /* ---- pieces in odd orders ---- */
 
 typedef struct piece {
@@ -893,6 +930,7 @@ static void failed_allocations_leave_nothing(void **state)
             memory.fail_at = 0;
             stop(&w);
             assert_int_equal(r.calls, error == DP_OK ? 1 : 0);
+            assert_int_equal(w.source.ends, w.source.call != NULL ? 1 : 0);
             assert_int_equal(memory.alive, 0);
             memory_stop();
             longest = n > longest ? n : longest;
@@ -920,6 +958,7 @@ int main(void)
         cmocka_unit_test(streams_end_with_the_connection),
         cmocka_unit_test(small_requests_overtake_a_long_stream),
         cmocka_unit_test(the_receiver_may_stop),
+        cmocka_unit_test(late_answers_wake_the_owner),
         cmocka_unit_test(pieces_in_any_order),
         cmocka_unit_test(failed_allocations_leave_nothing),
     };
