@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "ice/stun.h"
+#include <datapeer/ice.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -398,6 +399,39 @@ static void unknown_attributes_are_listed(void **state)
     assert_int_equal(m.unknown[DP_STUN_UNKNOWN_MAX - 1], 0x7000 + DP_STUN_UNKNOWN_MAX - 1);
 }
 
+/* Whose check is this? Asked before the integrity can be checked. */
+static void peek_at_ufrag(void **state)
+{
+    (void)state;
+    char ufrag[DP_ICE_UFRAG_MAX + 1];
+    static const struct {
+        const char *username;
+        bool ok;
+    } cases[] = {{"abcd:efgh", true}, {"abcd:", true}, {":efgh", false}, {"abcd", false}, {"", false}};
+    assert_true(dp_ice_peek_ufrag(request, sizeof request, ufrag));
+    assert_string_equal(ufrag, "evtj");
+    assert_false(dp_ice_peek_ufrag(request, sizeof request - 1, ufrag));
+    assert_false(dp_ice_peek_ufrag(response4, sizeof response4, ufrag));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t len = 0;
+        begin(DP_STUN_REQUEST, DP_STUN_METHOD_BINDING);
+        dp_stun_write_attribute(&wr, DP_STUN_USERNAME, cases[i].username, strlen(cases[i].username));
+        assert_int_equal(dp_stun_finish(&wr, &len), DP_OK);
+        assert_int_equal(dp_ice_peek_ufrag(out, len, ufrag), cases[i].ok);
+    }
+    char name[DP_ICE_UFRAG_MAX + 3];
+    memset(name, 'a', sizeof name);
+    for (size_t n = DP_ICE_UFRAG_MAX; n <= DP_ICE_UFRAG_MAX + 1; n++) {
+        size_t len = 0;
+        name[n] = ':';
+        begin(DP_STUN_REQUEST, DP_STUN_METHOD_BINDING);
+        dp_stun_write_attribute(&wr, DP_STUN_USERNAME, name, n + 1);
+        assert_int_equal(dp_stun_finish(&wr, &len), DP_OK);
+        assert_int_equal(dp_ice_peek_ufrag(out, len, ufrag), n == DP_ICE_UFRAG_MAX);
+        name[n] = 'a';
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +450,7 @@ int main(void)
         cmocka_unit_test(nothing_counts_after_integrity),
         cmocka_unit_test(first_of_two_counts),
         cmocka_unit_test(unknown_attributes_are_listed),
+        cmocka_unit_test(peek_at_ufrag),
     };
     return cmocka_run_group_tests_name("ice/stun", tests, NULL, free_copy);
 }
