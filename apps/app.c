@@ -33,13 +33,30 @@ static void log_line(void *ctx, dp_log_level level, const char *layer, const cha
     fprintf(stderr, "%s %s: %s\n", names[level], layer, message);
 }
 
+static bool parse_port(const char *text, uint16_t *port)
+{
+    char *end;
+    long number = strtol(text, &end, 10);
+    if (*text == '\0' || *end != '\0' || number < 0 || number > 65535) {
+        app_error("'%s' is no UDP port; it should be a number from 1 to 65535", text);
+        return false;
+    }
+    *port = (uint16_t)number;
+    return true;
+}
+
 int app_options(app *a, int argc, char **argv, const char *help, char ***operands, int *operand_count)
 {
     static const struct option options[] = {
-        {"server", required_argument, NULL, 's'}, {"key", required_argument, NULL, 'k'},
-        {"id", required_argument, NULL, 'i'},     {"output", required_argument, NULL, 'o'},
-        {"stun", required_argument, NULL, 'S'},   {"verbose", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},         {0},
+        {"server", required_argument, NULL, 's'},
+        {"key", required_argument, NULL, 'k'},
+        {"id", required_argument, NULL, 'i'},
+        {"output", required_argument, NULL, 'o'},
+        {"stun", required_argument, NULL, 'S'},
+        {"port", required_argument, NULL, 'p'},
+        {"verbose", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     memset(a, 0, sizeof(*a));
     const char *server = getenv("PEER_SERVER_URL");
@@ -49,14 +66,34 @@ int app_options(app *a, int argc, char **argv, const char *help, char ***operand
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, "o:vh", options, NULL)) != -1;) {
         switch (c) {
-        case 's': a->server = optarg; break;
-        case 'k': a->key = optarg; break;
-        case 'i': a->id = optarg; break;
-        case 'o': a->output = optarg; break;
-        case 'S': a->stun = optarg; break;
-        case 'v': a->verbose++; break;
-        case 'h': fputs(help, stdout); return -1;
-        default: fprintf(stderr, "Try 'datapeer %s --help'.\n", argv[0]); return EXIT_USAGE;
+        case 's':
+            a->server = optarg;
+            break;
+        case 'k':
+            a->key = optarg;
+            break;
+        case 'i':
+            a->id = optarg;
+            break;
+        case 'o':
+            a->output = optarg;
+            break;
+        case 'S':
+            a->stun = optarg;
+            break;
+        case 'p':
+            if (!parse_port(optarg, &a->port))
+                return EXIT_USAGE;
+            break;
+        case 'v':
+            a->verbose++;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return -1;
+        default:
+            fprintf(stderr, "Try 'datapeer %s --help'.\n", argv[0]);
+            return EXIT_USAGE;
         }
     }
     *operands = argv + optind;
@@ -126,17 +163,21 @@ int app_peer(app *a, const dp_peer_handler *handler, bool reconnect)
                              .stun_servers = stun,
                              .stun_server_count = stun_count,
                              .reconnect = reconnect,
+                             .udp_port = a->port,
                              .include_loopback = true,
                              .handler = *handler};
     int error = dp_peer_new(&a->peer, &config);
     if (error == DP_OK)
         return EXIT_OK;
     if (error == DP_ERR_INVALID_ARGUMENT && a->id != NULL && !dp_peer_id_valid(a->id))
-        app_error("'%s' can't be an id: letters and digits, in groups joined by one '-', '_' or space", a->id);
+        app_error("'%s' can't be an id: letters and digits, in groups joined by one '-', '_' or space",
+                  a->id);
     else if (error == DP_ERR_MALFORMED)
         app_error("'%s' is no server address; it should look like ws://host:9000/", a->server);
     else if (error == DP_ERR_UNSUPPORTED)
         app_error("'%s': secure servers (wss, https) can't be used yet; use ws://", a->server);
+    else if (error == DP_ERR_IO && a->port != 0)
+        app_error("UDP port %u can't be used: is another program using it? Choose one with --port", a->port);
     else
         app_error("can't start: %s", dp_strerror(error));
     return error == DP_ERR_NO_MEMORY ? EXIT_NETWORK : EXIT_USAGE;

@@ -6,7 +6,7 @@
 
 enum {
     EXIT_OK = 0,
-    EXIT_REMOTE = 1,  /* the other side said no, or a local file can't be written */
+    EXIT_REMOTE = 1, /* the other side said no, or a local file can't be written */
     EXIT_USAGE = 2,
     EXIT_NETWORK = 3, /* the PeerServer or the other side can't be reached */
     EXIT_INTERRUPTED = 130,
@@ -18,6 +18,7 @@ typedef struct app {
     const char *id;     /* --id or NULL */
     const char *output; /* -o or NULL */
     const char *stun;   /* --stun HOST:PORT or NULL */
+    uint16_t port;      /* --port or 0 */
     int verbose;
     dp_loop *loop;
     dp_csprng *csprng;
@@ -29,8 +30,8 @@ typedef struct app {
     bool interrupted;
 } app;
 
-/* Reads the options (all subcommands know the same ones); *operands is what is left. Prints its own errors: EXIT_USAGE. --help is
- * answered and gives -1. */
+/* Reads the options (all subcommands know the same ones); *operands is what is left. Prints its own errors:
+ * EXIT_USAGE. --help is answered and gives -1. */
 int app_options(app *a, int argc, char **argv, const char *help, char ***operands, int *operand_count);
 /* Loop, random source, SIGINT and SIGTERM (which stop the loop). EXIT_OK or prints and gives another code. */
 int app_start(app *a);

@@ -43,7 +43,8 @@ typedef struct client {
     dp_time shown;
 } client;
 
-/* ---- ls ------------------------------------------------------------------------------------------------------- */
+/* ---- ls
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void format_size(char out[16], uint64_t size)
 {
@@ -83,7 +84,8 @@ static void print_entries(const dp_value *context)
         fputs("datapeer: there are more entries than the device lists\n", stderr);
 }
 
-/* ---- get ------------------------------------------------------------------------------------------------------ */
+/* ---- get
+ * ------------------------------------------------------------------------------------------------------ */
 
 static const char *base_name(const char *path)
 {
@@ -132,8 +134,8 @@ static void show_progress(client *c, uint64_t total, bool last)
     } else {
         int filled = (int)((double)c->received / (double)total * WIDTH);
         filled = filled > WIDTH ? WIDTH : filled;
-        fprintf(stderr, "\r[%.*s%*s] %3d%%  %8s  %8s/s ", filled, "##############################", WIDTH - filled, "",
-                (int)((double)c->received / (double)total * 100), got, speed);
+        fprintf(stderr, "\r[%.*s%*s] %3d%%  %8s  %8s/s ", filled, "##############################",
+                WIDTH - filled, "", (int)((double)c->received / (double)total * 100), got, speed);
     }
     if (last)
         fputc('\n', stderr);
@@ -201,7 +203,8 @@ static void drop_target(client *c)
     dp_sha256_free(c->hash);
 }
 
-/* ---- the connection ---------------------------------------------------------------------------------------------- */
+/* ---- the connection
+ * ---------------------------------------------------------------------------------------------- */
 
 static void on_done(void *user, int error, const dp_value *context)
 {

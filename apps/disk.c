@@ -1,5 +1,5 @@
-/* Every path is opened with openat2(RESOLVE_BENEATH): the kernel itself keeps the walk under the root, whatever symbolic links are
- * there or are swapped while it walks. */
+/* Every path is opened with openat2(RESOLVE_BENEATH): the kernel itself keeps the walk under the root,
+ * whatever symbolic links are there or are swapped while it walks. */
 #include "disk.h"
 
 #include <dirent.h>
@@ -24,7 +24,8 @@ static int open_beneath(const disk *d, const char *path, int flags)
 {
     /* O_NONBLOCK: opening a FIFO must not wait for a writer. O_PATH knows no other flags. */
     int all = O_CLOEXEC | ((flags & O_PATH) != 0 ? 0 : O_NOCTTY | O_NONBLOCK);
-    struct open_how how = {.flags = (unsigned)(flags | all), .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+    struct open_how how = {.flags = (unsigned)(flags | all),
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
     for (int tries = 0;; tries++) {
         long fd = syscall(SYS_openat2, d->root, path, &how, sizeof(how));
         /* EAGAIN: something was renamed during the walk and the kernel could not be sure. */
@@ -66,7 +67,8 @@ void disk_close(disk *d)
     free(d);
 }
 
-/* ---- paths -------------------------------------------------------------------------------------------------- */
+/* ---- paths
+ * -------------------------------------------------------------------------------------------------- */
 
 /* The page's path ("", "/", "a/b", "/a/b") as one under the root. NULL and errno if it can't be one. */
 static const char *clean_path(const dp_value *body)
@@ -84,7 +86,8 @@ static const char *clean_path(const dp_value *body)
     }
     while (*path == '/')
         path++;
-    /* RESOLVE_BENEATH allows ".." that stays inside; nobody needs it, and refusing it is one thing less to think about. */
+    /* RESOLVE_BENEATH allows ".." that stays inside; nobody needs it, and refusing it is one thing less to
+     * think about. */
     for (const char *at = path; *at != '\0';) {
         size_t n = strcspn(at, "/");
         if (n == 2 && at[0] == '.' && at[1] == '.') {
@@ -100,21 +103,34 @@ static void fail_errno(dp_call *call, int number)
 {
     switch (number) {
     case ENOENT:
-    case ENOTDIR: dp_call_fail(call, 404, "no such file or folder"); break;
+    case ENOTDIR:
+        dp_call_fail(call, 404, "no such file or folder");
+        break;
     case EACCES:
     case EPERM:
     case EXDEV: /* RESOLVE_BENEATH: leads outside */
-    case ELOOP: dp_call_fail(call, 403, "access denied"); break;
-    case EINVAL: dp_call_fail(call, 400, "path must be a text without NUL"); break;
-    case ENAMETOOLONG: dp_call_fail(call, 400, "the path is too long"); break;
+    case ELOOP:
+        dp_call_fail(call, 403, "access denied");
+        break;
+    case EINVAL:
+        dp_call_fail(call, 400, "path must be a text without NUL");
+        break;
+    case ENAMETOOLONG:
+        dp_call_fail(call, 400, "the path is too long");
+        break;
     case EMFILE:
     case ENFILE:
-    case ENOMEM: dp_call_fail(call, 503, "the device is busy, try again later"); break;
-    default: dp_call_fail(call, 500, strerror(number)); break;
+    case ENOMEM:
+        dp_call_fail(call, 503, "the device is busy, try again later");
+        break;
+    default:
+        dp_call_fail(call, 500, strerror(number));
+        break;
     }
 }
 
-/* ---- fs.stat and fs.list ------------------------------------------------------------------------------------- */
+/* ---- fs.stat and fs.list
+ * ------------------------------------------------------------------------------------- */
 
 static const char *type_name(mode_t mode)
 {
@@ -219,8 +235,9 @@ static void fs_list(void *user, dp_call *call)
     }
     bool truncated = false;
     dp_value *answer = dp_value_map();
-    int error = answer == NULL ? DP_ERR_NO_MEMORY
-                               : dp_value_set(answer, "path", dp_value_string(strcmp(path, ".") == 0 ? "" : path));
+    int error = answer == NULL
+                    ? DP_ERR_NO_MEMORY
+                    : dp_value_set(answer, "path", dp_value_string(strcmp(path, ".") == 0 ? "" : path));
     if (error == DP_OK)
         error = dp_value_set(answer, "entries", list_entries(d, dir, path, &truncated));
     if (error == DP_OK && truncated)
@@ -234,7 +251,8 @@ static void fs_list(void *user, dp_call *call)
     }
 }
 
-/* ---- fs.read ---------------------------------------------------------------------------------------------------- */
+/* ---- fs.read
+ * ---------------------------------------------------------------------------------------------------- */
 
 typedef struct reading {
     int fd;
@@ -309,7 +327,8 @@ static void fs_read(void *user, dp_call *call)
         return;
     }
     *r = (reading){fd, offset, length < size - offset ? length : size - offset};
-    dp_stream stream = {.size = sizeof(stream), .read = read_piece, .on_end = end_reading, .user = r, .total = r->left};
+    dp_stream stream = {
+        .size = sizeof(stream), .read = read_piece, .on_end = end_reading, .user = r, .total = r->left};
     dp_call_stream(call, &stream);
 }
 

@@ -6,7 +6,8 @@
 
 typedef struct disk disk;
 
-/* root: the folder. IO with errno if it can't be opened, UNSUPPORTED on a kernel without openat2 (before 5.6). */
+/* root: the folder. IO with errno if it can't be opened, UNSUPPORTED on a kernel without openat2
+ * (before 5.6). */
 int disk_open(disk **out, const char *root);
 /* After the router's last call. */
 void disk_close(disk *d);

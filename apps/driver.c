@@ -1,4 +1,5 @@
-/* datapeer peer: PeerJS connections driven by JSON lines (docs/interop.md), so that any other stack can be tested against ours. */
+/* datapeer peer: PeerJS connections driven by JSON lines (docs/interop.md), so that any other stack can be
+ * tested against ours. */
 #include "app.h"
 
 #include <ctype.h>
@@ -9,12 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char help[] =
-    "Usage: datapeer peer [--server URL] [--key KEY] [--id ID] [-v]\n"
-    "\n"
-    "Connects to the PeerServer, prints {\"ready\":true,\"peer\":\"ID\"}, then reads one JSON object a line and answers\n"
-    "each with one line that has the same \"id\". Operations: open, request, upload, stream, send, recv, close,\n"
-    "waitclose, state, quit.\n";
+static const char help[] = "Usage: datapeer peer [--server URL] [--key KEY] [--id ID] [-v]\n"
+                           "\n"
+                           "Connects to the PeerServer, prints {\"ready\":true,\"peer\":\"ID\"}, then reads "
+                           "one JSON object a line and answers\n"
+                           "each with one line that has the same \"id\". Operations: open, request, upload, "
+                           "stream, send, recv, close,\n"
+                           "waitclose, state, quit.\n";
 
 enum {
     MAX_LINE = 64 << 20,
@@ -64,7 +66,8 @@ struct driver {
     bool ready;
 };
 
-/* ---- values and text ------------------------------------------------------------------------------------------ */
+/* ---- values and text
+ * ------------------------------------------------------------------------------------------ */
 
 static dp_value *hex_value(const uint8_t *data, size_t len)
 {
@@ -135,7 +138,8 @@ static const char *text_of(const dp_value *line, const char *name)
     return dp_value_get_string(dp_value_get(line, name), NULL);
 }
 
-/* ---- answers ------------------------------------------------------------------------------------------------------ */
+/* ---- answers
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* Prints members with the line's id in front; takes members. */
 static void answer(const dp_value *id, dp_value *members)
@@ -173,7 +177,8 @@ static void answer_result(const dp_value *id, int error)
         answer_error(id, dp_strerror(error));
 }
 
-/* ---- what waits ------------------------------------------------------------------------------------------------------- */
+/* ---- what waits
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void on_pending_timeout(void *user);
 
@@ -228,7 +233,9 @@ static void on_pending_timeout(void *user)
         dp_connection_close(l->conn);
 }
 
-/* ---- connections --------------------------------------------------------------------------------------------------------- */
+/* ---- connections
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 static void on_open(void *user, dp_connection *conn)
 {
@@ -344,7 +351,9 @@ static void on_close(void *user, dp_connection *conn)
     }
 }
 
-/* ---- operations ----------------------------------------------------------------------------------------------------------- */
+/* ---- operations
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 static link_ *new_link(driver *d)
 {
@@ -514,7 +523,8 @@ static int send_line(link_ *l, const dp_value *line)
 static void op_send(link_ *l, const dp_value *line, pending *again)
 {
     const dp_value *id = dp_value_get(line, "id");
-    int error = again == NULL && find_pending(l, PENDING_SEND) != NULL ? DP_ERR_WOULD_BLOCK : send_line(l, line);
+    int error =
+        again == NULL && find_pending(l, PENDING_SEND) != NULL ? DP_ERR_WOULD_BLOCK : send_line(l, line);
     if (error == DP_ERR_WOULD_BLOCK) {
         pending *p = again != NULL ? again : add_pending(l, line, PENDING_SEND, DP_TIME_NEVER);
         if (p != NULL && again == NULL)
@@ -567,7 +577,8 @@ static void op_state(link_ *l, const dp_value *line)
     dp_value *members = dp_value_map();
     bool open = l->conn != NULL && dp_connection_is_open(l->conn);
     dp_value_set(members, "open", dp_value_bool(open));
-    dp_value_set(members, "state", dp_value_string(l->conn != NULL ? dp_connection_state_name(l->conn) : "closed"));
+    dp_value_set(members, "state",
+                 dp_value_string(l->conn != NULL ? dp_connection_state_name(l->conn) : "closed"));
     dp_value_set(members, "buffered", dp_value_uint(l->conn != NULL ? dp_connection_buffered(l->conn) : 0));
     answer(dp_value_get(line, "id"), members);
 }
@@ -630,7 +641,9 @@ static void on_line(driver *d, const char *text, size_t len)
     dp_value_free(line);
 }
 
-/* ---- standard input ---------------------------------------------------------------------------------------------------------- */
+/* ---- standard input
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void take_lines(driver *d)
 {

@@ -16,6 +16,7 @@ static const char help[] =
     "  --key KEY       its key (default: $PEER_KEY or peerjs)\n"
     "  --id ID         our own id (default: the server gives one)\n"
     "  --stun HOST:PORT  a STUN server, to be reachable from other networks\n"
+    "  --port N        our UDP port for all who call us (default: any free one)\n"
     "  -v, -vv, -vvv   say more on standard error\n"
     "  --help, --version\n"
     "\n"

@@ -6,10 +6,11 @@
 #include <string.h>
 
 static const char help[] =
-    "Usage: datapeer serve DIR [--id ID] [--server URL] [--key KEY] [--stun HOST:PORT] [-v]\n"
+    "Usage: datapeer serve DIR [--id ID] [--port N] [--server URL] [--key KEY] [--stun HOST:PORT] [-v]\n"
     "\n"
     "Lets every peer that knows the id list and read (never change) the files in DIR.\n"
-    "Prints the id once it can be called; Ctrl-C ends it.\n"
+    "Prints the id once it can be called; Ctrl-C ends it. All connections use one UDP port: any free one, or "
+    "N.\n"
     "\n"
     "Example: datapeer serve ~/Pictures --id my-pictures --server ws://peers.example.org:9000/\n";
 
@@ -23,8 +24,7 @@ typedef struct server {
 static void on_open(void *user, dp_peer *peer, const char *id)
 {
     server *s = user;
-    (void)peer;
-    printf("serving %s as %s\n", s->folder, id);
+    printf("serving %s as %s (UDP port %u)\n", s->folder, id, dp_peer_udp_port(peer));
     fflush(stdout);
 }
 

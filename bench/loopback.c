@@ -1,8 +1,8 @@
 /* What a connection costs on this machine: two processes of ours over loopback, kernel sockets and all.
  *
- *   throughput   one reliable channel, 64 KiB messages, one way: MB/s, and processor seconds of both ends a GiB
- *   set-up       from the offer to an open channel, median of many
- *   memory       resident bytes of a connected pair, both ends in one process
+ *   throughput   one reliable channel, 64 KiB messages, one way: MB/s, and processor seconds of both ends a
+ * GiB set-up       from the offer to an open channel, median of many memory       resident bytes of a
+ * connected pair, both ends in one process
  *
  *     bench/loopback [seconds [pairs]] */
 #include "peer/runner.h"
@@ -29,6 +29,7 @@ static void need(bool ok, const char *what)
 typedef struct end {
     dp_loop *loop;
     runner *runner;
+    mux *own_mux;
     dp_channel *channel;
     bool open;
     bool over;
@@ -48,7 +49,8 @@ static void on_event(void *user, const dp_pc_event *event)
         dp_channel_set_buffered_amount_low_threshold(e->channel, 512 << 10);
     } else if (event->type == DP_PC_EVENT_MESSAGE) {
         e->bytes += event->len;
-    } else if (event->type == DP_PC_EVENT_STATE && (event->state == DP_PC_CLOSED || event->state == DP_PC_FAILED)) {
+    } else if (event->type == DP_PC_EVENT_STATE &&
+               (event->state == DP_PC_CLOSED || event->state == DP_PC_FAILED)) {
         e->over = true;
         e->channel = NULL;
     }
@@ -68,25 +70,39 @@ static void on_fill(void *user)
         e->bytes += sizeof(message);
 }
 
-static void end_new(end *e, dp_loop *loop, dp_random random, const dp_certificate *certificate)
+/* As a Peer does it: all who are called share one port, callers have one each. */
+static mux *shared_mux;
+
+static void end_new(end *e, bool caller, dp_loop *loop, dp_random random, const dp_certificate *certificate)
 {
     memset(e, 0, sizeof(*e));
     e->loop = loop;
+    mux **m = caller ? &e->own_mux : &shared_mux;
+    if (*m == NULL)
+        need(mux_new(m, loop, random, 0, true) == DP_OK, "mux_new");
     runner_config config = {.loop = loop,
+                            .mux = *m,
                             .pc = {.size = sizeof(config.pc), .random = random, .certificate = certificate},
-                            .include_loopback = true,
                             .on_event = on_event,
                             .on_fill = on_fill,
                             .user = e};
     need(runner_new(&e->runner, &config) == DP_OK, "runner_new");
 }
 
+static void end_free(end *e)
+{
+    runner_free(e->runner);
+    mux_free(e->own_mux);
+}
+
 static size_t offer(end *e, char *sdp)
 {
     size_t len;
     dp_channel_init init = DP_CHANNEL_INIT("bench");
-    need(dp_pc_create_channel(runner_pc(e->runner), &e->channel, dp_loop_now(e->loop), &init) == DP_OK, "create_channel");
-    need(dp_pc_create_offer(runner_pc(e->runner), dp_loop_now(e->loop), sdp, SDP, &len) == DP_OK, "create_offer");
+    need(dp_pc_create_channel(runner_pc(e->runner), &e->channel, dp_loop_now(e->loop), &init) == DP_OK,
+         "create_channel");
+    need(dp_pc_create_offer(runner_pc(e->runner), dp_loop_now(e->loop), sdp, SDP, &len) == DP_OK,
+         "create_offer");
     return len;
 }
 
@@ -94,7 +110,9 @@ static size_t answer(end *e, const char *offered, size_t offered_len, char *sdp)
 {
     size_t len;
     dp_pc *pc = runner_pc(e->runner);
-    need(dp_pc_set_remote_description(pc, dp_loop_now(e->loop), DP_SDP_OFFER, offered, offered_len, NULL) == DP_OK, "offer");
+    need(dp_pc_set_remote_description(pc, dp_loop_now(e->loop), DP_SDP_OFFER, offered, offered_len, NULL) ==
+             DP_OK,
+         "offer");
     need(dp_pc_create_answer(pc, dp_loop_now(e->loop), sdp, SDP, &len) == DP_OK, "create_answer");
     runner_wake(e->runner);
     return len;
@@ -102,7 +120,8 @@ static size_t answer(end *e, const char *offered, size_t offered_len, char *sdp)
 
 static void accept_answer(end *e, const char *sdp, size_t len)
 {
-    need(dp_pc_set_remote_description(runner_pc(e->runner), dp_loop_now(e->loop), DP_SDP_ANSWER, sdp, len, NULL) == DP_OK,
+    need(dp_pc_set_remote_description(runner_pc(e->runner), dp_loop_now(e->loop), DP_SDP_ANSWER, sdp, len,
+                                      NULL) == DP_OK,
          "answer");
     runner_wake(e->runner);
 }
@@ -111,7 +130,8 @@ static double cpu_seconds(int who)
 {
     struct rusage u;
     getrusage(who, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
 static void wait_for(end *e, const bool *flag)
@@ -134,7 +154,7 @@ static void receiver(int pipe)
     need(dp_loop_new(&loop) == DP_OK && dp_csprng_new(&csprng) == DP_OK, "start");
     dp_random random = dp_csprng_source(csprng);
     need(dp_certificate_generate(&certificate, &random, dp_clock_unix()) == DP_OK, "certificate");
-    end_new(&e, loop, random, certificate);
+    end_new(&e, false, loop, random, certificate);
     ssize_t n = read(pipe, offered, sizeof(offered));
     need(n > 0, "read");
     size_t len = answer(&e, offered, (size_t)n, sdp);
@@ -154,7 +174,7 @@ static void throughput(dp_loop *loop, dp_random random, const dp_certificate *ce
     if (child == 0)
         receiver(pipes[1]);
     end e;
-    end_new(&e, loop, random, certificate);
+    end_new(&e, true, loop, random, certificate);
     size_t len = offer(&e, sdp);
     need(write(pipes[0], sdp, len) == (ssize_t)len, "write");
     ssize_t n = read(pipes[0], sdp, sizeof(sdp));
@@ -170,21 +190,21 @@ static void throughput(dp_loop *loop, dp_random random, const dp_certificate *ce
         dp_loop_step(loop, DP_MS(10));
     double took = (double)(dp_clock_now() - began) / 1e6;
     cpu = cpu_seconds(RUSAGE_SELF) - cpu;
-    runner_free(e.runner);
+    end_free(&e);
     uint64_t arrived = 0;
     need(read(pipes[0], &arrived, sizeof(arrived)) == sizeof(arrived), "read");
     waitpid(child, NULL, 0);
     cpu += cpu_seconds(RUSAGE_CHILDREN);
     double gib = (double)arrived / (1u << 30);
-    printf("throughput %.0f MB/s, %.2f CPU s/GiB (both ends), %.1f MB sent, %.1f MB arrived\n", (double)arrived / took / 1e6,
-           cpu / gib, (double)e.bytes / 1e6, (double)arrived / 1e6);
+    printf("throughput %.0f MB/s, %.2f CPU s/GiB (both ends), %.1f MB sent, %.1f MB arrived\n",
+           (double)arrived / took / 1e6, cpu / gib, (double)e.bytes / 1e6, (double)arrived / 1e6);
 }
 
 static void connect_pair(end pair[2], dp_loop *loop, dp_random random, const dp_certificate *certificate)
 {
     static char offered[SDP], sdp[SDP];
     for (int i = 0; i < 2; i++)
-        end_new(&pair[i], loop, random, certificate);
+        end_new(&pair[i], i == 0, loop, random, certificate);
     size_t offered_len = offer(&pair[0], offered);
     size_t len = answer(&pair[1], offered, offered_len, sdp);
     accept_answer(&pair[0], sdp, len);
@@ -222,13 +242,14 @@ static void many(dp_loop *loop, dp_random random, const dp_certificate *certific
     }
     long after = resident();
     qsort(times, pairs, sizeof(*times), compare);
-    printf("set-up median %.1f ms (both ends on one core, %u pairs)\n", (double)times[pairs / 2] / 1e3, pairs);
+    printf("set-up median %.1f ms (both ends on one core, %u pairs)\n", (double)times[pairs / 2] / 1e3,
+           pairs);
     printf("memory %.0f KB a connected pair (both ends)\n", (double)(after - before) / pairs / 1e3);
     for (unsigned i = 0; i < pairs; i++)
         for (int e = 0; e < 2; e++)
-            runner_free(list[i][e].runner);
+            end_free(&list[i][e]);
     for (int e = 0; e < 2; e++)
-        runner_free(warm[e].runner);
+        end_free(&warm[e]);
     free(list);
     free(times);
 }
@@ -243,6 +264,7 @@ int main(int argc, char **argv)
     need(dp_certificate_generate(&certificate, &random, dp_clock_unix()) == DP_OK, "certificate");
     throughput(loop, random, certificate, argc > 1 ? (unsigned)atoi(argv[1]) : 5);
     many(loop, random, certificate, argc > 2 ? (unsigned)atoi(argv[2]) : 100);
+    mux_free(shared_mux);
     dp_certificate_free(certificate);
     dp_csprng_free(csprng);
     dp_loop_free(loop);

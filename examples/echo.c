@@ -1,4 +1,5 @@
-/* The smallest peer: sends every value back to whoever calls it. A page: new Peer().connect("echo-1").send("hello") */
+/* The smallest peer: sends every value back to whoever calls it. A page: new
+ * Peer().connect("echo-1").send("hello") */
 #include <datapeer/datapeer.h>
 #include <stdio.h>
 
@@ -22,9 +23,13 @@ int main(int argc, char **argv)
     dp_peer *peer;
     if (dp_loop_new(&loop) != DP_OK || dp_csprng_new(&csprng) != DP_OK)
         return 1;
-    dp_peer_config config = {.size = sizeof(config), .loop = loop, .random = dp_csprng_source(csprng),
-                             .server = argc > 1 ? argv[1] : "ws://127.0.0.1:9000/", .id = "echo-1",
-                             .reconnect = true, .handler = {.on_connection = on_connection}};
+    dp_peer_config config = {.size = sizeof(config),
+                             .loop = loop,
+                             .random = dp_csprng_source(csprng),
+                             .server = argc > 1 ? argv[1] : "ws://127.0.0.1:9000/",
+                             .id = "echo-1",
+                             .reconnect = true,
+                             .handler = {.on_connection = on_connection}};
     int error = dp_peer_new(&peer, &config);
     if (error != DP_OK)
         return fprintf(stderr, "echo: %s\n", dp_strerror(error)), 1;

@@ -1,4 +1,5 @@
-/* A storage side to be tested by others: a router with the actions of the interoperability protocol (docs/interop.md).
+/* A storage side to be tested by others: a router with the actions of the interoperability protocol
+ * (docs/interop.md).
  *
  *     rpc_demo --id ID --server URL [--key K]
  *
@@ -115,13 +116,19 @@ static void file(void *user, dp_call *call)
     g->size = dp_value_get_uint(dp_value_get(body, "size"), 0);
     g->seed = dp_value_get_uint(dp_value_get(body, "seed"), 0);
     size_t piece = (size_t)dp_value_get_uint(dp_value_get(body, "chunk"), 0);
-    dp_stream stream = {.size = sizeof(stream), .read = generate, .on_end = end_generated, .user = g, .piece = piece, .total = g->size};
+    dp_stream stream = {.size = sizeof(stream),
+                        .read = generate,
+                        .on_end = end_generated,
+                        .user = g,
+                        .piece = piece,
+                        .total = g->size};
     dp_call_stream(call, &stream);
 }
 
 /* ---- slow and close: later ------------------------------------------------------------------------ */
 
-/* A call that is answered, or a connection that is closed, when its time comes; unless the connection ends before. */
+/* A call that is answered, or a connection that is closed, when its time comes; unless the connection ends
+ * before. */
 typedef struct later {
     dp_timer timer;
     dp_call *call;
@@ -292,7 +299,8 @@ static void on_connection(void *user, dp_peer *peer, dp_connection *conn)
     s->conn = conn;
     s->close_timer.fn = close_now;
     s->close_timer.user = s;
-    dp_connection_handler handler = {.on_data = on_data, .on_drain = on_drain, .on_close = on_close, .user = s};
+    dp_connection_handler handler = {
+        .on_data = on_data, .on_drain = on_drain, .on_close = on_close, .user = s};
     dp_connection_set_handler(conn, &handler);
     dp_connection_use_rpc(conn, user); /* on a raw connection there are no contexts: all comes back */
 }
@@ -370,7 +378,8 @@ int main(int argc, char **argv)
     dp_router_register(router, "close", close_action, NULL);
     config.loop = loop;
     config.random = dp_csprng_source(csprng);
-    config.handler = (dp_peer_handler){.on_open = on_open, .on_connection = on_connection, .on_error = on_error, .user = router};
+    config.handler = (dp_peer_handler){
+        .on_open = on_open, .on_connection = on_connection, .on_error = on_error, .user = router};
     int error = dp_peer_new(&peer, &config);
     if (error != DP_OK) {
         fprintf(stderr, "rpc_demo: %s\n", dp_strerror(error));

@@ -1,4 +1,5 @@
-/* A main for fuzz targets built without libFuzzer: runs each file of the given folders and files through the target once. */
+/* A main for fuzz targets built without libFuzzer: runs each file of the given folders and files through the
+ * target once. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* DataConnection: values out (queued, packed, cut in pieces, handed to the channel while it has room) and in. */
+/* DataConnection: values out (queued, packed, cut in pieces, handed to the channel while it has room) and in.
+ */
 #include "peer/connection.h"
 
 #include <stdio.h>
@@ -7,13 +8,15 @@
 static const char layer[] = "peer";
 
 enum {
-    MAX_QUEUED = 16 << 20,      /* bytes that send accepts before WOULD_BLOCK */
+    MAX_QUEUED = 16 << 20, /* bytes that send accepts before WOULD_BLOCK */
     MAX_QUEUED_MESSAGES = 65536,
 };
-#define SETUP_TIMEOUT DP_SECONDS(60) /* from the offer to an open channel; ICE and DTLS have 30 s limits of their own */
+#define SETUP_TIMEOUT                                                                                        \
+    DP_SECONDS(60) /* from the offer to an open channel; ICE and DTLS have 30 s limits of their own */
 #define FLUSH_TIMEOUT DP_SECONDS(10)
 
-/* ---- life ----------------------------------------------------------------------------------------------- */
+/* ---- life -----------------------------------------------------------------------------------------------
+ */
 
 static void on_timer(void *user);
 static void finish(void *user);
@@ -95,6 +98,7 @@ void connection_free(dp_connection *conn)
     dp_timer_stop(&conn->timer);
     dp_undefer(&conn->close_later);
     runner_free(conn->runner);
+    mux_free(conn->own_mux);
     outgoing item;
     while (dp_queue_pop(&conn->queue, &item))
         dp_free(item.data);
@@ -112,7 +116,8 @@ void connection_free(dp_connection *conn)
 
 void connection_error(dp_connection *conn, const char *type, const char *message)
 {
-    DP_LOG(&conn->peer->log, DP_LOG_WARN, layer, "connection with %s: %s: %s", conn->remote_id, type, message);
+    DP_LOG(&conn->peer->log, DP_LOG_WARN, layer, "connection with %s: %s: %s", conn->remote_id, type,
+           message);
     if (conn->handler.on_error != NULL)
         conn->handler.on_error(conn->handler.user, conn, type, message);
 }
@@ -140,7 +145,8 @@ void connection_end(dp_connection *conn, const char *error_type, const char *mes
     dp_defer(conn->peer->loop, &conn->close_later);
 }
 
-/* ---- time ----------------------------------------------------------------------------------------------- */
+/* ---- time -----------------------------------------------------------------------------------------------
+ */
 
 void connection_rearm(dp_connection *conn)
 {
@@ -173,7 +179,8 @@ static void on_timer(void *user)
         runner_wake(conn->runner);
 }
 
-/* ---- the way out ------------------------------------------------------------------------------------------ */
+/* ---- the way out ------------------------------------------------------------------------------------------
+ */
 
 static void report_room(dp_connection *conn)
 {
@@ -200,7 +207,8 @@ static bool next_outgoing(dp_connection *conn)
         if (conn->serialization == SERIALIZATION_JSON) {
             dp_value *value = NULL;
             char *text = NULL;
-            if (dp_binarypack_decode(&value, packed, len) == DP_OK && dp_value_to_json(value, &text, &len) == DP_OK)
+            if (dp_binarypack_decode(&value, packed, len) == DP_OK &&
+                dp_value_to_json(value, &text, &len) == DP_OK)
                 conn->current = (outgoing){.data = (uint8_t *)text, .len = len};
             else
                 conn->current = (outgoing){0};
@@ -219,14 +227,16 @@ static bool next_outgoing(dp_connection *conn)
     return true;
 }
 
-/* Hands one message of current over. What we send is ordered even on an unordered channel: the receiver follows each message's U
- * flag, and the reference page puts a stream together in the order of arrival (PEERJS.md 4.6). */
+/* Hands one message of current over. What we send is ordered even on an unordered channel: the receiver
+ * follows each message's U flag, and the reference page puts a stream together in the order of arrival
+ * (PEERJS.md 4.6). */
 static int send_piece(dp_connection *conn, bool *last)
 {
     dp_time now = dp_loop_now(conn->peer->loop);
     if (conn->chunker.data == NULL) {
         *last = true;
-        return dp_channel_send(conn->channel, now, conn->current.data, conn->current.len, !conn->current.text, true);
+        return dp_channel_send(conn->channel, now, conn->current.data, conn->current.len, !conn->current.text,
+                               true);
     }
     dp_chunker before = conn->chunker;
     size_t len;
@@ -332,7 +342,10 @@ static int send_raw(dp_connection *conn, const void *data, size_t len, bool text
     return enqueue(conn, copy, len, text);
 }
 
-int dp_connection_send_text(dp_connection *conn, const char *text, size_t len) { return send_raw(conn, text, len, true); }
+int dp_connection_send_text(dp_connection *conn, const char *text, size_t len)
+{
+    return send_raw(conn, text, len, true);
+}
 
 int dp_connection_send_bytes(dp_connection *conn, const uint8_t *data, size_t len)
 {
@@ -362,7 +375,8 @@ int dp_connection_close_flush(dp_connection *conn)
     if (error == DP_OK && conn->serialization == SERIALIZATION_BINARY) {
         error = dp_binarypack_encode(value, &data, &len);
     } else if (error == DP_OK) {
-        /* json carries the same; on raw PeerJS sends "[object Object]", which means nothing to anybody: JSON is no worse. */
+        /* json carries the same; on raw PeerJS sends "[object Object]", which means nothing to anybody: JSON
+         * is no worse. */
         error = dp_value_to_json(value, &text, &len);
         data = (uint8_t *)text;
     }
@@ -377,7 +391,8 @@ int dp_connection_close_flush(dp_connection *conn)
     return error;
 }
 
-/* ---- the way in ------------------------------------------------------------------------------------------- */
+/* ---- the way in -------------------------------------------------------------------------------------------
+ */
 
 static void deliver(dp_connection *conn, dp_message *message)
 {
@@ -415,7 +430,8 @@ static void on_json(dp_connection *conn, const uint8_t *data, size_t len)
         connection_error(conn, "protocol", dp_strerror(error));
         return;
     }
-    const char *type = dp_value_get_string(dp_value_get(dp_value_get(message.value, "__peerData"), "type"), NULL);
+    const char *type =
+        dp_value_get_string(dp_value_get(dp_value_get(message.value, "__peerData"), "type"), NULL);
     if (type != NULL && strcmp(type, "close") == 0) {
         dp_value_free(message.value);
         connection_end(conn, NULL, NULL);
@@ -443,7 +459,8 @@ void connection_on_message(dp_connection *conn, const dp_pc_event *event)
     }
 }
 
-/* ---- rpc --------------------------------------------------------------------------------------------------- */
+/* ---- rpc
+ * --------------------------------------------------------------------------------------------------- */
 
 int dp_connection_use_rpc(dp_connection *conn, dp_router *router)
 {
@@ -481,9 +498,13 @@ int dp_connection_cancel(dp_connection *conn, const char *id)
     return conn->rpc == NULL ? DP_ERR_NOT_FOUND : dp_rpc_cancel(conn->rpc, id);
 }
 
-/* ---- getters ------------------------------------------------------------------------------------------------ */
+/* ---- getters
+ * ------------------------------------------------------------------------------------------------ */
 
-void dp_connection_set_handler(dp_connection *conn, const dp_connection_handler *handler) { conn->handler = *handler; }
+void dp_connection_set_handler(dp_connection *conn, const dp_connection_handler *handler)
+{
+    conn->handler = *handler;
+}
 dp_peer *dp_connection_get_peer(const dp_connection *conn) { return conn->peer; }
 const char *dp_connection_remote_id(const dp_connection *conn) { return conn->remote_id; }
 const char *dp_connection_id(const dp_connection *conn) { return conn->id; }

@@ -1,4 +1,5 @@
-/* The inside of a DataConnection, shared by connection.c (data), negotiate.c (set-up through the PeerServer) and peer.c. */
+/* The inside of a DataConnection, shared by connection.c (data), negotiate.c (set-up through the PeerServer)
+ * and peer.c. */
 #ifndef PEER_CONNECTION_H
 #define PEER_CONNECTION_H
 
@@ -8,7 +9,8 @@
 #include "peer/runner.h"
 #include <datapeer/peer.h>
 
-/* The channel is filled up to the high mark, and again when it has fallen to the low one (bytes of bufferedAmount). */
+/* The channel is filled up to the high mark, and again when it has fallen to the low one (bytes of
+ * bufferedAmount). */
 enum { CONNECTION_HIGH_WATER = 1 << 20, CONNECTION_LOW_WATER = 256 << 10 };
 
 typedef enum serialization { SERIALIZATION_BINARY, SERIALIZATION_JSON, SERIALIZATION_RAW } serialization;
@@ -31,6 +33,8 @@ struct dp_connection {
     dp_peer *peer;
     dp_connection *next; /* the peer's list */
     runner *runner;
+    mux *
+        own_mux; /* of a caller: several connections of the same two peers need different ports on one side */
     dp_channel *channel;
     connection_state state;
     dp_connection_handler handler;
@@ -46,15 +50,15 @@ struct dp_connection {
 
     dp_dechunker *dechunker;
     dp_rpc *rpc;
-    dp_queue queue; /* of outgoing */
-    size_t queued;  /* bytes in it */
+    dp_queue queue;   /* of outgoing */
+    size_t queued;    /* bytes in it */
     outgoing current; /* what chunker walks through */
     dp_chunker chunker;
     uint64_t next_chunk_id;
-    bool blocked;       /* a send was refused: on_drain is due */
+    bool blocked; /* a send was refused: on_drain is due */
     bool close_sent;
-    dp_timer timer;     /* deadlines: set-up, flush, rpc and dechunker */
-    dp_time deadline;   /* of the set-up or the flush */
+    dp_timer timer;   /* deadlines: set-up, flush, rpc and dechunker */
+    dp_time deadline; /* of the set-up or the flush */
     dp_deferred close_later;
     uint8_t scratch[DP_CHUNK_MESSAGE_MAX];
 };
@@ -71,24 +75,26 @@ struct dp_peer {
     dp_address stun_servers[8];
     size_t stun_server_count;
     bool reconnect;
+    mux *mux;
     bool include_loopback;
     size_t max_connections;
     size_t max_value_size;
     dp_connection *connections;
     size_t connection_count;
-    bool open;           /* the PeerServer knows us */
+    bool open; /* the PeerServer knows us */
     bool wants_to_be_open;
     bool destroying;
-    unsigned failures;   /* in a row, for the back-off */
-    dp_timer timer;      /* signaling's */
+    unsigned failures; /* in a row, for the back-off */
+    dp_timer timer;    /* signaling's */
     dp_timer reconnect_timer;
     dp_deferred pump;
     dp_deferred destroy;
-    bool stream_ended;   /* tcp's on_closed came: close it outside its callback */
+    bool stream_ended; /* tcp's on_closed came: close it outside its callback */
 };
 
 /* connection.c */
-int connection_new(dp_connection **out, dp_peer *peer, const char *remote_id, const char *id, const dp_connect_options *options);
+int connection_new(dp_connection **out, dp_peer *peer, const char *remote_id, const char *id,
+                   const dp_connect_options *options);
 /* Ends it: on_close is called and it is freed, later in this round. error_type NULL: no on_error before. */
 void connection_end(dp_connection *conn, const char *error_type, const char *message);
 /* Takes it off the peer's list and frees it at once, calling nobody. */

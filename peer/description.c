@@ -75,7 +75,8 @@ int dp_pc_create_offer(dp_pc *pc, dp_time now, char *out, size_t capacity, size_
     if (pc->negotiation != PC_NEGOTIATION_NONE || pc->state != DP_PC_NEW)
         return DP_ERR_INVALID_STATE;
     dp_sdp_media *media = &pc->description.media[0];
-    *media = (dp_sdp_media){.kind = "application", .protocol = "UDP/DTLS/SCTP", .format = "webrtc-datachannel", .mid = "0"};
+    *media = (dp_sdp_media){
+        .kind = "application", .protocol = "UDP/DTLS/SCTP", .format = "webrtc-datachannel", .mid = "0"};
     pc->description.media_count = 1;
     pc->description.data_index = 0;
     pc->offerer = true;
@@ -90,9 +91,11 @@ int dp_pc_create_answer(dp_pc *pc, dp_time now, char *out, size_t capacity, size
 {
     if (pc->negotiation != PC_HAVE_REMOTE_OFFER)
         return DP_ERR_INVALID_STATE;
-    /* RFC 8842 §5.3: actpass is answered with active, which saves a round trip; an active offer leaves passive. */
+    /* RFC 8842 §5.3: actpass is answered with active, which saves a round trip; an active offer leaves
+     * passive. */
     pc->dtls_client = pc->remote_setup != DP_SETUP_ACTIVE;
-    int error = write_local(pc, now, pc->dtls_client ? DP_SETUP_ACTIVE : DP_SETUP_PASSIVE, out, capacity, len);
+    int error =
+        write_local(pc, now, pc->dtls_client ? DP_SETUP_ACTIVE : DP_SETUP_PASSIVE, out, capacity, len);
     if (error == DP_OK)
         error = dp_pc_prepare_dtls(pc, now);
     if (error == DP_OK)
@@ -110,7 +113,8 @@ int dp_pc_prepare_dtls(dp_pc *pc, dp_time now)
                              .certificate = pc->certificate};
     int error = dp_dtls_new(&pc->dtls, &config);
     if (error == DP_OK)
-        error = dp_dtls_set_remote_fingerprints(pc->dtls, pc->remote_fingerprints, pc->remote_fingerprint_count);
+        error =
+            dp_dtls_set_remote_fingerprints(pc->dtls, pc->remote_fingerprints, pc->remote_fingerprint_count);
     return error;
 }
 
@@ -125,8 +129,8 @@ static int refuse(dp_sdp_error *error, const char *message)
 static int check_remote(dp_pc *pc, dp_sdp_type type, const dp_sdp *sdp, dp_sdp_error *error)
 {
     if (type == DP_SDP_OFFER)
-        return sdp->setup == DP_SETUP_PASSIVE || sdp->setup == DP_SETUP_ACTIVE || sdp->setup == DP_SETUP_ACTPASS ||
-                       sdp->setup == DP_SETUP_NONE
+        return sdp->setup == DP_SETUP_PASSIVE || sdp->setup == DP_SETUP_ACTIVE ||
+                       sdp->setup == DP_SETUP_ACTPASS || sdp->setup == DP_SETUP_NONE
                    ? DP_OK
                    : refuse(error, "the offer's a=setup is unknown");
     if (sdp->setup == DP_SETUP_ACTPASS)
@@ -187,8 +191,10 @@ int dp_pc_set_remote_description(dp_pc *pc, dp_time now, dp_sdp_type type, const
     if (error == NULL)
         error = &ignored;
     memset(error, 0, sizeof(*error));
-    if (pc->negotiation != (type == DP_SDP_OFFER ? PC_NEGOTIATION_NONE : PC_HAVE_LOCAL_OFFER) || pc->closing) {
-        refuse(error, type == DP_SDP_OFFER ? "there is a description already" : "no offer of ours waits for an answer");
+    if (pc->negotiation != (type == DP_SDP_OFFER ? PC_NEGOTIATION_NONE : PC_HAVE_LOCAL_OFFER) ||
+        pc->closing) {
+        refuse(error, type == DP_SDP_OFFER ? "there is a description already"
+                                           : "no offer of ours waits for an answer");
         return DP_ERR_INVALID_STATE;
     }
     dp_sdp *sdp = dp_calloc(1, sizeof(*sdp));

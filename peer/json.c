@@ -1,4 +1,5 @@
-/* The json serialization: JSON text to values and back. cJSON parses; what it lets pass is checked before (PITFALLS.md). */
+/* The json serialization: JSON text to values and back. cJSON parses; what it lets pass is checked before
+ * (PITFALLS.md). */
 #include <datapeer/peer.h>
 
 #include "base/mem.h"
@@ -72,7 +73,8 @@ static int convert(dp_value **out, const cJSON *item)
     } else {
         bool array = cJSON_IsArray(item) != 0;
         value = array ? dp_value_array() : dp_value_map();
-        for (const cJSON *child = item->child; value != NULL && error == DP_OK && child != NULL; child = child->next) {
+        for (const cJSON *child = item->child; value != NULL && error == DP_OK && child != NULL;
+             child = child->next) {
             dp_value *inner = NULL;
             error = convert(&inner, child);
             if (error == DP_OK)
@@ -107,7 +109,8 @@ int dp_value_from_json(dp_value **out, const char *text, size_t len)
     return error;
 }
 
-/* ---- value to text -------------------------------------------------------------------------------------- */
+/* ---- value to text --------------------------------------------------------------------------------------
+ */
 
 typedef struct writer {
     uint8_t *data;
@@ -174,7 +177,9 @@ static void put_scalar(writer *w, const dp_value *value)
     size_t len;
     const char *string;
     switch (dp_value_get_type(value)) {
-    case DP_VALUE_BOOL: put_text(w, dp_value_get_bool(value, false) ? "true" : "false"); break;
+    case DP_VALUE_BOOL:
+        put_text(w, dp_value_get_bool(value, false) ? "true" : "false");
+        break;
     case DP_VALUE_INT:
         snprintf(text, sizeof(text), "%lld", (long long)dp_value_get_int(value, 0));
         put_text(w, text);
@@ -183,12 +188,16 @@ static void put_scalar(writer *w, const dp_value *value)
         snprintf(text, sizeof(text), "%llu", (unsigned long long)dp_value_get_uint(value, 0));
         put_text(w, text);
         break;
-    case DP_VALUE_DOUBLE: put_double(w, dp_value_get_double(value, 0)); break;
+    case DP_VALUE_DOUBLE:
+        put_double(w, dp_value_get_double(value, 0));
+        break;
     case DP_VALUE_STRING:
         string = dp_value_get_string(value, &len);
         put_string(w, string, len);
         break;
-    default: put_text(w, "null"); break;
+    default:
+        put_text(w, "null");
+        break;
     }
 }
 

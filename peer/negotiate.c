@@ -1,7 +1,7 @@
-/* Setting a DataConnection up: OFFER, ANSWER and CANDIDATE go through the PeerServer, the peer connection's events come back. */
+/* Setting a DataConnection up: OFFER, ANSWER and CANDIDATE go through the PeerServer, the peer connection's
+ * events come back. */
 #include "peer/connection.h"
 
-#include "base/crypto.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -14,12 +14,17 @@ static void on_event(void *user, const dp_pc_event *event);
 static int start_runner(dp_connection *conn)
 {
     dp_peer *peer = conn->peer;
+    if (conn->caller) {
+        int result = mux_new(&conn->own_mux, peer->loop, peer->random, 0, peer->include_loopback);
+        if (result != DP_OK)
+            return result;
+    }
     runner_config config = {.loop = peer->loop,
+                            .mux = conn->own_mux != NULL ? conn->own_mux : peer->mux,
                             .pc = {.size = sizeof(config.pc),
                                    .random = peer->random,
                                    .log = peer->log,
                                    .certificate = peer->certificate},
-                            .include_loopback = peer->include_loopback,
                             .on_event = on_event,
                             .on_fill = connection_fill,
                             .user = conn};
@@ -29,7 +34,8 @@ static int start_runner(dp_connection *conn)
     return error;
 }
 
-/* ---- calling ------------------------------------------------------------------------------------------------- */
+/* ---- calling
+ * ------------------------------------------------------------------------------------------------- */
 
 int negotiate_call(dp_connection *conn)
 {
@@ -45,7 +51,8 @@ int negotiate_call(dp_connection *conn)
     char *sdp = error == DP_OK ? dp_alloc(SDP_CAPACITY) : NULL;
     size_t len;
     if (error == DP_OK)
-        error = sdp == NULL ? DP_ERR_NO_MEMORY : dp_pc_create_offer(runner_pc(conn->runner), now, sdp, SDP_CAPACITY, &len);
+        error = sdp == NULL ? DP_ERR_NO_MEMORY
+                            : dp_pc_create_offer(runner_pc(conn->runner), now, sdp, SDP_CAPACITY, &len);
     if (error == DP_OK) {
         dp_signaling_offer offer = {.connection_id = conn->id,
                                     .sdp = sdp,
@@ -63,7 +70,8 @@ int negotiate_call(dp_connection *conn)
     return error;
 }
 
-/* ---- being called ----------------------------------------------------------------------------------------------- */
+/* ---- being called
+ * ----------------------------------------------------------------------------------------------- */
 
 static int answer(dp_connection *conn, const char *offer_sdp)
 {
@@ -75,8 +83,8 @@ static int answer(dp_connection *conn, const char *offer_sdp)
     dp_pc *pc = runner_pc(conn->runner);
     error = dp_pc_set_remote_description(pc, now, DP_SDP_OFFER, offer_sdp, strlen(offer_sdp), &reason);
     if (error != DP_OK) {
-        DP_LOG(&conn->peer->log, DP_LOG_WARN, layer, "the offer of %s is refused: line %u: %s", conn->remote_id,
-               reason.line, reason.message);
+        DP_LOG(&conn->peer->log, DP_LOG_WARN, layer, "the offer of %s is refused: line %u: %s",
+               conn->remote_id, reason.line, reason.message);
         return error;
     }
     char *sdp = dp_alloc(SDP_CAPACITY);
@@ -119,7 +127,8 @@ void negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer *o
         connection_end(conn, "negotiation-failed", dp_strerror(error));
 }
 
-/* ---- what comes from the other side through the server -------------------------------------------------------------- */
+/* ---- what comes from the other side through the server
+ * -------------------------------------------------------------- */
 
 void negotiate_answer(dp_peer *peer, const char *src, const char *connection_id, const char *sdp)
 {
@@ -129,15 +138,16 @@ void negotiate_answer(dp_peer *peer, const char *src, const char *connection_id,
         return;
     }
     dp_sdp_error reason;
-    int error = dp_pc_set_remote_description(runner_pc(conn->runner), dp_loop_now(peer->loop), DP_SDP_ANSWER, sdp,
-                                             strlen(sdp), &reason);
+    int error = dp_pc_set_remote_description(runner_pc(conn->runner), dp_loop_now(peer->loop), DP_SDP_ANSWER,
+                                             sdp, strlen(sdp), &reason);
     if (error == DP_ERR_INVALID_STATE) {
         DP_LOG(&peer->log, DP_LOG_INFO, layer, "a second answer of %s is ignored", src);
         return;
     }
     if (error != DP_OK) {
         char message[192];
-        snprintf(message, sizeof(message), "the answer can't be used: line %u: %s", reason.line, reason.message);
+        snprintf(message, sizeof(message), "the answer can't be used: line %u: %s", reason.line,
+                 reason.message);
         connection_end(conn, "negotiation-failed", message);
         return;
     }
@@ -155,7 +165,8 @@ void negotiate_candidate(dp_peer *peer, const char *src, const char *connection_
     runner_wake(conn->runner);
 }
 
-/* ---- what the peer connection tells ------------------------------------------------------------------------------------ */
+/* ---- what the peer connection tells
+ * ------------------------------------------------------------------------------------ */
 
 static void on_open(dp_connection *conn, const dp_pc_event *event)
 {
@@ -179,14 +190,16 @@ static void on_state(dp_connection *conn, const dp_pc_event *event)
     if (event->state == DP_PC_FAILED)
         connection_end(conn, opened ? "connection-closed" : "negotiation-failed", event->message);
     else if (event->state == DP_PC_CLOSED)
-        connection_end(conn, opened ? NULL : "negotiation-failed", "closed by the other side before it was open");
+        connection_end(conn, opened ? NULL : "negotiation-failed",
+                       "closed by the other side before it was open");
 }
 
 static void send_candidate(dp_connection *conn, const char *candidate)
 {
     const dp_pc *pc = runner_pc(conn->runner);
-    int error = dp_signaling_send_candidate(conn->peer->signaling, dp_loop_now(conn->peer->loop), conn->remote_id, conn->id,
-                                            candidate, dp_pc_mid(pc), dp_pc_mline_index(pc), dp_pc_local_ufrag(pc));
+    int error = dp_signaling_send_candidate(conn->peer->signaling, dp_loop_now(conn->peer->loop),
+                                            conn->remote_id, conn->id, candidate, dp_pc_mid(pc),
+                                            dp_pc_mline_index(pc), dp_pc_local_ufrag(pc));
     if (error != DP_OK)
         DP_LOG(&conn->peer->log, DP_LOG_WARN, layer, "a candidate could not be sent: %s", dp_strerror(error));
     peer_wake(conn->peer);
@@ -199,8 +212,12 @@ static void on_event(void *user, const dp_pc_event *event)
         return;
     bool ours = event->channel != NULL && event->channel == conn->channel;
     switch (event->type) {
-    case DP_PC_EVENT_LOCAL_CANDIDATE: send_candidate(conn, event->candidate); break;
-    case DP_PC_EVENT_CHANNEL_OPEN: on_open(conn, event); break;
+    case DP_PC_EVENT_LOCAL_CANDIDATE:
+        send_candidate(conn, event->candidate);
+        break;
+    case DP_PC_EVENT_CHANNEL_OPEN:
+        on_open(conn, event);
+        break;
     case DP_PC_EVENT_MESSAGE:
         if (ours)
             connection_on_message(conn, event);
@@ -217,10 +234,13 @@ static void on_event(void *user, const dp_pc_event *event)
             connection_end(conn, conn->state == CONNECTION_CONNECTING ? "negotiation-failed" : NULL,
                            "the channel was refused by the other side");
         break;
-    case DP_PC_EVENT_STATE: on_state(conn, event); break;
+    case DP_PC_EVENT_STATE:
+        on_state(conn, event);
+        break;
     case DP_PC_EVENT_ICE_STATE:
     case DP_PC_EVENT_GATHERING_COMPLETE: /* PeerJS has no message for the end of candidates */
     case DP_PC_EVENT_SELECTED_PAIR:
-    case DP_PC_EVENT_BUFFERED_AMOUNT_LOW: break; /* connection_fill runs after each round */
+    case DP_PC_EVENT_BUFFERED_AMOUNT_LOW:
+        break; /* connection_fill runs after each round */
     }
 }

@@ -12,7 +12,8 @@ const char *dp_pc_state_name(dp_pc_state state)
     return (unsigned)state < sizeof(names) / sizeof(names[0]) ? names[state] : "?";
 }
 
-/* SCTP packets have to fit, sealed, into what a path of 1,280 bytes (IPv6's least) carries in UDP: browsers keep to 1,200. */
+/* SCTP packets have to fit, sealed, into what a path of 1,280 bytes (IPv6's least) carries in UDP: browsers
+ * keep to 1,200. */
 enum { DATAGRAM_SIZE = 1200, SCTP_PACKET_MAX = DATAGRAM_SIZE - DP_DTLS_OVERHEAD - 3 };
 
 int dp_pc_new(dp_pc **out, const dp_pc_config *config)
@@ -27,7 +28,8 @@ int dp_pc_new(dp_pc **out, const dp_pc_config *config)
     pc->certificate = config->certificate;
     pc->max_message_size = config->max_message_size != 0 ? config->max_message_size : DP_PC_MAX_MESSAGE_SIZE;
 
-    dp_ice_config ice = {.size = sizeof(ice), .random = pc->random, .log = pc->log, .pacing = config->ice_pacing};
+    dp_ice_config ice = {
+        .size = sizeof(ice), .random = pc->random, .log = pc->log, .pacing = config->ice_pacing};
     dp_sctp_config sctp = {.size = sizeof(sctp),
                            .random = pc->random,
                            .log = pc->log,
@@ -57,9 +59,15 @@ void dp_pc_free(dp_pc *pc)
     dp_free(pc);
 }
 
-int dp_pc_add_local_address(dp_pc *pc, const dp_address *local) { return dp_ice_add_local_address(pc->ice, local); }
+int dp_pc_add_local_address(dp_pc *pc, const dp_address *local)
+{
+    return dp_ice_add_local_address(pc->ice, local);
+}
 
-int dp_pc_add_stun_server(dp_pc *pc, const dp_address *server) { return dp_ice_add_stun_server(pc->ice, server); }
+int dp_pc_add_stun_server(dp_pc *pc, const dp_address *server)
+{
+    return dp_ice_add_stun_server(pc->ice, server);
+}
 
 int dp_pc_create_channel(dp_pc *pc, dp_channel **out, dp_time now, const dp_channel_init *init)
 {
@@ -112,7 +120,8 @@ static void update_state(dp_pc *pc, dp_time now)
         end(pc, now, DP_PC_FAILED);
     } else if (pc->ice_state == DP_ICE_DISCONNECTED) {
         set_state(pc, DP_PC_DISCONNECTED);
-    } else if ((pc->ice_state == DP_ICE_CONNECTED || pc->ice_state == DP_ICE_COMPLETED) && dtls == DP_DTLS_CONNECTED) {
+    } else if ((pc->ice_state == DP_ICE_CONNECTED || pc->ice_state == DP_ICE_COMPLETED) &&
+               dtls == DP_DTLS_CONNECTED) {
         set_state(pc, DP_PC_CONNECTED);
     } else if (pc->ice_state != DP_ICE_NEW || dtls == DP_DTLS_CONNECTING) {
         set_state(pc, DP_PC_CONNECTING);
@@ -121,7 +130,8 @@ static void update_state(dp_pc *pc, dp_time now)
 
 dp_pc_state dp_pc_get_state(const dp_pc *pc) { return pc->state; }
 
-/* ---- the way in: demux -> ice | dtls -> sctp ------------------------------------------------------------ */
+/* ---- the way in: demux -> ice | dtls -> sctp ------------------------------------------------------------
+ */
 
 static int start_dtls(dp_pc *pc, dp_time now)
 {
@@ -150,9 +160,14 @@ static void pump_dtls(dp_pc *pc, dp_time now)
             }
             break;
         }
-        case DP_DTLS_EVENT_DATA: dp_sctp_input(pc->sctp, now, event.data, event.len); break;
-        case DP_DTLS_EVENT_CLOSED: break;
-        case DP_DTLS_EVENT_FAILED: dp_pc_set_error(pc, event.error, event.message); break;
+        case DP_DTLS_EVENT_DATA:
+            dp_sctp_input(pc->sctp, now, event.data, event.len);
+            break;
+        case DP_DTLS_EVENT_CLOSED:
+            break;
+        case DP_DTLS_EVENT_FAILED:
+            dp_pc_set_error(pc, event.error, event.message);
+            break;
         }
     }
     update_state(pc, now);
@@ -161,10 +176,12 @@ static void pump_dtls(dp_pc *pc, dp_time now)
 static void input_dtls(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const dp_address *local,
                        const dp_address *remote)
 {
-    /* PITFALLS: a handshake can be killed by one spoofed record, so only what ICE has proved to be the peer gets in.
-     * Flights may take another pair in each direction, so every valid pair counts, not the selected one alone. */
+    /* PITFALLS: a handshake can be killed by one spoofed record, so only what ICE has proved to be the peer
+     * gets in. Flights may take another pair in each direction, so every valid pair counts, not the selected
+     * one alone. */
     if (pc->dtls == NULL || !dp_ice_is_validated(pc->ice, local, remote)) {
-        DP_LOG(&pc->log, DP_LOG_DEBUG, layer, "dropped a DTLS datagram from an address that ICE has not validated");
+        DP_LOG(&pc->log, DP_LOG_DEBUG, layer,
+               "dropped a DTLS datagram from an address that ICE has not validated");
         return;
     }
     pc->reply_local = *local;
@@ -175,18 +192,25 @@ static void input_dtls(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const 
     pump_dtls(pc, now);
 }
 
-void dp_pc_input(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const dp_address *local, const dp_address *remote)
+void dp_pc_input(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const dp_address *local,
+                 const dp_address *remote)
 {
     if (pc->state == DP_PC_CLOSED || pc->state == DP_PC_FAILED)
         return;
     switch (dp_demux_classify(data, len)) {
-    case DP_DEMUX_STUN: dp_ice_input(pc->ice, now, data, len, local, remote); break;
-    case DP_DEMUX_DTLS: input_dtls(pc, now, data, len, local, remote); break;
-    case DP_DEMUX_OTHER: break; /* RTP, ZRTP, TURN channels: nobody here speaks them */
+    case DP_DEMUX_STUN:
+        dp_ice_input(pc->ice, now, data, len, local, remote);
+        break;
+    case DP_DEMUX_DTLS:
+        input_dtls(pc, now, data, len, local, remote);
+        break;
+    case DP_DEMUX_OTHER:
+        break; /* RTP, ZRTP, TURN channels: nobody here speaks them */
     }
 }
 
-/* ---- time ------------------------------------------------------------------------------------------------- */
+/* ---- time -------------------------------------------------------------------------------------------------
+ */
 
 static bool is_over(const dp_pc *pc) { return pc->state == DP_PC_CLOSED || pc->state == DP_PC_FAILED; }
 
@@ -216,7 +240,8 @@ dp_time dp_pc_next_timeout(const dp_pc *pc)
     return earlier(at, dp_sctp_next_timeout(pc->sctp));
 }
 
-/* ---- the way out: sctp -> dtls -> datagram ------------------------------------------------------------------- */
+/* ---- the way out: sctp -> dtls -> datagram
+ * ------------------------------------------------------------------- */
 
 static bool find_path(const dp_pc *pc, dp_datagram *out)
 {
@@ -266,7 +291,8 @@ bool dp_pc_poll_transmit(dp_pc *pc, dp_time now, dp_datagram *out)
     return transmit_dtls(pc, out);
 }
 
-/* ---- events ---------------------------------------------------------------------------------------------------- */
+/* ---- events
+ * ---------------------------------------------------------------------------------------------------- */
 
 static bool take_ice_event(dp_pc *pc, dp_time now, dp_pc_event *event)
 {
@@ -313,8 +339,8 @@ static bool take_sctp_event(dp_pc *pc, dp_pc_event *event)
         if (sctp.type == DP_SCTP_EVENT_CONNECTED)
             continue;
         if (sctp.type == DP_SCTP_EVENT_CLOSED) {
-            /* Browsers ABORT when their connection closes. No new association can be made on this DTLS connection (RFC 8831 §6.2
-             * has one for its life), so the connection is over. */
+            /* Browsers ABORT when their connection closes. No new association can be made on this DTLS
+             * connection (RFC 8831 §6.2 has one for its life), so the connection is over. */
             pc->sctp_ended = true;
             if (sctp.error != DP_OK)
                 dp_pc_set_error(pc, sctp.error, "the SCTP association failed");
@@ -351,6 +377,11 @@ bool dp_pc_poll_event(dp_pc *pc, dp_time now, dp_pc_event *event)
         return true;
     }
     return false;
+}
+
+bool dp_pc_is_validated(const dp_pc *pc, const dp_address *local, const dp_address *remote)
+{
+    return dp_ice_is_validated(pc->ice, local, remote);
 }
 
 void dp_pc_close(dp_pc *pc, dp_time now)

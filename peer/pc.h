@@ -48,7 +48,7 @@ struct dp_pc {
     dp_pc_state state;
     dp_pc_state reported_state;
     dp_ice_state ice_state;
-    bool closing;          /* close was called: what is queued may still leave */
+    bool closing; /* close was called: what is queued may still leave */
     bool dtls_close_queued;
     bool sctp_ended;
     int error;

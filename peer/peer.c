@@ -10,7 +10,8 @@ static const char layer[] = "peer";
 enum { DEFAULT_MAX_CONNECTIONS = 256, MAX_STUN_SERVERS = 8 };
 #define TCP_TIMEOUT DP_SECONDS(15)
 
-/* ---- life ----------------------------------------------------------------------------------------------------- */
+/* ---- life
+ * ----------------------------------------------------------------------------------------------------- */
 
 static void pump(void *user);
 static void destroy_now(void *user);
@@ -47,14 +48,16 @@ static int set_up(dp_peer *peer, const dp_peer_config *config)
         peer->certificate = peer->own_certificate;
     }
     if (error == DP_OK)
+        error = mux_new(&peer->mux, peer->loop, peer->random, config->udp_port, config->include_loopback);
+    if (error == DP_OK)
         error = dp_signaling_new(&peer->signaling, &signaling);
     return error;
 }
 
 int dp_peer_new(dp_peer **out, const dp_peer_config *config)
 {
-    if (config->size != sizeof(*config) || config->loop == NULL || config->random.fn == NULL || config->server == NULL ||
-        config->stun_server_count > MAX_STUN_SERVERS)
+    if (config->size != sizeof(*config) || config->loop == NULL || config->random.fn == NULL ||
+        config->server == NULL || config->stun_server_count > MAX_STUN_SERVERS)
         return DP_ERR_INVALID_ARGUMENT;
     dp_peer *peer = dp_calloc(1, sizeof(*peer));
     if (peer == NULL)
@@ -70,7 +73,8 @@ int dp_peer_new(dp_peer **out, const dp_peer_config *config)
     peer->max_value_size = config->max_value_size;
     peer->stun_server_count = config->stun_server_count;
     if (config->stun_server_count > 0)
-        memcpy(peer->stun_servers, config->stun_servers, config->stun_server_count * sizeof(peer->stun_servers[0]));
+        memcpy(peer->stun_servers, config->stun_servers,
+               config->stun_server_count * sizeof(peer->stun_servers[0]));
     peer->timer = (dp_timer){.fn = on_signaling_timer, .user = peer};
     peer->reconnect_timer = (dp_timer){.fn = on_reconnect_timer, .user = peer};
     peer->pump = (dp_deferred){.fn = pump, .user = peer};
@@ -80,6 +84,7 @@ int dp_peer_new(dp_peer **out, const dp_peer_config *config)
         error = dp_peer_reconnect(peer);
     if (error != DP_OK) {
         dp_signaling_free(peer->signaling);
+        mux_free(peer->mux);
         dp_certificate_free(peer->own_certificate);
         dp_free(peer);
         return error;
@@ -115,6 +120,7 @@ static void destroy_now(void *user)
     if (peer->tcp != NULL)
         dp_tcp_close(peer->tcp);
     dp_signaling_free(peer->signaling);
+    mux_free(peer->mux);
     dp_certificate_free(peer->own_certificate);
     dp_free(peer);
 }
@@ -139,6 +145,7 @@ void dp_peer_disconnect(dp_peer *peer)
 }
 
 const char *dp_peer_id(const dp_peer *peer) { return dp_signaling_id(peer->signaling); }
+uint16_t dp_peer_udp_port(const dp_peer *peer) { return mux_port(peer->mux); }
 size_t dp_peer_connection_count(const dp_peer *peer) { return peer->connection_count; }
 void peer_wake(dp_peer *peer) { dp_defer(peer->loop, &peer->pump); }
 
@@ -158,7 +165,8 @@ dp_connection *peer_find(dp_peer *peer, const char *remote_id, const char *conne
     return NULL;
 }
 
-int dp_peer_connect(dp_peer *peer, dp_connection **out, const char *remote_id, const dp_connect_options *options)
+int dp_peer_connect(dp_peer *peer, dp_connection **out, const char *remote_id,
+                    const dp_connect_options *options)
 {
     static const dp_connect_options defaults = {.size = sizeof(defaults)};
     static const char prefix[] = "dc_";
@@ -186,7 +194,8 @@ int dp_peer_connect(dp_peer *peer, dp_connection **out, const char *remote_id, c
     return DP_OK;
 }
 
-/* ---- the stream to the PeerServer ---------------------------------------------------------------------------------- */
+/* ---- the stream to the PeerServer
+ * ---------------------------------------------------------------------------------- */
 
 static void on_tcp_connected(void *user, dp_tcp *tcp)
 {
@@ -248,12 +257,14 @@ static void flush_stream(dp_peer *peer)
             break; /* closed: on_closed tells the rest */
 }
 
-/* ---- what the PeerServer says ----------------------------------------------------------------------------------------- */
+/* ---- what the PeerServer says
+ * ----------------------------------------------------------------------------------------- */
 
 static void on_disconnected(dp_peer *peer, const char *reason)
 {
     peer->open = false;
-    DP_LOG(&peer->log, DP_LOG_INFO, layer, "disconnected from the PeerServer: %s", reason != NULL ? reason : "");
+    DP_LOG(&peer->log, DP_LOG_INFO, layer, "disconnected from the PeerServer: %s",
+           reason != NULL ? reason : "");
     if (peer->handler.on_disconnected != NULL)
         peer->handler.on_disconnected(peer->handler.user, peer, reason != NULL ? reason : "closed");
     if (!peer->reconnect || !peer->wants_to_be_open || peer->destroying)
@@ -269,14 +280,16 @@ static void end_connections_with(dp_peer *peer, const char *remote_id, bool only
                                  const char *message)
 {
     for (dp_connection *conn = peer->connections; conn != NULL; conn = conn->next)
-        if (strcmp(conn->remote_id, remote_id) == 0 && (!only_unopened || conn->state == CONNECTION_CONNECTING))
+        if (strcmp(conn->remote_id, remote_id) == 0 &&
+            (!only_unopened || conn->state == CONNECTION_CONNECTING))
             connection_end(conn, type, message);
 }
 
 static void on_expire(dp_peer *peer, const char *remote_id)
 {
     char message[DP_PEER_ID_MAX + 64];
-    snprintf(message, sizeof(message), "could not connect to peer %.256s: no such id on the PeerServer", remote_id);
+    snprintf(message, sizeof(message), "could not connect to peer %.256s: no such id on the PeerServer",
+             remote_id);
     end_connections_with(peer, remote_id, true, "peer-unavailable", message);
     peer_error(peer, "peer-unavailable", message);
 }
@@ -284,7 +297,9 @@ static void on_expire(dp_peer *peer, const char *remote_id)
 static void on_signaling_event(dp_peer *peer, const dp_signaling_event *event)
 {
     switch (event->type) {
-    case DP_SIGNALING_EVENT_CONNECT: open_stream(peer, event->host, event->port); break;
+    case DP_SIGNALING_EVENT_CONNECT:
+        open_stream(peer, event->host, event->port);
+        break;
     case DP_SIGNALING_EVENT_DISCONNECT:
         flush_stream(peer);
         close_stream(peer);
@@ -295,19 +310,32 @@ static void on_signaling_event(dp_peer *peer, const dp_signaling_event *event)
         if (peer->handler.on_open != NULL)
             peer->handler.on_open(peer->handler.user, peer, dp_peer_id(peer));
         break;
-    case DP_SIGNALING_EVENT_OFFER: negotiate_offer(peer, event->src, &event->offer); break;
-    case DP_SIGNALING_EVENT_ANSWER: negotiate_answer(peer, event->src, event->connection_id, event->sdp); break;
+    case DP_SIGNALING_EVENT_OFFER:
+        negotiate_offer(peer, event->src, &event->offer);
+        break;
+    case DP_SIGNALING_EVENT_ANSWER:
+        negotiate_answer(peer, event->src, event->connection_id, event->sdp);
+        break;
     case DP_SIGNALING_EVENT_CANDIDATE:
         negotiate_candidate(peer, event->src, event->connection_id, event->candidate);
         break;
-    case DP_SIGNALING_EVENT_LEAVE: end_connections_with(peer, event->src, false, NULL, NULL); break;
-    case DP_SIGNALING_EVENT_EXPIRE: on_expire(peer, event->src); break;
-    case DP_SIGNALING_EVENT_ERROR: peer_error(peer, event->error_type, event->message); break;
-    case DP_SIGNALING_EVENT_DISCONNECTED: on_disconnected(peer, event->message); break;
+    case DP_SIGNALING_EVENT_LEAVE:
+        end_connections_with(peer, event->src, false, NULL, NULL);
+        break;
+    case DP_SIGNALING_EVENT_EXPIRE:
+        on_expire(peer, event->src);
+        break;
+    case DP_SIGNALING_EVENT_ERROR:
+        peer_error(peer, event->error_type, event->message);
+        break;
+    case DP_SIGNALING_EVENT_DISCONNECTED:
+        on_disconnected(peer, event->message);
+        break;
     }
 }
 
-/* Handlers run from here only, and here runs only from the loop: no handler is called from inside an API call. */
+/* Handlers run from here only, and here runs only from the loop: no handler is called from inside an API
+ * call. */
 static void pump(void *user)
 {
     dp_peer *peer = user;

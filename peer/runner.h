@@ -1,8 +1,9 @@
-/* Runs one dp_pc on a dp_loop: a UDP socket for each local address, one timer, and the visible loop that moves events to the
- * owner and datagrams to the sockets. */
+/* Runs one dp_pc on a dp_loop: one timer, and the visible loop that moves events to the owner and datagrams
+ * to the mux's sockets. */
 #ifndef PEER_RUNNER_H
 #define PEER_RUNNER_H
 
+#include "peer/mux.h"
 #include <datapeer/net.h>
 #include <datapeer/peer_connection.h>
 
@@ -15,16 +16,15 @@ typedef void (*runner_fill_fn)(void *user);
 
 typedef struct runner_config {
     dp_loop *loop;
+    mux *mux; /* borrowed; shared by many */
     dp_pc_config pc;
-    bool include_loopback;
     runner_event_fn on_event;
     runner_fill_fn on_fill;
     void *user;
 } runner_config;
 
-/* Binds the sockets. IO if there is no usable address. */
 int runner_new(runner **out, const runner_config *config);
-/* Sends what is queued (ABORT, close_notify) and closes the sockets. */
+/* Sends what is queued (ABORT, close_notify). */
 void runner_free(runner *r);
 dp_pc *runner_pc(const runner *r);
 /* Something was changed from outside (a send, a description): pump later in this round. */

@@ -1,8 +1,9 @@
-/* PeerJS's Peer and DataConnection on a dp_loop: ids through a PeerServer, one peer connection with one channel a
- * DataConnection, values on it. Names and events are PeerJS's (peerjs 1.5); what differs is said at each function.
+/* PeerJS's Peer and DataConnection on a dp_loop: ids through a PeerServer, one peer connection with one
+ * channel a DataConnection, values on it. Names and events are PeerJS's (peerjs 1.5); what differs is said at
+ * each function.
  *
- * Everything runs in the loop's thread; handlers are called from the loop, never from inside an API call. In a handler
- * every function may be called. */
+ * Everything runs in the loop's thread; handlers are called from the loop, never from inside an API call. In
+ * a handler every function may be called. */
 #ifndef DATAPEER_PEER_H
 #define DATAPEER_PEER_H
 
@@ -25,38 +26,44 @@ typedef struct dp_peer_handler {
     void (*on_open)(void *user, dp_peer *peer, const char *id); /* again after each reconnection */
     /* Someone calls us. Set a handler on conn here; it is not open yet. NULL: calls are not accepted. */
     void (*on_connection)(void *user, dp_peer *peer, dp_connection *conn);
-    void (*on_disconnected)(void *user, dp_peer *peer, const char *reason); /* from the PeerServer; connections live on */
+    void (*on_disconnected)(void *user, dp_peer *peer,
+                            const char *reason); /* from the PeerServer; connections live on */
     /* type is PeerJS's: "network", "peer-unavailable", "unavailable-id", "server-error", "webrtc", ... */
     void (*on_error)(void *user, dp_peer *peer, const char *type, const char *message);
     void *user;
 } dp_peer_handler; /* each function may be NULL */
 
 typedef struct dp_peer_config {
-    size_t size; /* sizeof(dp_peer_config) */
+    size_t size;      /* sizeof(dp_peer_config) */
     dp_loop *loop;    /* required */
     dp_random random; /* required */
     dp_log log;
-    const char *server; /* "ws://host:port/path", required */
-    const char *key;    /* NULL: "peerjs" */
-    const char *id;     /* NULL: the server gives one */
-    const char *token;  /* NULL: random */
+    const char *server;                /* "ws://host:port/path", required */
+    const char *key;                   /* NULL: "peerjs" */
+    const char *id;                    /* NULL: the server gives one */
+    const char *token;                 /* NULL: random */
     const dp_certificate *certificate; /* NULL: generated */
     const dp_address *stun_servers;
     size_t stun_server_count;
-    bool reconnect;           /* to the PeerServer, 1 s to 30 s after a loss; PeerJS itself never does */
-    bool include_loopback;    /* offer 127.0.0.1 and ::1 as candidates too */
-    size_t max_connections;   /* 0: 256; over it offers are ignored */
-    size_t max_value_size;    /* largest packed value that is accepted, 0: 64 MiB */
+    bool reconnect;    /* to the PeerServer, 1 s to 30 s after a loss; PeerJS itself never does */
+    uint16_t udp_port; /* where others reach us, one for all who call (for port forwarding); 0: any free one.
+                          Calls of our own use a port each */
+    bool include_loopback;  /* offer 127.0.0.1 and ::1 as candidates too */
+    size_t max_connections; /* 0: 256; over it offers are ignored */
+    size_t max_value_size;  /* largest packed value that is accepted, 0: 64 MiB */
     dp_peer_handler handler;
 } dp_peer_config;
 
-/* Starts connecting to the PeerServer. INVALID_ARGUMENT (id, URL), NO_MEMORY, CRYPTO. */
+/* Binds the UDP port and starts connecting to the PeerServer. INVALID_ARGUMENT (id), MALFORMED (server),
+ * UNSUPPORTED (wss), IO (the port is taken or there is no address), NO_MEMORY, CRYPTO. */
 DP_API int dp_peer_new(dp_peer **out, const dp_peer_config *config);
-/* PeerJS destroy(): closes all connections (their on_close is called) and the socket; frees at the end of the round. */
+/* PeerJS destroy(): closes all connections (their on_close is called) and the socket; frees at the end of the
+ * round. */
 DP_API void dp_peer_destroy(dp_peer *peer);
 DP_API const char *dp_peer_id(const dp_peer *peer); /* NULL before the server gave one */
 DP_API void dp_peer_disconnect(dp_peer *peer);      /* from the PeerServer only */
 DP_API int dp_peer_reconnect(dp_peer *peer);
+DP_API uint16_t dp_peer_udp_port(const dp_peer *peer);
 DP_API size_t dp_peer_connection_count(const dp_peer *peer);
 
 /* ---- DataConnection ------------------------------------------------------------------------------------ */
@@ -89,11 +96,14 @@ typedef struct dp_connect_options {
     const char *label;         /* NULL: the connection id */
     const char *metadata;      /* JSON text or NULL */
     const char *serialization; /* NULL: "binary"; "binary-utf8", "json", "raw" */
-    bool reliable;             /* ordered channel; false as in PeerJS: unordered (what we send is delivered in order all the same) */
+    bool reliable; /* ordered channel; false as in PeerJS: unordered (what we send is delivered in order all
+                      the same) */
 } dp_connect_options;
 
-/* options NULL: the defaults. INVALID_STATE (not open), INVALID_ARGUMENT, UNSUPPORTED (serialization), LIMIT, NO_MEMORY. */
-DP_API int dp_peer_connect(dp_peer *peer, dp_connection **out, const char *remote_id, const dp_connect_options *options);
+/* options NULL: the defaults. INVALID_STATE (not open), INVALID_ARGUMENT, UNSUPPORTED (serialization), LIMIT,
+ * NO_MEMORY. */
+DP_API int dp_peer_connect(dp_peer *peer, dp_connection **out, const char *remote_id,
+                           const dp_connect_options *options);
 DP_API void dp_connection_set_handler(dp_connection *conn, const dp_connection_handler *handler);
 
 DP_API dp_peer *dp_connection_get_peer(const dp_connection *conn);
@@ -106,8 +116,9 @@ DP_API bool dp_connection_reliable(const dp_connection *conn);
 DP_API bool dp_connection_is_open(const dp_connection *conn);
 DP_API const char *dp_connection_state_name(const dp_connection *conn); /* of the peer connection */
 
-/* Sends on connections of serialization binary and json. value is borrowed. A bare null is refused (INVALID_ARGUMENT): a PeerJS page
- * cannot receive it. WOULD_BLOCK over 16 MiB queued (nothing was taken; on_drain follows), INVALID_STATE, TOO_LARGE, UNSUPPORTED. */
+/* Sends on connections of serialization binary and json. value is borrowed. A bare null is refused
+ * (INVALID_ARGUMENT): a PeerJS page cannot receive it. WOULD_BLOCK over 16 MiB queued (nothing was taken;
+ * on_drain follows), INVALID_STATE, TOO_LARGE, UNSUPPORTED. */
 DP_API int dp_connection_send(dp_connection *conn, const dp_value *value);
 /* Serialization raw. TOO_LARGE over the peer's max-message-size. */
 DP_API int dp_connection_send_text(dp_connection *conn, const char *text, size_t len);
@@ -116,24 +127,29 @@ DP_API int dp_connection_send_bytes(dp_connection *conn, const uint8_t *data, si
 DP_API size_t dp_connection_buffered(const dp_connection *conn);
 /* At once; what is queued is lost (as in PeerJS). on_close follows. */
 DP_API void dp_connection_close(dp_connection *conn);
-/* PeerJS close({flush: true}): everything queued, then a close message; the other side closes. After 10 s without that, we do. */
+/* PeerJS close({flush: true}): everything queued, then a close message; the other side closes. After 10 s
+ * without that, we do. */
 DP_API int dp_connection_close_flush(dp_connection *conn);
 
-/* ---- requests on a connection ----------------------------------------------------------------------------- */
+/* ---- requests on a connection -----------------------------------------------------------------------------
+ */
 
-/* Makes conn speak the context protocol: contexts that come are served by router (may be NULL) or answer requests; they don't reach
- * on_data any more. Once, before open or in on_connection. */
+/* Makes conn speak the context protocol: contexts that come are served by router (may be NULL) or answer
+ * requests; they don't reach on_data any more. Once, before open or in on_connection. */
 DP_API int dp_connection_use_rpc(dp_connection *conn, dp_router *router);
 /* dp_rpc_request on it. INVALID_STATE without dp_connection_use_rpc. */
-DP_API int dp_connection_request(dp_connection *conn, const dp_request *request, char id[DP_REQUEST_ID_LEN + 1]);
+DP_API int dp_connection_request(dp_connection *conn, const dp_request *request,
+                                 char id[DP_REQUEST_ID_LEN + 1]);
 DP_API int dp_connection_cancel(dp_connection *conn, const char *id);
 /* The connection that a call came on. */
 DP_API dp_connection *dp_call_connection(const dp_call *call);
 
-/* ---- JSON -------------------------------------------------------------------------------------------------- */
+/* ---- JSON
+ * -------------------------------------------------------------------------------------------------- */
 
-/* Strict JSON text to a value and back. Numbers that are integers become DP_VALUE_INT; bytes are written as arrays of numbers (as
- * JSON.stringify of a plain array). MALFORMED, LIMIT (depth 128), UNSUPPORTED (\u0000), TOO_LARGE, NO_MEMORY. *text: dp_free. */
+/* Strict JSON text to a value and back. Numbers that are integers become DP_VALUE_INT; bytes are written as
+ * arrays of numbers (as JSON.stringify of a plain array). MALFORMED, LIMIT (depth 128), UNSUPPORTED (\u0000),
+ * TOO_LARGE, NO_MEMORY. *text: dp_free. */
 DP_API int dp_value_from_json(dp_value **out, const char *text, size_t len);
 DP_API int dp_value_to_json(const dp_value *value, char **text, size_t *len);
 

@@ -1,9 +1,10 @@
-/* RTCPeerConnection for data channels (W3C webrtc-pc in C clothing), sans-IO: ICE, DTLS, SCTP and session descriptions put
- * together. The owner binds UDP sockets and moves the datagrams; <datapeer/peer.h> is a ready owner.
+/* RTCPeerConnection for data channels (W3C webrtc-pc in C clothing), sans-IO: ICE, DTLS, SCTP and session
+ * descriptions put together. The owner binds UDP sockets and moves the datagrams; <datapeer/peer.h> is a
+ * ready owner.
  *
- * Order of calls: new, add_local_address*, [create_channel*]; then create_offer, or set_remote_description and create_answer;
- * then for ever: input / handle_timeout, and after each of them, and after each call that changes something,
- * poll_event and poll_transmit until both return false. */
+ * Order of calls: new, add_local_address*, [create_channel*]; then create_offer, or set_remote_description
+ * and create_answer; then for ever: input / handle_timeout, and after each of them, and after each call that
+ * changes something, poll_event and poll_transmit until both return false. */
 #ifndef DATAPEER_PEER_CONNECTION_H
 #define DATAPEER_PEER_CONNECTION_H
 
@@ -56,12 +57,14 @@ DP_API int dp_pc_add_stun_server(dp_pc *pc, const dp_address *server);
 /* See dp_sctp_open_channel. */
 DP_API int dp_pc_create_channel(dp_pc *pc, dp_channel **out, dp_time now, const dp_channel_init *init);
 
-/* createOffer and setLocalDescription in one: writes the text and begins to gather. Candidates that are known at once (host) are
- * in the text; later ones come as events. INVALID_STATE if there is a description already, NO_SPACE (16 KiB is enough). */
+/* createOffer and setLocalDescription in one: writes the text and begins to gather. Candidates that are known
+ * at once (host) are in the text; later ones come as events. INVALID_STATE if there is a description already,
+ * NO_SPACE (16 KiB is enough). */
 DP_API int dp_pc_create_offer(dp_pc *pc, dp_time now, char *out, size_t capacity, size_t *len);
 /* The same for an answer, after set_remote_description with an offer. */
 DP_API int dp_pc_create_answer(dp_pc *pc, dp_time now, char *out, size_t capacity, size_t *len);
-/* error (may be NULL) gets the line and the reason of a description that is refused; the connection is then as before. */
+/* error (may be NULL) gets the line and the reason of a description that is refused; the connection is then
+ * as before. */
 DP_API int dp_pc_set_remote_description(dp_pc *pc, dp_time now, dp_sdp_type type, const char *sdp, size_t len,
                                         dp_sdp_error *error);
 /* "candidate:..."; NULL or "": the peer has no more. INVALID_STATE before the remote description. */
@@ -82,22 +85,25 @@ DP_API dp_time dp_pc_next_timeout(const dp_pc *pc);
 /* The next datagram; a slot of DP_DATAGRAM_MAX bytes is enough. */
 DP_API bool dp_pc_poll_transmit(dp_pc *pc, dp_time now, dp_datagram *out);
 
+/* True if ICE has proved that remote at local is this connection's peer (dp_ice_is_validated). */
+DP_API bool dp_pc_is_validated(const dp_pc *pc, const dp_address *local, const dp_address *remote);
+
 /* Sends are dp_channel_send, closes dp_channel_close of <datapeer/sctp.h>. */
 
 /* Tells the peer (ABORT, close_notify) and goes to CLOSED; every channel gets its CHANNEL_CLOSED. */
 DP_API void dp_pc_close(dp_pc *pc, dp_time now);
 
 typedef enum dp_pc_event_type {
-    DP_PC_EVENT_STATE,              /* state; for FAILED: error, message */
-    DP_PC_EVENT_ICE_STATE,          /* ice_state */
-    DP_PC_EVENT_LOCAL_CANDIDATE,    /* candidate: send it to the peer */
+    DP_PC_EVENT_STATE,           /* state; for FAILED: error, message */
+    DP_PC_EVENT_ICE_STATE,       /* ice_state */
+    DP_PC_EVENT_LOCAL_CANDIDATE, /* candidate: send it to the peer */
     DP_PC_EVENT_GATHERING_COMPLETE,
-    DP_PC_EVENT_SELECTED_PAIR,      /* local, remote */
-    DP_PC_EVENT_CHANNEL_OPEN,       /* channel, incoming */
-    DP_PC_EVENT_MESSAGE,            /* channel, data, len, binary */
-    DP_PC_EVENT_BUFFERED_AMOUNT_LOW,/* channel */
-    DP_PC_EVENT_CHANNEL_ERROR,      /* channel, error */
-    DP_PC_EVENT_CHANNEL_CLOSED,     /* channel, invalid after the next call */
+    DP_PC_EVENT_SELECTED_PAIR,       /* local, remote */
+    DP_PC_EVENT_CHANNEL_OPEN,        /* channel, incoming */
+    DP_PC_EVENT_MESSAGE,             /* channel, data, len, binary */
+    DP_PC_EVENT_BUFFERED_AMOUNT_LOW, /* channel */
+    DP_PC_EVENT_CHANNEL_ERROR,       /* channel, error */
+    DP_PC_EVENT_CHANNEL_CLOSED,      /* channel, invalid after the next call */
 } dp_pc_event_type;
 
 typedef struct dp_pc_event {

@@ -82,7 +82,8 @@ static void pair_new(pair *p, uint64_t seed)
         assert_int_equal(dp_certificate_generate(&end->certificate, &random, 1700000000), DP_OK);
         dp_pc_config config = {.size = sizeof(config), .random = random, .certificate = end->certificate};
         assert_int_equal(dp_pc_new(&end->pc, &config), DP_OK);
-        assert_int_equal(dp_address_parse(&end->address, i == 0 ? "10.0.0.1" : "10.0.0.2", (uint16_t)(40000 + i)), DP_OK);
+        assert_int_equal(
+            dp_address_parse(&end->address, i == 0 ? "10.0.0.1" : "10.0.0.2", (uint16_t)(40000 + i)), DP_OK);
         assert_int_equal(dp_pc_add_local_address(end->pc, &end->address), DP_OK);
     }
 }
@@ -125,7 +126,8 @@ static void pair_transmit(pair *p, int from)
     dp_datagram d = {.data = bytes, .capacity = sizeof(bytes)};
     while (dp_pc_poll_transmit(p->ends[from].pc, p->now, &d)) {
         p->sent[from]++;
-        if (p->cut || !dp_address_equal(&d.remote, &p->ends[1 - from].address) || pair_random(p) % 100 < p->loss_percent)
+        if (p->cut || !dp_address_equal(&d.remote, &p->ends[1 - from].address) ||
+            pair_random(p) % 100 < p->loss_percent)
             continue;
         pair_post(p, from, &d);
         if (pair_random(p) % 100 < p->duplicate_percent)
@@ -140,7 +142,9 @@ static void pair_event(pair_end *end, const dp_pc_event *event)
         end->state = event->state;
         strncpy(end->error, event->message, sizeof(end->error) - 1);
         break;
-    case DP_PC_EVENT_LOCAL_CANDIDATE: end->candidates++; break;
+    case DP_PC_EVENT_LOCAL_CANDIDATE:
+        end->candidates++;
+        break;
     case DP_PC_EVENT_CHANNEL_OPEN:
         end->opened++;
         if (end->channel == NULL)
@@ -157,14 +161,19 @@ static void pair_event(pair_end *end, const dp_pc_event *event)
         if (end->on_message != NULL)
             end->on_message(end, event);
         break;
-    case DP_PC_EVENT_BUFFERED_AMOUNT_LOW: end->low++; break;
-    case DP_PC_EVENT_CHANNEL_ERROR: end->channel_errors++; break;
+    case DP_PC_EVENT_BUFFERED_AMOUNT_LOW:
+        end->low++;
+        break;
+    case DP_PC_EVENT_CHANNEL_ERROR:
+        end->channel_errors++;
+        break;
     case DP_PC_EVENT_CHANNEL_CLOSED:
         end->closed++;
         if (end->channel == event->channel)
             end->channel = NULL;
         break;
-    default: break;
+    default:
+        break;
     }
 }
 
@@ -232,10 +241,12 @@ static void pair_negotiate(pair *p, bool ordered)
     init.ordered = ordered;
     assert_int_equal(dp_pc_create_channel(p->ends[0].pc, &p->ends[0].channel, p->now, &init), DP_OK);
     assert_int_equal(dp_pc_create_offer(p->ends[0].pc, p->now, offer, sizeof(offer), &offer_len), DP_OK);
-    assert_int_equal(dp_pc_set_remote_description(p->ends[1].pc, p->now, DP_SDP_OFFER, offer, offer_len, &error), DP_OK);
+    assert_int_equal(
+        dp_pc_set_remote_description(p->ends[1].pc, p->now, DP_SDP_OFFER, offer, offer_len, &error), DP_OK);
     assert_int_equal(dp_pc_create_answer(p->ends[1].pc, p->now, answer, sizeof(answer), &answer_len), DP_OK);
-    assert_int_equal(dp_pc_set_remote_description(p->ends[0].pc, p->now, DP_SDP_ANSWER, answer, answer_len, &error),
-                     DP_OK);
+    assert_int_equal(
+        dp_pc_set_remote_description(p->ends[0].pc, p->now, DP_SDP_ANSWER, answer, answer_len, &error),
+        DP_OK);
 }
 
 static void pair_connect(pair *p)

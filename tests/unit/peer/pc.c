@@ -15,7 +15,8 @@ static void connects_and_carries_messages(void **state)
     assert_int_equal(p.ends[1].state, DP_PC_CONNECTED);
     assert_true(p.now - began < DP_SECONDS(1));
     assert_string_equal(dp_channel_label(p.ends[1].channel), "test");
-    assert_int_equal(dp_channel_send(p.ends[0].channel, p.now, (const uint8_t *)"hello", 5, false, false), DP_OK);
+    assert_int_equal(dp_channel_send(p.ends[0].channel, p.now, (const uint8_t *)"hello", 5, false, false),
+                     DP_OK);
     assert_int_equal(dp_channel_send(p.ends[1].channel, p.now, (const uint8_t *)"", 0, true, false), DP_OK);
     PAIR_RUN_UNTIL(&p, p.ends[1].messages == 1 && p.ends[0].messages == 1, DP_SECONDS(10));
     assert_memory_equal(p.ends[1].last, "hello", 5);
@@ -43,7 +44,8 @@ static void big_messages_both_ways(void **state)
         assert_int_equal(p.ends[i].last_len, SIZE);
         assert_memory_equal(p.ends[i].last, data, SIZE);
     }
-    assert_int_equal(dp_channel_send(p.ends[0].channel, p.now, data, SIZE + 1, true, false), DP_ERR_TOO_LARGE);
+    assert_int_equal(dp_channel_send(p.ends[0].channel, p.now, data, SIZE + 1, true, false),
+                     DP_ERR_TOO_LARGE);
     free(data);
     pair_free(&p);
 }
@@ -73,7 +75,9 @@ static void survives_a_bad_network(void **state)
         expected = 0;
         p.ends[1].on_message = check_order;
         for (unsigned i = 0; i < 200; i++)
-            assert_int_equal(dp_channel_send(p.ends[0].channel, p.now, (const uint8_t *)&i, sizeof(i), true, false), DP_OK);
+            assert_int_equal(
+                dp_channel_send(p.ends[0].channel, p.now, (const uint8_t *)&i, sizeof(i), true, false),
+                DP_OK);
         PAIR_RUN_UNTIL(&p, expected == 200, DP_SECONDS(120));
         pair_free(&p);
     }
@@ -113,7 +117,8 @@ static void closing_a_channel_leaves_the_connection(void **state)
     pair_free(&p);
 }
 
-/* A browser that is killed says nothing: consent (RFC 7675) ends it within 30 s, "disconnected" comes before. */
+/* A browser that is killed says nothing: consent (RFC 7675) ends it within 30 s, "disconnected" comes before.
+ */
 static void a_vanished_peer_is_noticed(void **state)
 {
     (void)state;
@@ -145,15 +150,18 @@ static void a_wrong_fingerprint_opens_no_channel(void **state)
         assert_int_equal(dp_pc_create_channel(p.ends[0].pc, &p.ends[0].channel, p.now, &init), DP_OK);
         for (int i = 0; i < 2; i++) {
             if (i == 0)
-                assert_int_equal(dp_pc_create_offer(p.ends[0].pc, p.now, text[0], sizeof(text[0]), &len[0]), DP_OK);
+                assert_int_equal(dp_pc_create_offer(p.ends[0].pc, p.now, text[0], sizeof(text[0]), &len[0]),
+                                 DP_OK);
             else
-                assert_int_equal(dp_pc_create_answer(p.ends[1].pc, p.now, text[1], sizeof(text[1]), &len[1]), DP_OK);
+                assert_int_equal(dp_pc_create_answer(p.ends[1].pc, p.now, text[1], sizeof(text[1]), &len[1]),
+                                 DP_OK);
             if (i == liar) {
                 char *digit = strstr(text[i], "a=fingerprint:sha-256 ") + strlen("a=fingerprint:sha-256 ");
                 *digit = *digit == '0' ? '1' : '0';
             }
-            assert_int_equal(dp_pc_set_remote_description(p.ends[1 - i].pc, p.now, i == 0 ? DP_SDP_OFFER : DP_SDP_ANSWER,
-                                                          text[i], len[i], NULL),
+            assert_int_equal(dp_pc_set_remote_description(p.ends[1 - i].pc, p.now,
+                                                          i == 0 ? DP_SDP_OFFER : DP_SDP_ANSWER, text[i],
+                                                          len[i], NULL),
                              DP_OK);
         }
         PAIR_RUN_UNTIL(&p, p.ends[1 - liar].state == DP_PC_FAILED, DP_SECONDS(40));
@@ -219,9 +227,11 @@ static void descriptions_out_of_order_are_refused(void **state)
     size_t len;
     dp_sdp_error error;
     pair_new(&p, 9);
-    assert_int_equal(dp_pc_create_answer(p.ends[0].pc, p.now, text, sizeof(text), &len), DP_ERR_INVALID_STATE);
-    assert_int_equal(dp_pc_add_remote_candidate(p.ends[0].pc, p.now, "candidate:1 1 udp 1 10.0.0.2 1 typ host"),
+    assert_int_equal(dp_pc_create_answer(p.ends[0].pc, p.now, text, sizeof(text), &len),
                      DP_ERR_INVALID_STATE);
+    assert_int_equal(
+        dp_pc_add_remote_candidate(p.ends[0].pc, p.now, "candidate:1 1 udp 1 10.0.0.2 1 typ host"),
+        DP_ERR_INVALID_STATE);
     assert_int_equal(dp_pc_create_offer(p.ends[0].pc, p.now, text, 64, &len), DP_ERR_NO_SPACE);
     pair_free(&p);
 
@@ -235,11 +245,13 @@ static void descriptions_out_of_order_are_refused(void **state)
                      DP_ERR_PROTOCOL);
     assert_non_null(strstr(error.message, "setup"));
     /* A bad line is named, and the connection can still take a good offer. */
-    char bad[] = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=ice-ufrag:ab\r\n";
-    assert_int_not_equal(dp_pc_set_remote_description(p.ends[1].pc, p.now, DP_SDP_OFFER, bad, sizeof(bad) - 1, &error),
-                         DP_OK);
+    char bad[] = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=application 9 UDP/DTLS/SCTP "
+                 "webrtc-datachannel\r\na=ice-ufrag:ab\r\n";
+    assert_int_not_equal(
+        dp_pc_set_remote_description(p.ends[1].pc, p.now, DP_SDP_OFFER, bad, sizeof(bad) - 1, &error), DP_OK);
     assert_int_equal(error.line, 6);
-    assert_int_equal(dp_pc_set_remote_description(p.ends[1].pc, p.now, DP_SDP_OFFER, text, len, &error), DP_OK);
+    assert_int_equal(dp_pc_set_remote_description(p.ends[1].pc, p.now, DP_SDP_OFFER, text, len, &error),
+                     DP_OK);
     pair_free(&p);
 }
 
@@ -253,10 +265,12 @@ static void other_media_are_answered_as_rejected(void **state)
     assert_int_equal(dp_pc_create_offer(p.ends[0].pc, p.now, offer, sizeof(offer), &len), DP_OK);
     char *media = strstr(offer, "m=application");
     assert_non_null(media);
-    int n = snprintf(with_audio, sizeof(with_audio),
-                     "%.*sm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:a\r\na=evil:echo-me\r\n%s",
-                     (int)(media - offer), offer, media);
-    assert_int_equal(dp_pc_set_remote_description(p.ends[1].pc, p.now, DP_SDP_OFFER, with_audio, (size_t)n, NULL), DP_OK);
+    int n =
+        snprintf(with_audio, sizeof(with_audio),
+                 "%.*sm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:a\r\na=evil:echo-me\r\n%s",
+                 (int)(media - offer), offer, media);
+    assert_int_equal(
+        dp_pc_set_remote_description(p.ends[1].pc, p.now, DP_SDP_OFFER, with_audio, (size_t)n, NULL), DP_OK);
     assert_int_equal(dp_pc_mline_index(p.ends[1].pc), 1);
     assert_int_equal(dp_pc_create_answer(p.ends[1].pc, p.now, answer, sizeof(answer), &len), DP_OK);
     assert_non_null(strstr(answer, "m=audio 0 "));
@@ -275,7 +289,8 @@ static void back_pressure_blocks_and_resumes(void **state)
     unsigned accepted = 0;
     int error = DP_OK;
     dp_channel_set_buffered_amount_low_threshold(p.ends[0].channel, 65536);
-    while (accepted < 100000 && (error = dp_channel_send(p.ends[0].channel, p.now, data, SIZE, true, false)) == DP_OK)
+    while (accepted < 100000 &&
+           (error = dp_channel_send(p.ends[0].channel, p.now, data, SIZE, true, false)) == DP_OK)
         accepted++;
     assert_int_equal(error, DP_ERR_WOULD_BLOCK);
     assert_true(dp_channel_buffered_amount(p.ends[0].channel) > 65536);
@@ -290,13 +305,16 @@ static void demultiplexes_by_the_first_byte(void **state)
     (void)state;
     for (int b = 0; b < 256; b++) {
         uint8_t byte = (uint8_t)b;
-        dp_demux_class expected_class = b <= 3 ? DP_DEMUX_STUN : b >= 20 && b <= 63 ? DP_DEMUX_DTLS : DP_DEMUX_OTHER;
+        dp_demux_class expected_class = b <= 3               ? DP_DEMUX_STUN
+                                        : b >= 20 && b <= 63 ? DP_DEMUX_DTLS
+                                                             : DP_DEMUX_OTHER;
         assert_int_equal(dp_demux_classify(&byte, 1), expected_class);
     }
     assert_int_equal(dp_demux_classify(NULL, 0), DP_DEMUX_OTHER);
 }
 
-/* Every allocation of ours fails in turn while a connection is made: a clean error or a connection, nothing leaked. */
+/* Every allocation of ours fails in turn while a connection is made: a clean error or a connection, nothing
+ * leaked. */
 static long allocations_left;
 static void *failing_alloc(void *ctx, size_t size)
 {
