@@ -396,14 +396,11 @@ int dp_connection_close_flush(dp_connection *conn)
 
 static void deliver(dp_connection *conn, dp_message *message)
 {
-    if (message->value != NULL && conn->rpc != NULL) {
-        int error = dp_rpc_input(conn->rpc, dp_loop_now(conn->peer->loop), message->value);
-        if (error == DP_OK)
-            return;
-        if (error != DP_ERR_NOT_FOUND)
-            connection_error(conn, "protocol", dp_strerror(error));
-    }
-    if (conn->handler.on_data != NULL && conn->state != CONNECTION_CLOSED)
+    /* What is no context of the rpc is the user's. */
+    if (message->value != NULL && conn->rpc != NULL &&
+        dp_rpc_input(conn->rpc, dp_loop_now(conn->peer->loop), message->value) == DP_OK)
+        return;
+    if (conn->handler.on_data != NULL)
         conn->handler.on_data(conn->handler.user, conn, message);
     dp_value_free(message->value);
 }
@@ -462,6 +459,13 @@ void connection_on_message(dp_connection *conn, const dp_pc_event *event)
 /* ---- rpc
  * --------------------------------------------------------------------------------------------------- */
 
+static void on_rpc_ready(void *user)
+{
+    dp_connection *conn = user;
+    if (conn->state == CONNECTION_OPEN)
+        runner_wake(conn->runner);
+}
+
 int dp_connection_use_rpc(dp_connection *conn, dp_router *router)
 {
     if (conn->rpc != NULL || conn->serialization == SERIALIZATION_RAW || conn->state == CONNECTION_CLOSED)
@@ -470,7 +474,8 @@ int dp_connection_use_rpc(dp_connection *conn, dp_router *router)
                             .random = conn->peer->random,
                             .log = conn->peer->log,
                             .router = router,
-                            .user = conn};
+                            .user = conn,
+                            .on_ready = on_rpc_ready};
     return dp_rpc_new(&conn->rpc, &config);
 }
 
@@ -489,7 +494,6 @@ int dp_connection_request(dp_connection *conn, const dp_request *request, char i
     }
     error = dp_rpc_request(conn->rpc, dp_loop_now(conn->peer->loop), request, id);
     connection_rearm(conn);
-    runner_wake(conn->runner);
     return error;
 }
 
