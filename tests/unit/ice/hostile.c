@@ -262,6 +262,46 @@ static void answer_twice(void **state) /* row 13 */
     net_clear(&net);
 }
 
+/* RFC 8445 §7.3.1.4: the peer's check replaces ours under way, whose answer still counts. */
+static void check_crosses_check(void **state)
+{
+    (void)state;
+    testnet net;
+    uint8_t id[DP_STUN_TRANSACTION_LEN];
+    checking(&net, id);
+    dp_ice *ice = net.nodes[0].ice;
+    inject(&net, &(forged){.controlling = 1});
+    assert_int_equal(ice->pairs[0].state, DP_ICE_PAIR_WAITING);
+    assert_true(ice->transactions[0].cancelled);
+    net.now += DP_MS(50);
+    dp_ice_handle_timeout(ice, net.now);
+    assert_int_equal(ice->pairs[0].state, DP_ICE_PAIR_IN_PROGRESS);
+    assert_int_equal(ice->transaction_count, 2);
+    inject(&net, &(forged){.class_ = DP_STUN_SUCCESS, .id = id});
+    assert_int_equal(ice->pairs[0].state, DP_ICE_PAIR_SUCCEEDED);
+    net_clear(&net);
+}
+
+/* All pairs refused at once and no more candidates: the peer's own checks may still come for a while (RFC
+ * 8863). */
+static void refused_checks_need_patience(void **state)
+{
+    (void)state;
+    testnet net;
+    uint8_t id[DP_STUN_TRANSACTION_LEN];
+    checking(&net, id);
+    dp_ice *ice = net.nodes[0].ice;
+    dp_time start = net.now;
+    assert_int_equal(dp_ice_add_remote_candidate(ice, net.now, ""), DP_OK);
+    inject(&net, &(forged){.class_ = DP_STUN_ERROR, .id = id, .error_code = 400});
+    assert_int_equal(ice->pairs[0].state, DP_ICE_PAIR_FAILED);
+    assert_int_equal(dp_ice_get_state(ice), DP_ICE_CHECKING);
+    assert_true(dp_ice_next_timeout(ice) == start + DP_ICE_PATIENCE);
+    dp_ice_handle_timeout(ice, start + DP_ICE_PATIENCE);
+    assert_int_equal(dp_ice_get_state(ice), DP_ICE_FAILED);
+    net_clear(&net);
+}
+
 static void conflict_storm(void **state) /* row 16 */
 {
     (void)state;
@@ -555,6 +595,8 @@ int main(void)
         cmocka_unit_test(guessed_answers),
         cmocka_unit_test(answer_from_elsewhere),
         cmocka_unit_test(answer_twice),
+        cmocka_unit_test(check_crosses_check),
+        cmocka_unit_test(refused_checks_need_patience),
         cmocka_unit_test(conflict_storm),
         cmocka_unit_test(candidate_flood),
         cmocka_unit_test(full_list_keeps_the_best),

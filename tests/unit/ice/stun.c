@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/crc.h"
 #include "ice/stun.h"
 #include <datapeer/ice.h>
 
@@ -343,7 +344,8 @@ static void fingerprint_must_be_last(void **state)
     (void)state;
     dp_stun_message m;
     begin(DP_STUN_REQUEST, DP_STUN_METHOD_BINDING);
-    dp_stun_write_fingerprint(&wr);
+    dp_wr_patch_u16(&wr, 2, 16); /* so that the CRC is right, and only its place is wrong */
+    dp_stun_write_u32(&wr, DP_STUN_FINGERPRINT, dp_crc32(out, DP_STUN_HEADER_LEN) ^ 0x5354554eu);
     dp_stun_write_u32(&wr, DP_STUN_PRIORITY, 1);
     assert_int_equal(end(&m), DP_ERR_MALFORMED);
 }
