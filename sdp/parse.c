@@ -373,7 +373,7 @@ static unsigned count_lines(const char *text, size_t len)
 
 int dp_sdp_parse(dp_sdp *out, dp_sdp_error *error, const char *text, size_t len)
 {
-    dp_sdp_error unused;
+    dp_sdp_error unused = {0};
     parser p = {.out = out, .error = error != NULL ? error : &unused};
     memset(out, 0, sizeof(*out));
     memset(p.error, 0, sizeof(*p.error));

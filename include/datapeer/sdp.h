@@ -1,5 +1,5 @@
-/* Session descriptions of data-channel connections: the subset of RFC 8829, 8839, 8841, 8842, 8866 that WebRTC's
- * data-channel peers need. A description is read into, and written from, one plain struct. */
+/* Session descriptions of data-channel connections: the subset of RFC 8829, 8839, 8841, 8842, 8866 that
+ * WebRTC's data-channel peers need. A description is read into, and written from, one plain struct. */
 #ifndef DATAPEER_SDP_H
 #define DATAPEER_SDP_H
 
@@ -16,8 +16,8 @@ extern "C" {
 
 typedef enum dp_sdp_setup { DP_SETUP_NONE, DP_SETUP_ACTPASS, DP_SETUP_ACTIVE, DP_SETUP_PASSIVE } dp_sdp_setup;
 
-/* One m-line. Only the first application section with a data-channel protocol is ours; the others of an offer are
- * answered as rejected (port 0), in their place (RFC 8829 §5.3.1). */
+/* One m-line. Only the first application section with a data-channel protocol is ours; the others of an offer
+ * are answered as rejected (port 0), in their place (RFC 8829 §5.3.1). */
 typedef struct dp_sdp_media {
     char kind[16];     /* "application", "audio", ... */
     char protocol[32]; /* "UDP/DTLS/SCTP", "UDP/TLS/RTP/SAVPF", ... */
@@ -42,10 +42,11 @@ typedef struct dp_sdp {
     dp_sdp_media media[DP_SDP_MAX_MEDIA];
     size_t media_count;
     size_t data_index; /* which media is the data channel's (its mid and sdpMLineIndex) */
-    /* No a=group:BUNDLE names the data section. An answer copies it from the offer: it must not bundle what the offer did
-     * not (RFC 9143 §7.3). False, as in a zeroed struct, writes the group if there is a mid. */
+    /* No a=group:BUNDLE names the data section. An answer copies it from the offer: it must not bundle what
+     * the offer did not (RFC 9143 §7.3). False, as in a zeroed struct, writes the group if there is a mid. */
     bool unbundled;
-    /* Candidate lines ("candidate:..." without "a="), borrowed from the parsed text, or the writer's caller's. */
+    /* Candidate lines ("candidate:..." without "a="), borrowed from the parsed text, or the writer's
+     * caller's. */
     struct {
         const char *at;
         size_t len;
@@ -59,11 +60,12 @@ typedef struct dp_sdp_error {
 } dp_sdp_error;
 
 /* Parses text[0..len) (LF or CRLF). On failure error says where and why; DP_ERR_MALFORMED, DP_ERR_TOO_LARGE,
- * DP_ERR_UNSUPPORTED (no data-channel section, only SHA-1 fingerprints...). text must outlive out->candidates. */
+ * DP_ERR_UNSUPPORTED (no data-channel section, only SHA-1 fingerprints...). text must outlive
+ * out->candidates. */
 DP_API int dp_sdp_parse(dp_sdp *out, dp_sdp_error *error, const char *text, size_t len);
 
-/* Writes a description, NUL-terminated (len without it). The section at data_index carries the transport; all others are
- * written rejected. NO_SPACE, INVALID_ARGUMENT. */
+/* Writes a description, NUL-terminated (len without it). The section at data_index carries the transport; all
+ * others are written rejected. NO_SPACE, INVALID_ARGUMENT. */
 DP_API int dp_sdp_write(const dp_sdp *sdp, char *out, size_t capacity, size_t *len);
 
 #ifdef __cplusplus

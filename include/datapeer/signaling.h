@@ -1,9 +1,10 @@
-/* Signaling through a PeerServer: HTTP upgrade, WebSocket (RFC 6455) and PeerServer's messages, as PeerJS's Socket and API
- * do it. Sans-IO: the owner opens a TCP (or TLS) stream when asked and moves its bytes.
+/* Signaling through a PeerServer: HTTP upgrade, WebSocket (RFC 6455) and PeerServer's messages, as PeerJS's
+ * Socket and API do it. Sans-IO: the owner opens a TCP (or TLS) stream when asked and moves its bytes.
  *
- * Order of calls: new, start; on CONNECT the owner opens a stream and calls connected (or disconnected with the reason if
- * it fails); then input / handle_timeout, and after each of them poll_transmit and poll_event until both return false;
- * disconnected when the stream ends. On DISCONNECT the owner closes the stream (poll_transmit drained first). */
+ * Order of calls: new, start; on CONNECT the owner opens a stream and calls connected (or disconnected with
+ * the reason if it fails); then input / handle_timeout, and after each of them poll_transmit and poll_event
+ * until both return false; disconnected when the stream ends. On DISCONNECT the owner closes the stream
+ * (poll_transmit drained first). */
 #ifndef DATAPEER_SIGNALING_H
 #define DATAPEER_SIGNALING_H
 
@@ -13,17 +14,18 @@
 extern "C" {
 #endif
 
-#define DP_PEER_ID_MAX         256 /* bytes of a peer id, without the NUL */
-#define DP_SIGNALING_TEXT_MAX  65536
+#define DP_PEER_ID_MAX        256 /* bytes of a peer id, without the NUL */
+#define DP_SIGNALING_TEXT_MAX 65536
 
-/* PeerJS's own rule for an id that a client chooses: ^[A-Za-z0-9]+(?:[ _-][A-Za-z0-9]+)*$, at most DP_PEER_ID_MAX bytes. */
+/* PeerJS's own rule for an id that a client chooses: ^[A-Za-z0-9]+(?:[ _-][A-Za-z0-9]+)*$, at most
+ * DP_PEER_ID_MAX bytes. */
 DP_API bool dp_peer_id_valid(const char *id);
 
 /* "ws://host:port/path", "http://..." and the secure forms, or "host:port", into parts. MALFORMED. */
 typedef struct dp_server_url {
     bool secure;
     char host[256];
-    uint16_t port; /* 80/443 if absent; "host" alone without a scheme: 9000, PeerServer's default */
+    uint16_t port;  /* 80/443 if absent; "host" alone without a scheme: 9000, PeerServer's default */
     char path[256]; /* starts and ends with "/" */
 } dp_server_url;
 DP_API int dp_server_url_parse(dp_server_url *out, const char *text);
@@ -59,7 +61,8 @@ DP_API bool dp_signaling_poll_transmit(dp_signaling *signaling, uint8_t *out, si
 /* Our id: the configured one or what the server gave; NULL before that. */
 DP_API const char *dp_signaling_id(const dp_signaling *signaling);
 
-/* What an OFFER carries beside its description (PEERJS.md 1.6). All strings NUL-terminated; metadata is JSON text or NULL. */
+/* What an OFFER carries beside its description (PEERJS.md 1.6). All strings NUL-terminated; metadata is JSON
+ * text or NULL. */
 typedef struct dp_signaling_offer {
     const char *connection_id;
     const char *sdp;
@@ -69,12 +72,12 @@ typedef struct dp_signaling_offer {
     bool reliable;
 } dp_signaling_offer;
 
-/* Queued until the socket is open. INVALID_ARGUMENT (an id with control characters, text that is no UTF-8 or JSON), TOO_LARGE,
- * WOULD_BLOCK (over the queue's limit), CLOSED. */
+/* Queued until the socket is open. INVALID_ARGUMENT (an id with control characters, text that is no UTF-8 or
+ * JSON), TOO_LARGE, WOULD_BLOCK (over the queue's limit), CLOSED. */
 DP_API int dp_signaling_send_offer(dp_signaling *signaling, dp_time now, const char *dst,
                                    const dp_signaling_offer *offer);
-DP_API int dp_signaling_send_answer(dp_signaling *signaling, dp_time now, const char *dst, const char *connection_id,
-                                    const char *sdp);
+DP_API int dp_signaling_send_answer(dp_signaling *signaling, dp_time now, const char *dst,
+                                    const char *connection_id, const char *sdp);
 DP_API int dp_signaling_send_candidate(dp_signaling *signaling, dp_time now, const char *dst,
                                        const char *connection_id, const char *candidate, const char *mid,
                                        unsigned mline_index, const char *ufrag);
@@ -106,7 +109,8 @@ typedef struct dp_signaling_event {
     const char *candidate;
     const char *mid;
     unsigned mline_index;
-    const char *error_type; /* "network", "unavailable-id", "invalid-id", "invalid-key", "server-error", "socket-error"... */
+    const char *error_type; /* "network", "unavailable-id", "invalid-id", "invalid-key", "server-error",
+                               "socket-error"... */
     const char *message;
 } dp_signaling_event; /* all pointers valid until the next call */
 
