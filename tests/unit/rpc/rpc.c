@@ -456,6 +456,10 @@ static void answers_not_taken_are_bounded(void **state)
     for (int i = 0; i < 100000; i++)
         assert_int_equal(dp_rpc_input(w.server, 0, context("x", NULL, dp_value_null(), NULL)), DP_OK);
     assert_in_range(memory.peak, 64u << 20, 200u << 20);
+    int busy = 0;
+    for (dp_value *answer; (answer = next_message(w.server)) != NULL; dp_value_free(answer))
+        busy += dp_context_code(answer, 0) == 503;
+    assert_in_range(busy, 1, 299);
     stop(&w);
     assert_int_equal(memory.alive, 0);
     memory_stop();
@@ -491,6 +495,7 @@ static void strays_are_ignored(void **state) /* row 80 */
     assert_int_equal(r.calls, 1);
     assert_int_equal(dp_rpc_input(w.client, 0, answer), DP_OK);
     assert_int_equal(r.calls, 1);
+    assert_null(next_message(w.client)); /* not a request that would be answered 404 */
     request(w.client, "echo", NULL, &r);
     assert_int_equal(dp_rpc_cancel(w.client, r.id), DP_OK);
     assert_int_equal(dp_rpc_cancel(w.client, r.id), DP_ERR_NOT_FOUND);
@@ -803,6 +808,53 @@ static void late_answers_wake_the_owner(void **state)
     stop(&w);
 }
 
+static void each_piece_puts_the_time_out_off(void **state)
+{
+    (void)state;
+    world w;
+    start(&w, 0, 0);
+    w.source.size = 40000;
+    result r = {0};
+    request_stream(w.client, &r);
+    carry(w.client, w.server);
+    dp_value *piece = next_message(w.server);
+    assert_int_equal(dp_rpc_input(w.client, DP_SECONDS(50), piece), DP_OK);
+    dp_rpc_handle_timeout(w.client, DP_SECONDS(60));
+    assert_int_equal(r.calls, 0);
+    assert_true(dp_rpc_next_timeout(w.client) == DP_SECONDS(110));
+    dp_rpc_handle_timeout(w.client, DP_SECONDS(110));
+    assert_int_equal(r.error, DP_ERR_TIMEOUT);
+    stop(&w);
+}
+
+static int lie(void *user, uint8_t *out, size_t capacity, size_t *len)
+{
+    (void)user;
+    (void)out;
+    *len = capacity + 1;
+    return DP_OK;
+}
+
+static void lie_about_the_length(void *user, dp_call *call)
+{
+    dp_stream stream = {sizeof(stream), lie, source_end, user, 0, UINT64_MAX};
+    assert_int_equal(dp_call_stream(call, &stream), DP_OK);
+}
+
+static void a_source_that_lies_is_an_error(void **state)
+{
+    (void)state;
+    world w;
+    start(&w, 0, 0);
+    assert_int_equal(dp_router_register(w.router, "stream", lie_about_the_length, &w), DP_OK);
+    result r = {0};
+    request_stream(w.client, &r);
+    carry_all(&w);
+    assert_int_equal(r.code, 500);
+    assert_int_equal(w.source.error, DP_ERR_NO_SPACE);
+    stop(&w);
+}
+
 /* ---- pieces in odd orders ---- */
 
 typedef struct piece {
@@ -958,6 +1010,8 @@ int main(void)
         cmocka_unit_test(streams_end_with_the_connection),
         cmocka_unit_test(small_requests_overtake_a_long_stream),
         cmocka_unit_test(the_receiver_may_stop),
+        cmocka_unit_test(each_piece_puts_the_time_out_off),
+        cmocka_unit_test(a_source_that_lies_is_an_error),
         cmocka_unit_test(late_answers_wake_the_owner),
         cmocka_unit_test(pieces_in_any_order),
         cmocka_unit_test(failed_allocations_leave_nothing),
