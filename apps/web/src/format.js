@@ -13,7 +13,7 @@ export function formatSize(bytes) {
         unit += 1;
     }
     const digits = unit === 0 || value >= 99.95 ? 0 : 1;
-    return `${value.toFixed(digits)} ${UNITS[unit]}`;
+    return `${value.toFixed(digits).replace('.0', '')} ${UNITS[unit]}`;
 }
 
 export function formatDate(milliseconds) {

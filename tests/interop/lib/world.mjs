@@ -2,7 +2,7 @@
 // close(), last first; if the test process itself is ended, its children are killed.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -58,6 +58,11 @@ export class World {
     rpcDemo(peerServer, id) {
         const args = ['--id', id, '--server', peerServer.url];
         return this.program(join(build, 'examples/rpc_demo'), args, { ready: (line) => parse(line)?.ready === true });
+    }
+
+    device(peerServer, folder, id) {
+        const args = ['serve', folder, '--id', id, '--server', peerServer.url];
+        return this.program(join(build, 'datapeer'), args, { ready: (line) => line.includes(id) });
     }
 
     // Returns {browser, pid}.
@@ -135,6 +140,13 @@ export class Program {
 
     write(object) {
         this.child.stdin.write(JSON.stringify(object) + '\n');
+    }
+
+    // The files that it has open.
+    async openFiles() {
+        const folder = `/proc/${this.child.pid}/fd`;
+        const paths = await Promise.all((await readdir(folder)).map((fd) => readlink(join(folder, fd)).catch(() => '')));
+        return paths.filter((path) => path.startsWith('/') && !path.startsWith('/dev/'));
     }
 
     get running() {
