@@ -17,6 +17,11 @@ DP_LDFLAGS += -fsanitize=address,undefined
 endif
 DP_LDFLAGS += -Wl,--gc-sections
 
+# V=1 shows the commands.
+ifeq ($(V),)
+say = @printf '  %-4s %s\n' $(1) $(2);
+endif
+
 # What each layer needs beside base; base itself needs libmbedcrypto.
 LIBS_base := -lmbedcrypto
 LIBS_ice  :=
@@ -63,42 +68,43 @@ help:
 	@echo 'make lint       clang-tidy and cppcheck;  make layers: include rules;  make format: clang-format'
 	@echo 'make install    PREFIX=/usr/local DESTDIR='
 	@echo 'make clean      remove build/'
-	@echo 'Variables: B=build directory, CC, OPT, SAN=1 (ASan and UBSan), AEAD=nettle|mbedtls'
+	@echo 'Variables: B=build directory, CC, OPT, SAN=1 (ASan and UBSan), AEAD=nettle|mbedtls (with a B of its own), V=1'
 
 # ---- objects, library, programs ------------------------------------------------------------------
 $(B)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(DP_CFLAGS) $(OPT) $(CFLAGS) -c $< -o $@
+	$(call say,CC,$@)$(CC) $(DP_CFLAGS) $(OPT) $(CFLAGS) -c $< -o $@
 
 $(B)/libdatapeer.a: $(call obj,$(SRC))
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR,$@)ar rcs $@ $^
 
 $(B)/datapeer: $(call obj,$(APP_SRC)) $(B)/libdatapeer.a
-	$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/examples/%: $(B)/obj/examples/%.o $(B)/libdatapeer.a
 	@mkdir -p $(@D)
-	$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/bench/%: $(B)/obj/bench/%.o $(B)/libdatapeer.a
 	@mkdir -p $(@D)
-	$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # ---- tests and fuzzers: a layer's test links that layer and base alone, so a layer cannot lean on another ---
-# tests/unit/peer and fuzz/peer link everything.
+# peer composes all layers, and apps stand on all of them: their tests link the library.
+WHOLE := peer apps
 define layer_rules
-$(B)/tests/$(1)/%: $(B)/obj/tests/unit/$(1)/%.o $(call layer_obj,$(1)) $(call layer_obj,base) $(if $(filter peer,$(1)),$(B)/libdatapeer.a)
+$(1)_TEST_DEPS := $(if $(filter $(1),$(WHOLE)),$(if $(filter apps,$(1)),$(filter-out %/main.o,$(call layer_obj,apps))) $(B)/libdatapeer.a,$(sort $(call layer_obj,$(1)) $(call layer_obj,base)))
+$(1)_TEST_LIBS := $(if $(filter $(1),$(WHOLE)),$(LIBS),$(sort $(LIBS_$(1)) $(LIBS_base)))
+$(B)/tests/$(1)/%: $(B)/obj/tests/unit/$(1)/%.o $$($(1)_TEST_DEPS)
 	@mkdir -p $$(@D)
-	$$(CC) $$(DP_LDFLAGS) $$(LDFLAGS) -o $$@ $$(sort $$(filter %.o,$$^)) $$(filter %.a,$$^) -lcmocka \
-	  $(if $(filter peer,$(1)),$(LIBS),$(sort $(LIBS_$(1)) $(LIBS_base)))
-$(B)/fuzz/$(1)/%: $(B)/obj/fuzz/$(1)/%.o $(call layer_obj,$(1)) $(call layer_obj,base) $(if $(filter peer,$(1)),$(B)/libdatapeer.a) $(B)/obj/fuzz/replay.o
+	$$(call say,LD,$$@)$$(CC) $$(DP_LDFLAGS) $$(LDFLAGS) -o $$@ $$^ -lcmocka $$($(1)_TEST_LIBS)
+$(B)/fuzz/$(1)/%: $(B)/obj/fuzz/$(1)/%.o $(FUZZ_MAIN) $$($(1)_TEST_DEPS)
 	@mkdir -p $$(@D)
-	$$(CC) $$(DP_LDFLAGS) $$(LDFLAGS) -o $$@ $$(sort $$(filter-out %fuzz/replay.o,$$(filter %.o,$$^))) \
-	  $$(if $$(LIB_FUZZING_ENGINE),$$(LIB_FUZZING_ENGINE),$(B)/obj/fuzz/replay.o) $$(filter %.a,$$^) \
-	  $(if $(filter peer,$(1)),$(LIBS),$(sort $(LIBS_$(1)) $(LIBS_base)))
+	$$(call say,LD,$$@)$$(CC) $$(DP_LDFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LIB_FUZZING_ENGINE) $$($(1)_TEST_LIBS)
 endef
-$(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
+FUZZ_MAIN := $(if $(LIB_FUZZING_ENGINE),,$(B)/obj/fuzz/replay.o)
+$(foreach l,$(LAYERS) apps,$(eval $(call layer_rules,$(l))))
 
 unit: $(TESTS)
 	@set -e; for t in $(TESTS); do $$t; done

@@ -45,6 +45,7 @@ static int fill_local(dp_pc *pc, dp_sdp *sdp, known_candidates *known, dp_sdp_se
     memcpy(sdp->media, pc->description.media, sizeof(sdp->media));
     sdp->media_count = pc->description.media_count;
     sdp->data_index = pc->description.data_index;
+    sdp->unbundled = pc->description.unbundled;
     sdp->end_of_candidates = pc->gathering_complete;
     for (size_t i = 0; i < known->count; i++) {
         sdp->candidates[i].at = known->lines[i];
@@ -154,6 +155,7 @@ static void adopt_remote(dp_pc *pc, dp_sdp_type type, const dp_sdp *sdp)
         memcpy(pc->description.media, sdp->media, sizeof(pc->description.media));
         pc->description.media_count = sdp->media_count;
         pc->description.data_index = sdp->data_index;
+        pc->description.unbundled = sdp->unbundled;
         dp_ice_set_role(pc->ice, sdp->ice_lite ? DP_ICE_CONTROLLING : DP_ICE_CONTROLLED);
     } else {
         /* RFC 4145 §4: an answer without a=setup means active. */

@@ -11,6 +11,7 @@ typedef struct pc_description {
     dp_sdp_media media[DP_SDP_MAX_MEDIA];
     size_t media_count;
     size_t data_index;
+    bool unbundled;
 } pc_description;
 
 typedef enum pc_negotiation {
