@@ -12,6 +12,7 @@
 
 static int refuse_errno;   /* 0: the kernel decides */
 static int refuse_fd = -1; /* -1: every socket */
+static size_t refusals;
 static bool refuse_groups; /* only messages with UDP_SEGMENT */
 static size_t messages_sent;
 static size_t groups_sent;
@@ -33,6 +34,7 @@ int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
     bool grouped = messages[0].msg_hdr.msg_controllen > 0;
     if (refuse_errno != 0 && (refuse_fd < 0 || refuse_fd == fd) && (grouped || !refuse_groups)) {
+        refusals++;
         errno = refuse_errno;
         refuse_errno = errno == EINTR ? 0 : errno; /* interrupted once */
         return -1;
@@ -50,7 +52,7 @@ static int udp_setup(void **state)
     refuse_errno = 0;
     refuse_fd = -1;
     refuse_groups = false;
-    messages_sent = groups_sent = 0;
+    messages_sent = groups_sent = refusals = 0;
     return setup(state);
 }
 
@@ -336,6 +338,8 @@ static void test_would_block(void **state)
     assert_true(accepted < DATAGRAMS);
     dp_datagram slot;
     assert_int_equal(dp_udp_slot(loop, &slot), DP_ERR_WOULD_BLOCK);
+    dp_udp_flush(loop);
+    assert_int_equal(refusals, 1); /* the kernel is not asked again before it says that there is room */
     for (int i = 0; i < 3; i++)
         assert_int_equal(dp_loop_step(loop, 0), DP_OK);
     assert_int_equal(a.writable, 0);
@@ -422,7 +426,9 @@ static void test_one_bad_remote(void **state)
     open_udp(&b, "127.0.0.1");
     dp_address port_0 = loopback(0); /* EINVAL */
     dp_address six;
-    assert_int_equal(dp_address_parse(&six, "::1", 9), DP_OK); /* the wrong family */
+    assert_int_equal(dp_address_parse(&six, "::1", 9), DP_OK); /* the wrong family: not even queued */
+    assert_int_equal(put(a.udp, &six, 1, 100), DP_OK);
+    assert_int_equal(dp_loop_next_timeout(loop), DP_TIME_NEVER);
     for (size_t n = 0; n < 30; n++) {
         assert_int_equal(put(a.udp, &port_0, 1, 100), DP_OK);
         assert_int_equal(put(a.udp, dp_udp_local(b.udp), n, 100), DP_OK);
