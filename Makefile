@@ -129,7 +129,8 @@ check: deps
 	$(MAKE) sanitize
 	$(MAKE) interop
 
-run: deps
+run:
+	scripts/deps run
 	$(MAKE) all
 	scripts/run
 

@@ -9,8 +9,9 @@ import { fileURLToPath } from 'node:url';
 import { makeSample } from './sample.mjs';
 import { servePage } from './serve.mjs';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
-const program = join(root, process.env.B || 'build', 'datapeer');
+const here = dirname(fileURLToPath(import.meta.url));
+const root = join(here, '../..');
+const program = resolve(root, process.env.B || 'build', 'datapeer');
 const id = process.env.ID || 'my-disk';
 const children = new Map(); // name -> ChildProcess
 let stopping = false;
@@ -35,8 +36,7 @@ try {
 }
 
 function startPeerServer(port) {
-    const peerjs = join(root, 'apps/web/node_modules/peer/dist/bin/peerjs.js');
-    return start('PeerServer', process.execPath, [peerjs, '--host', '127.0.0.1', '--port', String(port)], /started on/i);
+    return start('PeerServer', process.execPath, [join(here, 'peer-server.mjs'), String(port)], /"port"/);
 }
 
 function startDevice(folder, server) {
@@ -46,7 +46,8 @@ function startDevice(folder, server) {
 // Resolves when the child prints the line that says it is ready.
 function start(name, command, args, ready) {
     return new Promise((done, fail) => {
-        const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+        // detached: a terminal sends Ctrl-C to its whole process group, but the children are to be ended by stop().
+        const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
         children.set(name, child);
         createInterface({ input: child.stdout }).on('line', (line) => ready.test(line) && done());
         child.on('error', (error) => {

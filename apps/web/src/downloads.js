@@ -8,11 +8,14 @@ import { aboutError } from './words.js';
 export class DownloadPanel {
     #section;
     #list;
+    #announcement;
     #running = new Set();
 
-    constructor(section, list) {
+    // announcement: read aloud by screen readers; progress is not, only how it ends.
+    constructor(section, list, announcement) {
         this.#section = section;
         this.#list = list;
+        this.#announcement = announcement;
         window.addEventListener('beforeunload', (event) => {
             if (this.#running.size > 0) event.preventDefault();
         });
@@ -34,6 +37,7 @@ export class DownloadPanel {
         this.#running.add(download);
         await download.run();
         this.#running.delete(download);
+        this.#announcement.textContent = `${download.name}: ${describe(download)}`;
     }
 
     // When another device is chosen.
@@ -43,7 +47,7 @@ export class DownloadPanel {
 
     #item(download, again) {
         const bar = h('progress', { max: 1, 'aria-label': `Progress of ${download.name}` });
-        const text = h('p', { class: 'progress-text', role: 'status' });
+        const text = h('p', { class: 'progress-text' });
         const cancel = h('button', { type: 'button', class: 'small', onclick: () => download.cancel() }, 'Cancel');
         const retry = h('button', { type: 'button', class: 'small', hidden: true }, 'Try again');
         const remove = h('button', { type: 'button', class: 'icon-button', hidden: true, 'aria-label': 'Remove from the list' }, icon('close'));

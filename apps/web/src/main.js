@@ -8,7 +8,7 @@ import { breadcrumbs, listingTable } from './listing.js';
 import { aboutError, aboutLink } from './words.js';
 
 const $ = (id) => document.getElementById(id);
-const downloads = new DownloadPanel($('downloads'), $('download-list'));
+const downloads = new DownloadPanel($('downloads'), $('download-list'), $('announcement'));
 
 let config = {};
 let address = null;
@@ -50,7 +50,8 @@ function go() {
     if (same && link) return loadFolder();
     leave();
     show(address.id === '' ? 'ask' : 'panel');
-    $('device').textContent = address.id;
+    $('device').textContent = address.id || 'datapeer';
+    $('brand').hidden = address.id === '';
     document.title = address.id === '' ? 'datapeer' : `${address.id} – datapeer`;
     if (address.id === '') {
         setStatus('', '');

@@ -41,7 +41,7 @@ export class World {
 
     // npm's PeerServer. Returns {port, url, program}.
     async peerServer(port = 0) {
-        const args = [join(here, 'peer-server.mjs'), String(port)];
+        const args = [join(root, 'apps/web/peer-server.mjs'), String(port)];
         const program = await this.program(process.execPath, args, { ready: (line) => parse(line)?.port > 0 });
         port = parse(program.lines.at(-1)).port;
         return { port, url: `ws://127.0.0.1:${port}`, program };
