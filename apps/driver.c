@@ -28,12 +28,20 @@ enum {
 typedef struct driver driver;
 typedef struct link link_; /* "link" alone is unistd.h's */
 
+typedef enum pending_kind {
+    PENDING_OPEN,
+    PENDING_RECV,
+    PENDING_WAITCLOSE,
+    PENDING_SEND,
+    PENDING_REQUEST,
+} pending_kind;
+
 /* A line whose answer comes later. */
 typedef struct pending {
     struct pending *next;
     link_ *link;
     dp_value *id;
-    enum { PENDING_OPEN, PENDING_RECV, PENDING_WAITCLOSE, PENDING_SEND, PENDING_REQUEST } kind;
+    pending_kind kind;
     dp_timer timer;
     dp_value *line; /* PENDING_SEND: what waits for room */
     char request_id[DP_REQUEST_ID_LEN + 1];
@@ -182,7 +190,7 @@ static void answer_result(const dp_value *id, int error)
 
 static void on_pending_timeout(void *user);
 
-static pending *add_pending(link_ *l, const dp_value *line, int kind, dp_duration timeout)
+static pending *add_pending(link_ *l, const dp_value *line, pending_kind kind, dp_duration timeout)
 {
     pending *p = calloc(1, sizeof(*p));
     if (p == NULL)
@@ -214,10 +222,10 @@ static void drop_pending(pending *p)
     free(p);
 }
 
-static pending *find_pending(link_ *l, int kind)
+static pending *find_pending(link_ *l, pending_kind kind)
 {
     pending *p = l->pending;
-    while (p != NULL && (int)p->kind != kind)
+    while (p != NULL && p->kind != kind)
         p = p->next;
     return p;
 }
