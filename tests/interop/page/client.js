@@ -140,10 +140,11 @@ class Client {
         return index;
     }
 
-    // The next incoming connection.
-    accept() {
-        if (this.incoming.length > 0) return Promise.resolve(this.incoming.shift());
-        return new Promise((resolve) => this.#takers.push(resolve));
+    // Resolves with the index of the next incoming connection when that is open.
+    async accept() {
+        const index = this.incoming.shift() ?? (await new Promise((resolve) => this.#takers.push(resolve)));
+        await this.connections[index].opened;
+        return index;
     }
 
     // As the reference page does, with answers for what it leaves open; what is no context goes back as it is.
