@@ -11,6 +11,7 @@
 #include <usrsctp.h>
 
 #define TICK             DP_MS(10) /* a timer re-armed inside a tick waits for the next one, so ticks are short */
+#define TICK_MIN_MS      5u /* associations tick out of phase: not more often than this for all of them */
 #define IDLE_TICK        DP_MS(200) /* nothing in flight: only heartbeats (30 s) are due */
 #define IDLE_AFTER       DP_MS(500) /* longer than the delayed SACK, here and at the peer */
 #define SACK_DELAY_MS    20u
@@ -43,6 +44,7 @@ struct dp_association {
     bool down;
     bool readable;
     bool in_flight; /* sent data may be unacknowledged */
+    dp_time ticked; /* last tick of this association: another's must not put off its own */
     dp_time active_until;
     /* Packets to send, each behind its 2-byte length. */
     uint8_t *output;
@@ -143,7 +145,7 @@ static void stack_tick(dp_time now)
     if (now <= stack.last_tick)
         return;
     uint64_t elapsed_ms = (now - stack.last_tick) / 1000;
-    if (elapsed_ms == 0)
+    if (elapsed_ms < TICK_MIN_MS)
         return;
     stack.last_tick += elapsed_ms * 1000;
     usrsctp_handle_timers(elapsed_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)elapsed_ms);
@@ -271,6 +273,7 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
         return DP_ERR_NO_MEMORY;
     a->id = ++stack.last_id;
     a->local_port = config->local_port;
+    a->ticked = now;
     /* All that can be in flight fits twice (first transmission and retransmission), each packet with its
      * length. */
     a->output_max = 2 * config->send_buffer_size + OUTPUT_KEEP;
@@ -333,6 +336,7 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
 
 void dp_association_tick(dp_association *a, dp_time now)
 {
+    a->ticked = now;
     stack_tick(now);
     if (now >= a->active_until)
         output_shrink(a);
@@ -342,8 +346,8 @@ dp_time dp_association_next_tick(const dp_association *a, bool busy)
 {
     if (a->down)
         return DP_TIME_NEVER;
-    bool active = busy || !a->up || a->in_flight || stack.last_tick < a->active_until;
-    return stack.last_tick + (active ? TICK : IDLE_TICK);
+    bool active = busy || !a->up || a->in_flight || a->ticked < a->active_until;
+    return a->ticked + (active ? TICK : IDLE_TICK);
 }
 
 int dp_association_send(dp_association *a, size_t *sent, uint16_t stream, uint32_t ppid, bool unordered,

@@ -457,6 +457,29 @@ static void test_close_times_out(void **state)
     pair_clear(&p);
 }
 
+/* usrsctp's timers are one for all associations, but no association's own deadlines wait for a quieter
+ * neighbour: the owner asks for next_timeout again and again, as an event loop does. */
+static void test_busy_neighbour(void **state)
+{
+    (void)state;
+    pair p, busy;
+    dp_channel *channel = up(&p, 15, true);
+    pair_init(&busy, 16);
+    pair_start(&busy);
+    p.cut[1] = true;
+    dp_channel_close(channel, virtual_now);
+    dp_time until = virtual_now + DP_SECONDS(40);
+    for (; virtual_now < until && saw[0].channels_closed == 0; virtual_now += DP_MS(1)) {
+        dp_sctp_handle_timeout(busy.end[0], virtual_now);
+        if (dp_sctp_next_timeout(p.end[0]) <= virtual_now)
+            dp_sctp_handle_timeout(p.end[0], virtual_now);
+        pair_drain(&p);
+    }
+    assert_int_equal(saw[0].channels_closed, 1);
+    pair_clear(&p);
+    pair_clear(&busy);
+}
+
 static void test_limits(void **state)
 {
     (void)state;
@@ -609,6 +632,7 @@ int main(void)
         cmocka_unit_test(test_abort),
         cmocka_unit_test(test_peer_vanishes),
         cmocka_unit_test(test_close_times_out),
+        cmocka_unit_test(test_busy_neighbour),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_over_max_message_size),
         cmocka_unit_test(test_idle),
