@@ -17,6 +17,9 @@ enum {
     ADDRESSES = 8,         /* tried for one name */
     ACCEPTS = 64,          /* of one listener in one round */
     BACKLOG = 256,
+    LOST_AFTER = 30,        /* seconds without a sign of the peer's machine */
+    KEEPALIVE_IDLE = 15,    /* seconds of silence before the first probe... */
+    KEEPALIVE_INTERVAL = 5, /* ...and between the others */
 };
 /* While the process is out of descriptors, a waiting connection would make the listener readable without end.
  */
@@ -167,11 +170,21 @@ int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port,
     return DP_OK;
 }
 
+static void set_option(const dp_tcp *tcp, int level, int option, int value)
+{
+    (void)setsockopt(tcp->source.fd, level, option, &value, sizeof(value));
+}
+
 static void set_open(dp_tcp *tcp)
 {
-    int on = 1;
-    (void)setsockopt(tcp->source.fd, IPPROTO_TCP, TCP_NODELAY, &on,
-                     sizeof(on)); /* writes are joined here, a round at a time */
+    set_option(tcp, IPPROTO_TCP, TCP_NODELAY, 1); /* writes are joined here, a round at a time */
+    /* A machine that vanishes sends nothing: left alone, an idle stream would never notice and a busy one
+     * after a quarter of an hour. With TCP_USER_TIMEOUT the probes go on until it is over, whatever
+     * TCP_KEEPCNT is (tcp(7)). */
+    set_option(tcp, IPPROTO_TCP, TCP_USER_TIMEOUT, LOST_AFTER * 1000);
+    set_option(tcp, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE);
+    set_option(tcp, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL);
+    set_option(tcp, SOL_SOCKET, SO_KEEPALIVE, 1);
     tcp->state = TCP_OPEN;
 }
 

@@ -119,6 +119,8 @@ DP_API void dp_udp_flush(dp_loop *loop);
 
 /* ---- TCP ------------------------------------------------------------------------------------------- */
 
+/* A stream whose other end vanishes without a word (no power, no network), or takes no byte of what is sent,
+ * is closed with TIMEOUT after about 30 s, also when nothing is being sent (keepalive probes). */
 typedef struct dp_tcp dp_tcp;
 
 typedef struct dp_tcp_handler {

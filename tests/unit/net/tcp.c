@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +24,22 @@ int accept4(int fd, __SOCKADDR_ARG address, socklen_t *len, int flags)
 {
     accept_calls++;
     return (int)syscall(SYS_accept4, fd, address.__sockaddr__, len, flags);
+}
+
+static struct {
+    int fd, level, name, value;
+} options[32]; /* that were set, in this order */
+static size_t option_count;
+
+int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+    if (option_count < sizeof(options) / sizeof(options[0]) && len == sizeof(int)) {
+        options[option_count].fd = fd;
+        options[option_count].level = level;
+        options[option_count].name = name;
+        memcpy(&options[option_count++].value, value, sizeof(int));
+    }
+    return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
 }
 
 ssize_t send(int fd, const void *data, size_t len, int flags)
@@ -224,6 +241,32 @@ static void test_connect_refused(void **state)
 }
 
 /* "localhost" has two addresses; nobody listens on the first one. */
+/* How often the option was set to value, on sockets where the kernel then really has it. */
+static size_t option_set(int level, int name, int value)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < option_count; i++) {
+        int now = -1;
+        socklen_t len = sizeof(now);
+        if (options[i].level == level && options[i].name == name && options[i].value == value &&
+            getsockopt(options[i].fd, level, name, &now, &len) == 0)
+            n += now == value;
+    }
+    return n;
+}
+
+/* Both ends notice within about 30 s that the other machine has vanished, idle or not. */
+static void test_silent_death_is_noticed(void **state)
+{
+    (void)state;
+    option_count = 0;
+    connect_both();
+    assert_int_equal(option_set(IPPROTO_TCP, TCP_USER_TIMEOUT, 30000), 2);
+    assert_int_equal(option_set(SOL_SOCKET, SO_KEEPALIVE, 1), 2);
+    assert_int_equal(option_set(IPPROTO_TCP, TCP_KEEPIDLE, 15), 2);
+    assert_int_equal(option_set(IPPROTO_TCP, TCP_KEEPINTVL, 5), 2);
+}
+
 static void test_second_address_is_tried(void **state)
 {
     (void)state;
@@ -635,6 +678,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_connect_by_name),
         TEST(test_connect_refused),
+        TEST(test_silent_death_is_noticed),
         TEST(test_second_address_is_tried),
         TEST(test_unknown_host),
         TEST(test_connect_times_out),
