@@ -162,6 +162,7 @@ void dp_dtls_free(dp_dtls *dtls)
 
 int dp_dtls_set_remote_fingerprints(dp_dtls *dtls, const dp_fingerprint *fingerprints, size_t count)
 {
+    size_t strongest = 0;
     if (fingerprints == NULL || count == 0 || count > FINGERPRINTS_MAX)
         return DP_ERR_INVALID_ARGUMENT;
     for (size_t i = 0; i < count; i++) {
@@ -171,11 +172,17 @@ int dp_dtls_set_remote_fingerprints(dp_dtls *dtls, const dp_fingerprint *fingerp
                                                                              : 0;
         if (length == 0 || fingerprints[i].length != length)
             return DP_ERR_INVALID_ARGUMENT;
+        if (length > strongest)
+            strongest = length;
     }
     if (dtls->state != DP_DTLS_NEW)
         return DP_ERR_INVALID_STATE;
-    memcpy(dtls->fingerprints, fingerprints, count * sizeof *fingerprints);
-    dtls->fingerprint_count = count;
+    /* RFC 8122 §5: the certificate MUST match one of the most secure hash; a match of a weaker one is no
+     * excuse. */
+    dtls->fingerprint_count = 0;
+    for (size_t i = 0; i < count; i++)
+        if (fingerprints[i].length == strongest)
+            dtls->fingerprints[dtls->fingerprint_count++] = fingerprints[i];
     return DP_OK;
 }
 

@@ -57,9 +57,11 @@ typedef struct dp_dtls_config {
 
 DP_API int dp_dtls_new(dp_dtls **out, const dp_dtls_config *config);
 DP_API void dp_dtls_free(dp_dtls *dtls);
-/* At least one, at most 8; the certificate has to match one of them. Before start. INVALID_ARGUMENT. */
+/* At least one, at most 8; the certificate has to match one of those with the strongest hash (RFC 8122 §5).
+ * Before start. INVALID_ARGUMENT, INVALID_STATE. */
 DP_API int dp_dtls_set_remote_fingerprints(dp_dtls *dtls, const dp_fingerprint *fingerprints, size_t count);
-/* Begins the handshake (the client's first flight becomes available for poll_transmit). INVALID_STATE. */
+/* Begins the handshake (the client's first flight becomes available for poll_transmit). INVALID_STATE without
+ * fingerprints or a second time; NO_MEMORY, CRYPTO: may be tried again. */
 DP_API int dp_dtls_start(dp_dtls *dtls, dp_time now);
 
 /* A datagram from an address that ICE has validated. data is decrypted in place and must stay until the

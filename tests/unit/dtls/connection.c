@@ -1,6 +1,7 @@
 /* Two of our own connections: loss, reordering, data, closing, identity, forgeries. */
 #include "pair.h"
 
+#include "dtls/certificate.h"
 #include "dtls/prefilter.h"
 
 /* ---- handshake over a bad network -------------------------------------------------------------------- */
@@ -199,16 +200,39 @@ static void test_one_of_several_fingerprints(void **state)
     (void)state;
     pair p;
     pair_init(&p, 31);
-    dp_fingerprint fps[3];
+    dp_fingerprint fps[2];
     dp_certificate_fingerprint(test_certificate(2), &fps[0]);
-    memset(&fps[1], 0, sizeof fps[1]);
-    fps[1].algorithm = DP_FINGERPRINT_SHA512;
-    fps[1].length = 64;
-    dp_certificate_fingerprint(test_certificate(SERVER), &fps[2]);
-    assert_int_equal(dp_dtls_set_remote_fingerprints(p.side[CLIENT].dtls, fps, 3), DP_OK);
+    dp_certificate_fingerprint(test_certificate(SERVER), &fps[1]);
+    assert_int_equal(dp_dtls_set_remote_fingerprints(p.side[CLIENT].dtls, fps, 2), DP_OK);
     pair_connect(&p);
-    assert_int_equal(dp_dtls_set_remote_fingerprints(p.side[CLIENT].dtls, fps, 3), DP_ERR_INVALID_STATE);
+    assert_int_equal(dp_dtls_set_remote_fingerprints(p.side[CLIENT].dtls, fps, 2), DP_ERR_INVALID_STATE);
     pair_clear(&p);
+}
+
+/* RFC 8122 §5: of several hash functions the most secure one has to match. */
+static void test_strongest_hash_decides(void **state)
+{
+    (void)state;
+    const mbedtls_x509_crt *crt = &test_certificate(SERVER)->crt;
+    for (int right = 0; right < 2; right++) {
+        pair p;
+        pair_init(&p, 34);
+        dp_fingerprint fps[2];
+        dp_certificate_fingerprint(test_certificate(right ? 2 : SERVER), &fps[0]);
+        assert_int_equal(dp_certificate_hash(&fps[1], DP_FINGERPRINT_SHA512, crt), DP_OK);
+        if (!right)
+            fps[1].bytes[63] ^= 1;
+        assert_int_equal(dp_dtls_set_remote_fingerprints(p.side[CLIENT].dtls, fps, 2), DP_OK);
+        pair_start(&p);
+        pair_run(&p);
+        assert_int_equal(p.side[CLIENT].connected, right);
+        if (!right) {
+            char text[DP_FINGERPRINT_TEXT_MAX];
+            assert_int_equal(p.side[CLIENT].error, DP_ERR_FINGERPRINT);
+            assert_non_null(strstr(p.side[CLIENT].message, dp_fingerprint_format(&fps[1], text)));
+        }
+        pair_clear(&p);
+    }
 }
 
 /* Row 31: the text form is refused by dp_fingerprint_parse; here what could reach the comparison all the
@@ -665,6 +689,7 @@ int main(void)
         cmocka_unit_test(test_silence_times_out),
         cmocka_unit_test(test_wrong_fingerprint),
         cmocka_unit_test(test_one_of_several_fingerprints),
+        cmocka_unit_test(test_strongest_hash_decides),
         cmocka_unit_test(test_fingerprint_list_is_checked),
         cmocka_unit_test(test_config_is_checked),
         cmocka_unit_test(test_plaintext_alerts_are_ignored),
