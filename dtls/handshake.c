@@ -24,8 +24,8 @@
 /* RFC 8827 §6.5 leaves the length of a chain open; browsers send one certificate. */
 #define CHAIN_MAX 8
 
-/* mbedTLS seals one record for each repetition of the last flight; this many are more than any client needs,
- * and far below DP_RECORD_FIRST_SEQUENCE (see record.c). */
+/* mbedTLS seals one record for each repetition of the last flight (a datagram); this many are more than any
+ * client needs, and far below DP_RECORD_FIRST_SEQUENCE (see record.c). */
 #define LAST_FLIGHT_MAX 256
 
 #define MASTER_SECRET 48
@@ -50,8 +50,8 @@ struct dp_handshake {
 
     const uint8_t *in; /* the record that mbedTLS has not fetched yet */
     size_t in_len;
-    size_t sent; /* datagrams */
-    unsigned last_flights;
+    size_t sent;         /* datagrams */
+    size_t last_flights; /* datagrams of it that were sent again */
 
     identity identity;
     dp_fingerprint peer;
@@ -317,15 +317,15 @@ dp_handshake_result dp_handshake_step(dp_handshake *h, dp_time now, const uint8_
 
 bool dp_handshake_answer_retransmission(dp_handshake *h, dp_time now, const uint8_t *record, size_t len)
 {
-    if (++h->last_flights > LAST_FLIGHT_MAX)
-        return false;
     uint8_t nothing[1];
+    size_t sent = h->sent;
     h->now = now;
     h->in = record;
     h->in_len = len;
     int ret = mbedtls_ssl_read(&h->ssl, nothing, sizeof nothing);
     h->in = NULL;
-    return wants_more(ret);
+    h->last_flights += h->sent - sent; /* a forgery is dropped and does not count */
+    return wants_more(ret) && h->last_flights < LAST_FLIGHT_MAX;
 }
 
 dp_time dp_handshake_next_timeout(const dp_handshake *h)

@@ -137,6 +137,30 @@ static void test_last_flight_lost_six_times(void **state)
     pair_clear(&p);
 }
 
+/* Forged copies of the client's Finished while the server still may have to repeat its last flight: they must
+ * not use up its patience. */
+static void test_forgeries_before_the_last_flight_arrives(void **state)
+{
+    (void)state;
+    pair p;
+    last_flight l = {0};
+    pair_init(&p, 35);
+    p.tap = lose_last_flight;
+    p.tap_ctx = &l;
+    pair_start(&p);
+    while (!p.side[SERVER].connected)
+        assert_true(pair_step(&p));
+    uint8_t forged[13 + 8 + 24 + 16] = {DP_RECORD_HANDSHAKE, 0xfe, 0xfd, 0, 1, [12] = 8 + 24 + 16};
+    for (unsigned i = 0; i < 1000; i++) {
+        forged[9] = (uint8_t)(i >> 8);
+        forged[10] = (uint8_t)i;
+        pair_inject(&p, SERVER, forged, sizeof forged);
+    }
+    pair_run(&p);
+    assert_true(p.side[CLIENT].connected);
+    pair_clear(&p);
+}
+
 static bool lose_all(pair *p, int from, uint8_t *data, size_t *len)
 {
     (void)p;
@@ -686,6 +710,7 @@ int main(void)
         cmocka_unit_test(test_loss_20),
         cmocka_unit_test(test_loss_40),
         cmocka_unit_test(test_last_flight_lost_six_times),
+        cmocka_unit_test(test_forgeries_before_the_last_flight_arrives),
         cmocka_unit_test(test_silence_times_out),
         cmocka_unit_test(test_wrong_fingerprint),
         cmocka_unit_test(test_one_of_several_fingerprints),
