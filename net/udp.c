@@ -299,7 +299,15 @@ void dp_udp_commit(dp_loop *loop, dp_udp *udp, const dp_datagram *slot)
     /* The kernel would refuse the wrong family too; here it can't take a whole group with it. */
     if (slot->length > slot->capacity || slot->remote.family != udp->local.family)
         return;
+    /* The slot is the first that is free, unless the batch was flushed meanwhile; committed twice, it is not
+     * free any more. */
+    size_t i = io->count;
+    while (i < OUT_SLOTS && io->out[i].data != slot->data)
+        i++;
+    if (i == OUT_SLOTS)
+        return;
     out_entry *entry = &io->out[io->count++];
+    swap_entries(entry, &io->out[i]);
     entry->len = slot->length;
     entry->udp = udp;
     entry->remote = slot->remote;

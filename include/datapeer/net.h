@@ -113,7 +113,8 @@ DP_API const dp_address *dp_udp_local(const dp_udp *udp); /* with the real port 
  * is the loop's. */
 DP_API int dp_udp_slot(dp_loop *loop, dp_datagram *slot); /* WOULD_BLOCK: the batch is full and its sockets
                                                              take nothing; INVALID_STATE: no socket yet */
-/* A datagram that the socket can't send (too long, remote of the other family) is dropped. */
+/* A datagram that the socket can't send (too long, remote of the other family) is dropped, as is a slot that
+ * was committed before. */
 DP_API void dp_udp_commit(dp_loop *loop, dp_udp *udp, const dp_datagram *slot);
 DP_API void dp_udp_flush(dp_loop *loop);
 

@@ -129,19 +129,26 @@ static dp_udp *open_udp(receiver *r, const char *ip)
     return r->udp;
 }
 
+static int fill(dp_datagram *slot, const dp_address *to, size_t number, size_t len)
+{
+    int error = dp_udp_slot(loop, slot);
+    if (error != DP_OK)
+        return error;
+    assert_true(slot->capacity >= DP_DATAGRAM_MAX);
+    for (size_t i = 0; i < len; i++)
+        slot->data[i] = i == 0 ? (uint8_t)(number >> 8) : i == 1 ? (uint8_t)number : pattern(number, i);
+    slot->length = len;
+    slot->remote = *to;
+    return DP_OK;
+}
+
 static int put(dp_udp *udp, const dp_address *to, size_t number, size_t len)
 {
     dp_datagram slot;
-    int error = dp_udp_slot(loop, &slot);
-    if (error != DP_OK)
-        return error;
-    assert_true(slot.capacity >= DP_DATAGRAM_MAX);
-    for (size_t i = 0; i < len; i++)
-        slot.data[i] = i == 0 ? (uint8_t)(number >> 8) : i == 1 ? (uint8_t)number : pattern(number, i);
-    slot.length = len;
-    slot.remote = *to;
-    dp_udp_commit(loop, udp, &slot);
-    return DP_OK;
+    int error = fill(&slot, to, number, len);
+    if (error == DP_OK)
+        dp_udp_commit(loop, udp, &slot);
+    return error;
 }
 
 static size_t mixed_size(size_t number)
@@ -272,6 +279,44 @@ static void test_two_sockets_in_one_batch(void **state)
     dp_udp_close(a.udp);
     dp_udp_close(b.udp);
     dp_udp_close(c.udp);
+}
+
+/* Between slot and commit the batch may be flushed, by a call or because a socket is closed. */
+static void test_flush_before_commit(void **state)
+{
+    (void)state;
+    static receiver a, b;
+    open_udp(&a, "127.0.0.1");
+    open_udp(&b, "127.0.0.1");
+    dp_datagram slot;
+    assert_int_equal(put(a.udp, dp_udp_local(b.udp), 0, 100), DP_OK);
+    assert_int_equal(fill(&slot, dp_udp_local(b.udp), 1, 100), DP_OK);
+    dp_udp_flush(loop);
+    dp_udp_commit(loop, a.udp, &slot);
+    assert_int_equal(put(a.udp, dp_udp_local(b.udp), 2, 100), DP_OK);
+    RUN_UNTIL(b.count == 3);
+    assert_int_equal(b.bad, 0);
+    dp_udp_close(a.udp);
+    dp_udp_close(b.udp);
+}
+
+/* A second commit of one slot is a mistake that must not write past the batch. */
+static void test_slot_committed_twice(void **state)
+{
+    (void)state;
+    static receiver a, b;
+    open_udp(&a, "127.0.0.1");
+    open_udp(&b, "127.0.0.1");
+    dp_datagram slot;
+    for (size_t n = 0; n < 128; n++) {
+        assert_int_equal(fill(&slot, dp_udp_local(b.udp), n, 100), DP_OK);
+        for (int i = 0; i < 3; i++)
+            dp_udp_commit(loop, a.udp, &slot);
+    }
+    RUN_UNTIL(b.count == 128);
+    assert_int_equal(b.bad, 0);
+    dp_udp_close(a.udp);
+    dp_udp_close(b.udp);
 }
 
 /* ---- the kernel refuses ---- */
@@ -597,6 +642,8 @@ int main(void)
         TEST(test_many_small_ones_in_one_read),
         TEST(test_empty_and_largest_datagram),
         TEST(test_two_sockets_in_one_batch),
+        TEST(test_flush_before_commit),
+        TEST(test_slot_committed_twice),
         TEST(test_kernel_refuses_segmentation),
         TEST(test_no_checksum_offload),
         TEST(test_segment_over_mtu),
