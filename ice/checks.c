@@ -160,6 +160,8 @@ void dp_ice_check_answered(dp_ice *ice, dp_time now, dp_ice_transaction *transac
                            const dp_stun_message *message, const dp_address *local, const dp_address *remote)
 {
     dp_ice_transaction t = *transaction;
+    /* RFC 8489 §6.3.3, §6.3.4: else the transaction has failed. */
+    bool understood = message->unknown_count == 0;
     bool symmetric = dp_address_equal(&t.message.local, local) && dp_address_equal(&t.message.remote, remote);
     if (symmetric && message->class_ == DP_STUN_SUCCESS && message->mapped.family == DP_FAMILY_NONE) {
         ice->stats.dropped_malformed++;
@@ -170,11 +172,11 @@ void dp_ice_check_answered(dp_ice *ice, dp_time now, dp_ice_transaction *transac
         ice->stats.dropped_unexpected++;
         if (t.purpose == DP_ICE_FOR_CHECK && !t.cancelled)
             dp_ice_check_failed(ice, t.pair);
-    } else if (message->class_ == DP_STUN_SUCCESS) {
+    } else if (understood && message->class_ == DP_STUN_SUCCESS) {
         succeeded(ice, now, &t, &message->mapped);
         if (!ice->pairs[t.pair].nominating) /* a late answer must not end the nomination under way */
             dp_ice_transactions_cancel(ice, now, t.pair);
-    } else if (message->error_code == DP_STUN_CODE_ROLE_CONFLICT) {
+    } else if (understood && message->error_code == DP_STUN_CODE_ROLE_CONFLICT) {
         role_conflict(ice, &t);
     } else if (t.purpose == DP_ICE_FOR_CHECK && !t.cancelled) {
         DP_ICE_LOG(ice, DP_LOG_INFO, "a check was refused: error %u", message->error_code);

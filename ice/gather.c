@@ -146,7 +146,9 @@ void dp_ice_gather_step(dp_ice *ice, dp_time now)
 void dp_ice_gather_answered(dp_ice *ice, const dp_ice_transaction *transaction,
                             const dp_stun_message *message)
 {
-    if (message->class_ == DP_STUN_SUCCESS && dp_address_is_unicast(&message->mapped))
+    /* RFC 8489 §6.3.3: a success with something that must be understood and isn't is none. */
+    if (message->class_ == DP_STUN_SUCCESS && message->unknown_count == 0 &&
+        dp_address_is_unicast(&message->mapped))
         (void)dp_ice_local_add(ice, DP_CANDIDATE_SRFLX, &message->mapped, transaction->local,
                                transaction->server);
     else

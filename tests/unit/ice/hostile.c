@@ -245,6 +245,24 @@ static void answer_from_elsewhere(void **state) /* row 12 */
     net_clear(&net);
 }
 
+/* RFC 8489 §6.3.3, §6.3.4: what must be understood and isn't makes the check fail, whatever the answer says. */
+static void answer_not_understood(void **state)
+{
+    (void)state;
+    for (int error = 0; error < 2; error++) {
+        testnet net;
+        uint8_t id[DP_STUN_TRANSACTION_LEN];
+        checking(&net, id);
+        inject(&net, &(forged){.class_ = error ? DP_STUN_ERROR : DP_STUN_SUCCESS,
+                               .id = id,
+                               .extra = 0x7FFF,
+                               .error_code = error ? 487 : 0});
+        assert_int_equal(net.nodes[0].ice->pairs[0].state, DP_ICE_PAIR_FAILED);
+        assert_int_equal(dp_ice_get_role(net.nodes[0].ice), DP_ICE_CONTROLLED);
+        net_clear(&net);
+    }
+}
+
 static void answer_twice(void **state) /* row 13 */
 {
     (void)state;
@@ -594,6 +612,7 @@ int main(void)
         cmocka_unit_test(refused_requests),
         cmocka_unit_test(guessed_answers),
         cmocka_unit_test(answer_from_elsewhere),
+        cmocka_unit_test(answer_not_understood),
         cmocka_unit_test(answer_twice),
         cmocka_unit_test(check_crosses_check),
         cmocka_unit_test(refused_checks_need_patience),
