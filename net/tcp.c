@@ -339,10 +339,18 @@ static void accepted(dp_listener *listener, int fd, const union dp_sockaddr *fro
     listener->on_accept(listener->user, tcp, &remote);
 }
 
+static void pause_accepting(dp_listener *listener)
+{
+    dp_loop *loop = listener->source.loop;
+    if (dp_timer_set(loop, &listener->pause, loop->now + ACCEPT_PAUSE) == DP_OK)
+        (void)dp_source_set(&listener->source, listener->source.fd, 0);
+}
+
 static void resume(void *user)
 {
     dp_listener *listener = user;
-    (void)dp_source_set(&listener->source, listener->source.fd, EPOLLIN);
+    if (dp_source_set(&listener->source, listener->source.fd, EPOLLIN) != DP_OK)
+        pause_accepting(listener);
 }
 
 static void on_listener(dp_source *source, uint32_t events)
@@ -358,8 +366,7 @@ static void on_listener(dp_source *source, uint32_t events)
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return;
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            if (dp_timer_set(source->loop, &listener->pause, source->loop->now + ACCEPT_PAUSE) == DP_OK)
-                (void)dp_source_set(source, source->fd, 0);
+            pause_accepting(listener);
             return;
         }
         /* Anything else is the new connection's own trouble (accept(2)): go on with the next one. */

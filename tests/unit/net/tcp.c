@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -24,6 +25,18 @@ int accept4(int fd, __SOCKADDR_ARG address, socklen_t *len, int flags)
 {
     accept_calls++;
     return (int)syscall(SYS_accept4, fd, address.__sockaddr__, len, flags);
+}
+
+static int refuse_watch; /* the next descriptors that are added to the epoll set are refused */
+
+int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
+{
+    if (op == EPOLL_CTL_ADD && refuse_watch > 0) {
+        refuse_watch--;
+        errno = ENOMEM;
+        return -1;
+    }
+    return (int)syscall(SYS_epoll_ctl, epoll, op, fd, event);
 }
 
 static struct {
@@ -573,6 +586,7 @@ static void test_accepting_pauses_without_descriptors(void **state)
     assert_in_range(accept_calls, 1, 3); /* no spinning */
     assert_int_equal(server.connected, 0);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    refuse_watch = 1; /* out of kernel memory too, at the moment of going on */
     RUN_UNTIL(server.connected == 1 && client.connected == 1);
 }
 
