@@ -116,30 +116,44 @@ void dp_ice_nominate_step(dp_ice *ice, dp_time now)
 /* ---- consent
  * --------------------------------------------------------------------------------------------------- */
 
-static void consent_lost(dp_ice *ice, dp_time now)
+static dp_time consent_end(const dp_ice_pair *pair) { return pair->answered_at + DP_ICE_CONSENT_EXPIRY; }
+
+/* The peer may still have our consent: what it sends is taken as long as its checks come. */
+static void consent_lost(dp_ice *ice, dp_time now, size_t index)
 {
-    dp_ice_pair *pair = &ice->pairs[ice->active];
+    dp_ice_pair *pair = &ice->pairs[index];
     pair->valid = false;
     pair->nominated = false;
     pair->nominating = false;
     pair->triggered = 0;
-    pair->checked_by_peer = false;
-    dp_ice_transactions_drop(ice, ice->active);
-    dp_ice_pair_set_state(ice, ice->active, DP_ICE_PAIR_FAILED);
+    pair->checked_by_peer = now < pair->heard_at + DP_ICE_CONSENT_EXPIRY;
+    dp_ice_transactions_drop(ice, index);
+    dp_ice_pair_set_state(ice, index, DP_ICE_PAIR_FAILED);
+}
+
+/* RFC 7675 §5.1: 30 s without an answer and a pair must not be used. This goes for those in reserve, too: the
+ * next check of the peer triggers ours, and only its answer makes such a pair valid again. */
+static void consent_expire(dp_ice *ice, dp_time now)
+{
+    bool lost = false;
+    for (size_t i = 0; i < ice->pair_count; i++) {
+        if (ice->pairs[i].valid && now >= consent_end(&ice->pairs[i])) {
+            consent_lost(ice, now, i);
+            lost = true;
+        }
+    }
+    if (!lost)
+        return;
     dp_ice_select(ice, now);
+    if (ice->active == DP_ICE_NO_PAIR) {
+        DP_ICE_LOG(ice, DP_LOG_INFO, "consent lost: the peer is silent");
+        dp_ice_set_state(ice, DP_ICE_FAILED);
+    }
 }
 
 void dp_ice_consent_step(dp_ice *ice, dp_time now)
 {
-    /* RFC 7675 §5.1: 30 s without an answer and the pair must not be used. Others may be as old. */
-    while (ice->active != DP_ICE_NO_PAIR &&
-           now >= ice->pairs[ice->active].answered_at + DP_ICE_CONSENT_EXPIRY) {
-        consent_lost(ice, now);
-        if (ice->active == DP_ICE_NO_PAIR) {
-            DP_ICE_LOG(ice, DP_LOG_INFO, "consent lost: the peer is silent");
-            dp_ice_set_state(ice, DP_ICE_FAILED);
-        }
-    }
+    consent_expire(ice, now);
     if (ice->active == DP_ICE_NO_PAIR)
         return;
     if (now >= ice->consent_at) {
@@ -156,8 +170,10 @@ dp_time dp_ice_nominate_next(const dp_ice *ice)
         return DP_TIME_NEVER;
     const dp_ice_pair *pair = &ice->pairs[ice->active];
     dp_time next = ice->consent_at;
-    if (pair->answered_at + DP_ICE_CONSENT_EXPIRY < next)
-        next = pair->answered_at + DP_ICE_CONSENT_EXPIRY;
+    for (size_t i = 0; i < ice->pair_count; i++) {
+        if (ice->pairs[i].valid && consent_end(&ice->pairs[i]) < next)
+            next = consent_end(&ice->pairs[i]);
+    }
     if (ice->state != DP_ICE_DISCONNECTED && pair->heard_at + DP_ICE_SILENCE < next)
         next = pair->heard_at + DP_ICE_SILENCE;
     if (nomination_is_open(ice) && ice->nominate_at < next)

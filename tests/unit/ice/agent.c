@@ -483,6 +483,67 @@ static void controlled_follows_to_a_living_pair(void **state)
     net_clear(&net);
 }
 
+/* Two paths, both tried; the first is in use. Node 0 checks the second one from time to time, as browsers do.
+ */
+static void two_paths(testnet *net, dp_ice_role role)
+{
+    net_init(net, 1, role, role == DP_ICE_CONTROLLING ? DP_ICE_CONTROLLED : DP_ICE_CONTROLLING);
+    net_address(net, 0, "10.0.0.1", 1000);
+    net_address(net, 0, "10.0.1.1", 1000);
+    net_address(net, 1, "10.0.0.2", 2000);
+    for (unsigned i = 0; i < 2; i++) {
+        net_gather(net, i);
+        net_credentials(net, i);
+    }
+    net_run(net, DP_SECONDS(3));
+    assert_selected(net, 1, "10.0.0.2:2000", "10.0.0.1:1000");
+}
+
+static void check_second_path(testnet *net, bool use_candidate)
+{
+    dp_ice *ice = net->nodes[0].ice;
+    int pair = dp_ice_pair_find(ice, &net->nodes[0].addresses[1], &net->nodes[1].addresses[0]);
+    assert_true(pair >= 0);
+    assert_true(dp_ice_check_start(ice, net->now, DP_ICE_FOR_CHECK, (size_t)pair, use_candidate));
+}
+
+/* The nomination comes once. That the pair has no consent any more must not lose it. */
+static void nominates_a_pair_long_unused(void **state)
+{
+    (void)state;
+    testnet net;
+    two_paths(&net, DP_ICE_CONTROLLING);
+    net_run(&net, DP_SECONDS(60));
+    dp_ice *ice = net.nodes[1].ice;
+    int pair = dp_ice_pair_find(ice, &net.nodes[1].addresses[0], &net.nodes[0].addresses[1]);
+    assert_true(pair >= 0 && !ice->pairs[pair].valid);
+    net.tap = drop_first_address;
+    net_run(&net, DP_SECONDS(8));
+    check_second_path(&net, true);
+    net_run(&net, DP_SECONDS(1));
+    assert_selected(&net, 1, "10.0.0.2:2000", "10.0.1.1:1000");
+    net_clear(&net);
+}
+
+/* The path in use dies; the peer, who doesn't nominate, is still there on the other one. */
+static void reserve_keeps_consent(void **state)
+{
+    (void)state;
+    testnet net;
+    two_paths(&net, DP_ICE_CONTROLLED);
+    for (unsigned i = 0; i < 40; i++) {
+        if (i == 20)
+            net.tap = drop_first_address;
+        check_second_path(&net, false);
+        net_run(&net, DP_MS(2500));
+        assert_true(
+            dp_ice_is_validated(net.nodes[1].ice, &net.nodes[1].addresses[0], &net.nodes[0].addresses[1]));
+    }
+    assert_int_equal(dp_ice_get_state(net.nodes[1].ice), DP_ICE_COMPLETED);
+    assert_selected(&net, 1, "10.0.0.2:2000", "10.0.1.1:1000");
+    net_clear(&net);
+}
+
 /* ---- failure and consent
  * ----------------------------------------------------------------------------------------- */
 
@@ -641,6 +702,8 @@ int main(void)
         cmocka_unit_test(aggressive_nomination),
         cmocka_unit_test(best_of_the_nominated_wins),
         cmocka_unit_test(controlled_follows_to_a_living_pair),
+        cmocka_unit_test(nominates_a_pair_long_unused),
+        cmocka_unit_test(reserve_keeps_consent),
         cmocka_unit_test(fails_when_nothing_works),
         cmocka_unit_test(fails_sooner_after_the_last_candidate),
         cmocka_unit_test(end_of_candidates_alone_is_no_failure),

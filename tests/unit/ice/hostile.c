@@ -245,7 +245,8 @@ static void answer_from_elsewhere(void **state) /* row 12 */
     net_clear(&net);
 }
 
-/* RFC 8489 §6.3.3, §6.3.4: what must be understood and isn't makes the check fail, whatever the answer says. */
+/* RFC 8489 §6.3.3, §6.3.4: what must be understood and isn't makes the check fail, whatever the answer says.
+ */
 static void answer_not_understood(void **state)
 {
     (void)state;
