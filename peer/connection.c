@@ -309,6 +309,8 @@ int dp_connection_send(dp_connection *conn, const dp_value *value)
         return DP_ERR_UNSUPPORTED;
     if (conn->state != CONNECTION_OPEN)
         return conn->state == CONNECTION_CONNECTING ? DP_ERR_INVALID_STATE : DP_ERR_CLOSED;
+    if (dp_value_get_type(value) == DP_VALUE_NULL)
+        return DP_ERR_INVALID_ARGUMENT;
     uint8_t *data = NULL;
     char *text = NULL;
     size_t len = 0;
@@ -320,8 +322,6 @@ int dp_connection_send(dp_connection *conn, const dp_value *value)
         }
         return error != DP_OK ? error : enqueue(conn, (uint8_t *)text, len, false);
     }
-    if (dp_value_get_type(value) == DP_VALUE_NULL)
-        return DP_ERR_INVALID_ARGUMENT;
     int error = dp_binarypack_encode(value, &data, &len);
     return error != DP_OK ? error : enqueue(conn, data, len, false);
 }
