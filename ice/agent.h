@@ -55,8 +55,9 @@
 #define DP_ICE_CONSENT_SPREAD DP_SECONDS(2)
 #define DP_ICE_CONSENT_EXPIRY DP_SECONDS(30)
 #define DP_ICE_CONSENT_ANSWER DP_SECONDS(10) /* how long an answer to one consent check counts */
-/* A cancelled check's answer still counts for this long. */
-#define DP_ICE_CANCEL_GRACE DP_SECONDS(2)
+/* A cancelled check's answer still counts for this long (RFC 8445 §7.3.1.4: the transaction's own time; a
+ * browser that checks every 62 ms would then fill the list). */
+#define DP_ICE_CANCEL_GRACE DP_SECONDS(6)
 /* Longer than the longest time between two consent answers of a path that loses nothing. */
 #define DP_ICE_SILENCE DP_SECONDS(7)
 

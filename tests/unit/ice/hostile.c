@@ -301,6 +301,26 @@ static void check_crosses_check(void **state)
     net_clear(&net);
 }
 
+/* A browser repeats unanswered checks every 50 to 62 ms, and each one cancels ours: on a path of 3 s the
+ * answer to the first must still count. */
+static void slow_path_and_busy_peer(void **state)
+{
+    (void)state;
+    testnet net;
+    uint8_t id[DP_STUN_TRANSACTION_LEN];
+    checking(&net, id);
+    dp_ice *ice = net.nodes[0].ice;
+    dp_stun_message m;
+    for (dp_time end = net.now + DP_SECONDS(6); net.now < end; net.now += DP_MS(50)) {
+        inject(&net, &(forged){.controlling = 1});
+        while (fetch(&net, &m))
+            continue;
+    }
+    inject(&net, &(forged){.class_ = DP_STUN_SUCCESS, .id = id});
+    assert_int_equal(ice->pairs[0].state, DP_ICE_PAIR_SUCCEEDED);
+    net_clear(&net);
+}
+
 /* All pairs refused at once and no more candidates: the peer's own checks may still come for a while (RFC
  * 8863). */
 static void refused_checks_need_patience(void **state)
@@ -616,6 +636,7 @@ int main(void)
         cmocka_unit_test(answer_not_understood),
         cmocka_unit_test(answer_twice),
         cmocka_unit_test(check_crosses_check),
+        cmocka_unit_test(slow_path_and_busy_peer),
         cmocka_unit_test(refused_checks_need_patience),
         cmocka_unit_test(conflict_storm),
         cmocka_unit_test(candidate_flood),
