@@ -26,6 +26,26 @@ static void need(bool ok, const char *what)
     }
 }
 
+/* Counts what our own code allocates (usrsctp and mbedTLS have allocators of their own). */
+static uint64_t allocations;
+static void *count_alloc(void *ctx, size_t size)
+{
+    (void)ctx;
+    allocations++;
+    return malloc(size);
+}
+static void *count_realloc(void *ctx, void *old, size_t size)
+{
+    (void)ctx;
+    allocations++;
+    return realloc(old, size);
+}
+static void count_free(void *ctx, void *block)
+{
+    (void)ctx;
+    free(block);
+}
+
 typedef struct end {
     dp_loop *loop;
     runner *runner;
@@ -159,9 +179,11 @@ static void receiver(int pipe)
     need(n > 0, "read");
     size_t len = answer(&e, offered, (size_t)n, sdp);
     need(write(pipe, sdp, len) == (ssize_t)len, "write");
+    allocations = 0;
     while (!e.over)
         dp_loop_step(loop, DP_MS(100));
-    need(write(pipe, &e.bytes, sizeof(e.bytes)) == sizeof(e.bytes), "write");
+    uint64_t report[2] = {e.bytes, allocations};
+    need(write(pipe, report, sizeof(report)) == sizeof(report), "write");
     _exit(0);
 }
 
@@ -185,19 +207,25 @@ static void throughput(dp_loop *loop, dp_random random, const dp_certificate *ce
     dp_time began = dp_clock_now();
     e.stop_at = began + DP_SECONDS(seconds);
     e.sending = true;
+    allocations = 0;
     runner_wake(e.runner);
     while (!e.over)
         dp_loop_step(loop, DP_MS(10));
     double took = (double)(dp_clock_now() - began) / 1e6;
     cpu = cpu_seconds(RUSAGE_SELF) - cpu;
+    uint64_t sent_allocations = allocations;
     end_free(&e);
-    uint64_t arrived = 0;
-    need(read(pipes[0], &arrived, sizeof(arrived)) == sizeof(arrived), "read");
+    uint64_t report[2] = {0, 0};
+    need(read(pipes[0], report, sizeof(report)) == sizeof(report), "read");
+    uint64_t arrived = report[0];
     waitpid(child, NULL, 0);
     cpu += cpu_seconds(RUSAGE_CHILDREN);
     double gib = (double)arrived / (1u << 30);
+    double mib = (double)arrived / (1u << 20);
     printf("throughput %.0f MB/s, %.2f CPU s/GiB (both ends), %.1f MB sent, %.1f MB arrived\n",
            (double)arrived / took / 1e6, cpu / gib, (double)e.bytes / 1e6, (double)arrived / 1e6);
+    printf("allocations of ours a MiB: %.1f sending, %.1f receiving\n", (double)sent_allocations / mib,
+           (double)report[1] / mib);
 }
 
 static void connect_pair(end pair[2], dp_loop *loop, dp_random random, const dp_certificate *certificate)
@@ -259,6 +287,7 @@ int main(int argc, char **argv)
     dp_loop *loop;
     dp_csprng *csprng;
     dp_certificate *certificate;
+    dp_set_allocator(&(dp_allocator){count_alloc, count_realloc, count_free, NULL});
     need(dp_loop_new(&loop) == DP_OK && dp_csprng_new(&csprng) == DP_OK, "start");
     dp_random random = dp_csprng_source(csprng);
     need(dp_certificate_generate(&certificate, &random, dp_clock_unix()) == DP_OK, "certificate");
