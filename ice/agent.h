@@ -195,6 +195,7 @@ struct dp_ice {
     size_t pair_capacity;
     size_t pair_count;
     uint64_t triggered_serial;
+    bool triggered_last; /* the last check that started was a triggered one */
 
     dp_ice_transaction *transactions;
     size_t transaction_capacity;

@@ -170,11 +170,14 @@ void dp_ice_pairs_unfreeze_like(dp_ice *ice, size_t index)
     }
 }
 
+/* Of the pairs that are not in the triggered-check queue. */
 static int best_in(const dp_ice *ice, dp_ice_pair_state state)
 {
     int best = -1;
     for (size_t i = 0; i < ice->pair_count; i++) {
-        if (ice->pairs[i].state == state && (best < 0 || ice->pairs[i].priority > ice->pairs[best].priority))
+        const dp_ice_pair *pair = &ice->pairs[i];
+        if (pair->state == state && pair->triggered == 0 &&
+            (best < 0 || pair->priority > ice->pairs[best].priority))
             best = (int)i;
     }
     return best;

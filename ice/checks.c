@@ -75,12 +75,16 @@ static void start_pair(dp_ice *ice, dp_time now, size_t index)
         dp_ice_pair_set_state(ice, index, DP_ICE_PAIR_IN_PROGRESS);
 }
 
-/* RFC 8445 §14.2: one new transaction each Ta. After a pause the first one leaves at once. */
+/* RFC 8445 §14.2: one new transaction each Ta. After a pause the first one leaves at once. Triggered checks
+ * come first (§6.1.4.2), but not twice in a row while others wait: browsers repeat their checks every 62 ms,
+ * and two paths on which ours get no answer would use up every Ta. */
 void dp_ice_pace(dp_ice *ice, dp_time now)
 {
     if (!dp_ice_alive(ice) || now < ice->pace_at || !dp_ice_pace_pending(ice))
         return;
-    int pair = triggered_next(ice);
+    bool others = dp_ice_gather_pending(ice) || dp_ice_pairs_pending(ice);
+    int pair = others && ice->triggered_last ? -1 : triggered_next(ice);
+    ice->triggered_last = pair >= 0;
     if (pair < 0 && dp_ice_gather_pending(ice))
         dp_ice_gather_step(ice, now);
     else

@@ -321,6 +321,41 @@ static void slow_path_and_busy_peer(void **state)
     net_clear(&net);
 }
 
+/* Two one-way paths: the peer's checks come, ours get no answer, and together they use up every Ta. The third
+ * path, which only we can open, and the STUN server get their turn all the same. */
+static void triggered_checks_take_turns(void **state)
+{
+    (void)state;
+    testnet net;
+    dp_stun_message m;
+    net_init(&net, 1, DP_ICE_CONTROLLED, DP_ICE_CONTROLLING);
+    net_address(&net, 0, "10.0.0.1", 1000);
+    net_address(&net, 0, "10.0.1.1", 1000);
+    net_address(&net, 0, "10.0.2.1", 1000);
+    net_address(&net, 1, "10.0.0.2", 2000);
+    dp_address server = addr("192.0.2.1", 3478);
+    dp_ice *ice = net.nodes[0].ice;
+    assert_int_equal(dp_ice_add_stun_server(ice, &server), DP_OK);
+    net_credentials(&net, 0);
+    net_gather(&net, 0);
+    assert_int_equal(dp_ice_add_remote_candidate(ice, net.now, "candidate:1 1 udp 9 10.0.0.2 2000 typ host"),
+                     DP_OK);
+    for (dp_time end = net.now + DP_SECONDS(2); net.now < end; net.now += DP_MS(50)) {
+        for (size_t i = 0; i < 2; i++) {
+            uint8_t data[DP_DATAGRAM_MAX];
+            size_t len = forge(&net, data, &(forged){.controlling = 1});
+            dp_ice_input(ice, net.now, data, len, &net.nodes[0].addresses[i], &net.nodes[1].addresses[0]);
+        }
+        while (fetch(&net, &m))
+            continue;
+    }
+    int third = dp_ice_pair_find(ice, &net.nodes[0].addresses[2], &net.nodes[1].addresses[0]);
+    assert_true(third >= 0);
+    assert_int_equal(ice->pairs[third].state, DP_ICE_PAIR_IN_PROGRESS);
+    assert_false(dp_ice_gather_pending(ice));
+    net_clear(&net);
+}
+
 /* All pairs refused at once and no more candidates: the peer's own checks may still come for a while (RFC
  * 8863). */
 static void refused_checks_need_patience(void **state)
@@ -637,6 +672,7 @@ int main(void)
         cmocka_unit_test(answer_twice),
         cmocka_unit_test(check_crosses_check),
         cmocka_unit_test(slow_path_and_busy_peer),
+        cmocka_unit_test(triggered_checks_take_turns),
         cmocka_unit_test(refused_checks_need_patience),
         cmocka_unit_test(conflict_storm),
         cmocka_unit_test(candidate_flood),
