@@ -104,6 +104,7 @@ void connection_free(dp_connection *conn)
         dp_free(item.data);
     dp_queue_clear(&conn->queue);
     dp_free(conn->current.data);
+    dp_free(conn->goodbye.data);
     dp_dechunker_free(conn->dechunker);
     dp_rpc_free(conn->rpc);
     dp_free(conn->remote_id);
@@ -191,32 +192,42 @@ static void report_room(dp_connection *conn)
         conn->handler.on_drain(conn->handler.user, conn);
 }
 
-/* The next thing to send becomes current: what the user queued, else an answer or request of the rpc. */
+static bool to_json(outgoing *packed)
+{
+    dp_value *value = NULL;
+    char *text = NULL;
+    size_t len = 0;
+    int error = dp_binarypack_decode(&value, packed->data, packed->len);
+    if (error == DP_OK)
+        error = dp_value_to_json(value, &text, &len);
+    dp_value_free(value);
+    dp_free(packed->data);
+    *packed = (outgoing){.data = (uint8_t *)text, .len = len};
+    return error == DP_OK;
+}
+
+/* An answer or request. */
+static bool next_of_rpc(dp_connection *conn)
+{
+    outgoing *out = &conn->current;
+    while (conn->rpc != NULL &&
+           dp_rpc_poll_transmit(conn->rpc, dp_loop_now(conn->peer->loop), &out->data, &out->len))
+        if (conn->serialization != SERIALIZATION_JSON || to_json(out))
+            return true;
+    return false;
+}
+
+/* The next thing to send becomes current: what the user queued, else the rpc's, else the goodbye. */
 static bool next_outgoing(dp_connection *conn)
 {
     if (dp_queue_pop(&conn->queue, &conn->current)) {
         conn->queued -= conn->current.len;
         report_room(conn);
-    } else {
-        uint8_t *packed;
-        size_t len;
-        if (conn->rpc == NULL || conn->state != CONNECTION_OPEN ||
-            !dp_rpc_poll_transmit(conn->rpc, dp_loop_now(conn->peer->loop), &packed, &len))
+    } else if (!next_of_rpc(conn)) {
+        if (conn->goodbye.data == NULL)
             return false;
-        conn->current = (outgoing){.data = packed, .len = len};
-        if (conn->serialization == SERIALIZATION_JSON) {
-            dp_value *value = NULL;
-            char *text = NULL;
-            if (dp_binarypack_decode(&value, packed, len) == DP_OK &&
-                dp_value_to_json(value, &text, &len) == DP_OK)
-                conn->current = (outgoing){.data = (uint8_t *)text, .len = len};
-            else
-                conn->current = (outgoing){0};
-            dp_value_free(value);
-            dp_free(packed);
-            if (conn->current.data == NULL)
-                return false;
-        }
+        conn->current = conn->goodbye;
+        memset(&conn->goodbye, 0, sizeof(conn->goodbye));
     }
     /* An id only where pieces are needed, as PeerJS counts them. */
     bool cut = conn->serialization == SERIALIZATION_BINARY && conn->current.len > DP_CHUNK_SIZE;
@@ -271,6 +282,10 @@ void connection_fill(void *user)
             dp_free(conn->current.data);
             memset(&conn->current, 0, sizeof(conn->current));
         }
+    }
+    if (conn->state == CONNECTION_FLUSHING && conn->flush_left != dp_connection_buffered(conn)) {
+        conn->flush_left = dp_connection_buffered(conn);
+        conn->deadline = dp_loop_now(conn->peer->loop) + FLUSH_TIMEOUT;
     }
     connection_rearm(conn);
 }
@@ -381,14 +396,15 @@ int dp_connection_close_flush(dp_connection *conn)
         data = (uint8_t *)text;
     }
     dp_value_free(value);
-    if (error == DP_OK)
-        error = enqueue(conn, data, len, conn->serialization == SERIALIZATION_RAW);
-    if (error == DP_OK) {
-        conn->state = CONNECTION_FLUSHING;
-        conn->deadline = dp_loop_now(conn->peer->loop) + FLUSH_TIMEOUT;
-        connection_rearm(conn);
-    }
-    return error;
+    if (error != DP_OK)
+        return error;
+    conn->goodbye = (outgoing){data, len, conn->serialization == SERIALIZATION_RAW};
+    conn->state = CONNECTION_FLUSHING;
+    conn->flush_left = dp_connection_buffered(conn);
+    conn->deadline = dp_loop_now(conn->peer->loop) + FLUSH_TIMEOUT;
+    connection_rearm(conn);
+    runner_wake(conn->runner);
+    return DP_OK;
 }
 
 /* ---- the way in -------------------------------------------------------------------------------------------
@@ -462,7 +478,7 @@ void connection_on_message(dp_connection *conn, const dp_pc_event *event)
 static void on_rpc_ready(void *user)
 {
     dp_connection *conn = user;
-    if (conn->state == CONNECTION_OPEN)
+    if (conn->state == CONNECTION_OPEN || conn->state == CONNECTION_FLUSHING)
         runner_wake(conn->runner);
 }
 

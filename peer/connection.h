@@ -25,7 +25,8 @@ typedef struct outgoing {
 typedef enum connection_state {
     CONNECTION_CONNECTING,
     CONNECTION_OPEN,
-    CONNECTION_FLUSHING, /* close_flush: sends what is queued and waits for the other side to close */
+    CONNECTION_FLUSHING, /* close_flush: sends what waits, then goodbye, and waits for the other side to close
+                          */
     CONNECTION_CLOSED,   /* on_close has been or is about to be called */
 } connection_state;
 
@@ -53,12 +54,13 @@ struct dp_connection {
     dp_queue queue;   /* of outgoing */
     size_t queued;    /* bytes in it */
     outgoing current; /* what chunker walks through */
+    outgoing goodbye; /* of close_flush: goes behind the queue and the rpc's answers */
     dp_chunker chunker;
     uint64_t next_chunk_id;
     bool blocked; /* a send was refused: on_drain is due */
-    bool close_sent;
-    dp_timer timer;   /* deadlines: set-up, flush, rpc and dechunker */
-    dp_time deadline; /* of the set-up or the flush */
+    dp_timer timer;    /* deadlines: set-up, flush, rpc and dechunker */
+    dp_time deadline;  /* of the set-up or the flush */
+    size_t flush_left; /* bytes: as long as it changes, a flush has time */
     dp_deferred close_later;
     uint8_t scratch[DP_CHUNK_MESSAGE_MAX];
 };

@@ -127,8 +127,9 @@ DP_API int dp_connection_send_bytes(dp_connection *conn, const uint8_t *data, si
 DP_API size_t dp_connection_buffered(const dp_connection *conn);
 /* At once; what is queued is lost (as in PeerJS). on_close follows. */
 DP_API void dp_connection_close(dp_connection *conn);
-/* PeerJS close({flush: true}): everything queued, then a close message; the other side closes. After 10 s
- * without that, we do. */
+/* PeerJS close({flush: true}): everything queued, answers and streams of the rpc included, then a close
+ * message; the other side closes. After 10 s without progress or without that, we do. INVALID_STATE if it is
+ * not open, NO_MEMORY. */
 DP_API int dp_connection_close_flush(dp_connection *conn);
 
 /* ---- requests on a connection -----------------------------------------------------------------------------
