@@ -19,7 +19,7 @@ enum {
  */
 
 static void on_timer(void *user);
-static void finish(void *user);
+static void finish_later(void *user);
 
 static bool parse_serialization(const char *name, serialization *out)
 {
@@ -68,7 +68,7 @@ int connection_new(dp_connection **out, dp_peer *peer, const char *remote_id, co
     conn->next_chunk_id = 1;
     conn->timer.fn = on_timer;
     conn->timer.user = conn;
-    conn->close_later.fn = finish;
+    conn->close_later.fn = finish_later;
     conn->close_later.user = conn;
     conn->deadline = dp_loop_now(peer->loop) + SETUP_TIMEOUT;
     dp_queue_init(&conn->queue, sizeof(outgoing), MAX_QUEUED_MESSAGES);
@@ -123,16 +123,17 @@ void connection_error(dp_connection *conn, const char *type, const char *message
         conn->handler.on_error(conn->handler.user, conn, type, message);
 }
 
-/* Runs outside of every callback of the connection's own parts, so that they can be freed. */
-static void finish(void *user)
+void connection_finish(dp_connection *conn)
 {
-    dp_connection *conn = user;
+    dp_undefer(&conn->close_later);
     if (conn->rpc != NULL)
         dp_rpc_close(conn->rpc, DP_ERR_CLOSED);
     if (conn->handler.on_close != NULL)
         conn->handler.on_close(conn->handler.user, conn);
     connection_free(conn);
 }
+
+static void finish_later(void *user) { connection_finish(user); }
 
 void connection_end(dp_connection *conn, const char *error_type, const char *message)
 {

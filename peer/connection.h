@@ -57,7 +57,7 @@ struct dp_connection {
     outgoing goodbye; /* of close_flush: goes behind the queue and the rpc's answers */
     dp_chunker chunker;
     uint64_t next_chunk_id;
-    bool blocked; /* a send was refused: on_drain is due */
+    bool blocked;      /* a send was refused: on_drain is due */
     dp_timer timer;    /* deadlines: set-up, flush, rpc and dechunker */
     dp_time deadline;  /* of the set-up or the flush */
     size_t flush_left; /* bytes: as long as it changes, a flush has time */
@@ -99,6 +99,9 @@ int connection_new(dp_connection **out, dp_peer *peer, const char *remote_id, co
                    const dp_connect_options *options);
 /* Ends it: on_close is called and it is freed, later in this round. error_type NULL: no on_error before. */
 void connection_end(dp_connection *conn, const char *error_type, const char *message);
+/* The later part of connection_end: outside of every callback of the connection's own parts, so that they can
+ * be freed. */
+void connection_finish(dp_connection *conn);
 /* Takes it off the peer's list and frees it at once, calling nobody. */
 void connection_free(dp_connection *conn);
 void connection_error(dp_connection *conn, const char *type, const char *message);

@@ -98,11 +98,47 @@ static int answer(dp_connection *conn, const char *offer_sdp)
     return error;
 }
 
+/* The connection that gives way to a call of src when there is no room: one that is over but not freed yet,
+ * else a call that is not open yet: src's own, else the oldest. So nobody who only calls and never connects
+ * keeps others out, and a burst of calls holds no more memory than max_connections of them. */
+static dp_connection *least_wanted(const dp_peer *peer, const char *src)
+{
+    dp_connection *found = NULL;
+    bool found_own = false;
+    for (dp_connection *conn = peer->connections; conn != NULL; conn = conn->next) {
+        if (conn->state == CONNECTION_CLOSED)
+            return conn;
+        bool own = strcmp(conn->remote_id, src) == 0;
+        if (conn->state == CONNECTION_CONNECTING && !conn->caller && (own || !found_own)) {
+            found = conn;
+            found_own = own;
+        }
+    }
+    return found;
+}
+
+/* False if there is none. Its handlers may destroy peer. */
+static bool make_room(dp_peer *peer, const char *src)
+{
+    if (peer->connection_count < peer->max_connections)
+        return true;
+    dp_connection *conn = least_wanted(peer, src);
+    if (conn == NULL)
+        return false;
+    connection_end(conn, "negotiation-failed", "too many calls at once: a newer one took its place");
+    connection_finish(conn);
+    return true;
+}
+
 void negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer)
 {
     dp_connection *conn = peer_find(peer, src, offer->connection_id);
     if (conn != NULL) /* PeerJS: the old one is closed first */
         connection_end(conn, NULL, NULL);
+    if (!make_room(peer, src)) {
+        DP_LOG(&peer->log, DP_LOG_WARN, layer, "a call of %s is ignored: too many connections", src);
+        return;
+    }
     if (peer->handler.on_connection == NULL) {
         DP_LOG(&peer->log, DP_LOG_INFO, layer, "%s calls, but nobody here takes connections", src);
         return;
