@@ -91,7 +91,6 @@ struct dp_peer {
     dp_timer reconnect_timer;
     dp_deferred pump;
     dp_deferred destroy;
-    bool stream_ended; /* tcp's on_closed came: close it outside its callback */
 };
 
 /* connection.c */
