@@ -34,7 +34,6 @@ typedef struct server {
     const char *swallow; /* messages of this type are not relayed */
     unsigned offers;
     unsigned given_ids;
-    char last_offer[65536]; /* as relayed */
 } server;
 
 static inline void server_drop(server_client *c)
@@ -75,7 +74,7 @@ static inline void server_word(char out[64], const char *text, const char *key)
 
 static inline void server_relay(server_client *from, const char *text)
 {
-    char type[64], dst[64], relayed[66000];
+    char type[64], dst[64], relayed[sizeof(((frame *)0)->payload) + 128];
     server *s = from->server;
     server_word(type, text, "\"type\":\"");
     server_word(dst, text, "\"dst\":\"");
@@ -83,10 +82,7 @@ static inline void server_relay(server_client *from, const char *text)
         (s->swallow != NULL && strcmp(type, s->swallow) == 0))
         return;
     snprintf(relayed, sizeof(relayed), "{\"src\":\"%s\",%s", from->id, text + 1);
-    if (strcmp(type, "OFFER") == 0) {
-        s->offers++;
-        snprintf(s->last_offer, sizeof(s->last_offer), "%s", relayed);
-    }
+    s->offers += strcmp(type, "OFFER") == 0;
     server_client *to = server_find(s, dst);
     if (to != NULL) {
         server_send(to, relayed);
