@@ -335,10 +335,10 @@ static bool read_one(dp_sctp *sctp, dp_sctp_event *event)
     dp_association_receive(sctp->association, &piece, tail, hot->capacity - hot->len);
     bool complete = false;
     dp_partial *partial = NULL;
-    if (piece.type == DP_ASSOCIATION_DATA)
-        partial = place(sctp, hot, is_new, &piece);
-    else
+    if (piece.type != DP_ASSOCIATION_DATA)
         notified(sctp, &piece, tail);
+    else if ((partial = place(sctp, hot, is_new, &piece)) == NULL)
+        dp_sctp_went_down(sctp, DP_ERR_NO_MEMORY); /* the rest must not pass for the whole message */
     if (is_new && partial != hot)
         recycle(sctp, hot);
     if (partial != NULL)
@@ -348,8 +348,8 @@ static bool read_one(dp_sctp *sctp, dp_sctp_event *event)
 
 bool dp_receive_poll(dp_sctp *sctp, dp_sctp_event *event)
 {
-    while (sctp->event_head == NULL && !sctp->connected_pending && sctp->association != NULL &&
-           dp_association_readable(sctp->association))
+    while (sctp->event_head == NULL && !sctp->connected_pending && sctp->state != DP_SCTP_DOWN &&
+           sctp->association != NULL && dp_association_readable(sctp->association))
         if (read_one(sctp, event))
             return true;
     return false;

@@ -550,15 +550,16 @@ static void test_idle(void **state)
 }
 
 static int budget;
+static bool no_more;
 static void *failing_alloc(void *ctx, size_t size)
 {
     (void)ctx;
-    return budget-- == 0 ? NULL : malloc(size);
+    return budget-- == 0 || no_more ? NULL : malloc(size);
 }
 static void *failing_realloc(void *ctx, void *old, size_t size)
 {
     (void)ctx;
-    return budget-- == 0 ? NULL : realloc(old, size);
+    return budget-- == 0 || no_more ? NULL : realloc(old, size);
 }
 static void plain_free(void *ctx, void *block)
 {
@@ -594,6 +595,31 @@ static void test_allocation_failures(void **state)
         pair_run(&p, DP_SECONDS(2));
         pair_clear(&p);
     }
+    dp_set_allocator(NULL);
+}
+
+/* No memory for a message that waits in usrsctp, for good: the association ends, and asking for events does.
+ */
+static void test_no_memory_to_receive(void **state)
+{
+    (void)state;
+    static const dp_allocator failing = {failing_alloc, failing_realloc, plain_free, NULL};
+    pair p;
+    budget = -1;
+    dp_set_allocator(&failing);
+    dp_channel *channel = up(&p, 17, true);
+    p.deaf[1] = true;
+    assert_int_equal(dp_channel_send(channel, virtual_now, make(BIG), BIG, true, false), DP_OK);
+    pair_run(&p, DP_SECONDS(1));
+    no_more = true;
+    dp_sctp_event event;
+    while (dp_sctp_poll_event(p.end[1], &event))
+        on_event(&p, 1, &event);
+    no_more = false;
+    assert_int_equal(saw[1].messages, 0);
+    assert_int_equal(saw[1].closed, 1);
+    assert_int_equal(saw[1].closed_error, DP_ERR_NO_MEMORY);
+    pair_clear(&p);
     dp_set_allocator(NULL);
 }
 
@@ -638,6 +664,7 @@ int main(void)
         cmocka_unit_test(test_over_max_message_size),
         cmocka_unit_test(test_idle),
         cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_no_memory_to_receive),
         cmocka_unit_test(test_freed_in_any_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
