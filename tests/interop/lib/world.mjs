@@ -68,7 +68,7 @@ export class World {
     // Returns {browser, pid}.
     async chromium() {
         if (!existsSync(CHROMIUM)) throw new Error(`There is no ${CHROMIUM}: run scripts/deps`);
-        const server = await chromium.launchServer({ executablePath: CHROMIUM, args: CHROMIUM_ARGS, chromiumSandbox: false });
+        const server = await chromium.launchServer({ host: '127.0.0.1', executablePath: CHROMIUM, args: CHROMIUM_ARGS, chromiumSandbox: false });
         const child = server.process();
         alive.add(child);
         child.once('exit', () => alive.delete(child));
