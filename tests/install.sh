@@ -1,0 +1,37 @@
+#!/bin/sh
+# Installs into a scratch folder, builds the README's example against nothing but that, as its reader would, and sees
+# it knock at a PeerServer's door. B: the build folder.
+set -eu
+cd "$(dirname "$0")/.."
+B=${B:-build}
+dir=$(mktemp -d "$B/install.XXXXXX")
+dir=$(cd "$dir" && pwd)
+trap 'rm -rf "$dir"' EXIT
+
+make -s B="$B" PREFIX="$dir" install
+awk '/^```c$/ { on = 1; next } /^```$/ && on { exit } on' README.md >"$dir/echo.c"
+cd "$dir"
+PKG_CONFIG_PATH=$dir/lib/pkgconfig
+export PKG_CONFIG_PATH
+# shellcheck disable=SC2046
+"${CC:-cc}" -Wall -Werror -o echo echo.c $(pkg-config --cflags --libs datapeer)
+bin/datapeer --help >/dev/null
+test -s share/man/man1/datapeer.1
+
+node - "$dir/echo" <<'EOF'
+const server = require("net").createServer((socket) => {
+    socket.once("data", (data) => end(/^GET \/peerjs\?key=peerjs&id=echo-1&token=\w+&version=/.test(data), String(data)));
+});
+let example;
+function end(good, why) {
+    example?.kill();
+    if (!good) console.error("the README's example:", why);
+    process.exit(good ? 0 : 1);
+}
+server.listen(0, "127.0.0.1", () => {
+    example = require("child_process").spawn(process.argv[2], [`ws://127.0.0.1:${server.address().port}/`], { stdio: "inherit" });
+    example.on("exit", (code) => end(false, `exit ${code}`));
+    setTimeout(() => end(false, "no request within 10 s"), 10000);
+});
+EOF
+echo "install: the README's example builds and runs"
