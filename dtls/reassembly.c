@@ -51,7 +51,6 @@ static bool merge(struct dp_reassembly_message *m, const dp_fragment *fragment)
     return true;
 }
 
-/* The last fragment's record number is a new one to mbedTLS's replay window, whatever came before. */
 static void write_headers(struct dp_reassembly_message *m, const dp_record *record)
 {
     dp_wr wr = dp_wr_init(m->record, HEADERS);
