@@ -117,7 +117,7 @@ void app_stop(app *a, int exit_code)
 
 int app_start(app *a)
 {
-    static const int stop_signals[] = {SIGINT, SIGTERM};
+    static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
     if (a->verbose > 0) {
         a->log.fn = log_line;
         a->log.level = a->verbose == 1 ? DP_LOG_WARN : a->verbose == 2 ? DP_LOG_INFO : DP_LOG_DEBUG;
@@ -126,7 +126,7 @@ int app_start(app *a)
     if (error == DP_OK)
         error = dp_csprng_new(&a->csprng);
     if (error == DP_OK)
-        error = dp_signals_new(&a->signals, a->loop, stop_signals, 2, on_signal, a);
+        error = dp_signals_new(&a->signals, a->loop, stop_signals, 3, on_signal, a);
     if (error != DP_OK) {
         app_error("can't start: %s", dp_strerror(error));
         return EXIT_NETWORK;

@@ -33,7 +33,8 @@ typedef struct app {
 /* Reads the options (all subcommands know the same ones); *operands is what is left. Prints its own errors:
  * EXIT_USAGE. --help is answered and gives -1. */
 int app_options(app *a, int argc, char **argv, const char *help, char ***operands, int *operand_count);
-/* Loop, random source, SIGINT and SIGTERM (which stop the loop). EXIT_OK or prints and gives another code. */
+/* Loop, random source, SIGINT, SIGTERM and SIGHUP (which stop the loop). EXIT_OK or prints and gives another
+ * code. */
 int app_start(app *a);
 /* A Peer with the options' server, key, id and STUN server. */
 int app_peer(app *a, const dp_peer_handler *handler, bool reconnect);

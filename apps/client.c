@@ -221,6 +221,8 @@ static void on_done(void *user, int error, const dp_value *context)
     }
     if (c->received > 0 && isatty(STDERR_FILENO))
         fputc('\n', stderr);
+    if (c->app.interrupted) /* that is the reason, and known */
+        return;
     if (c->write_errno != 0) {
         app_error("can't write to %s: %s", c->target, strerror(c->write_errno));
     } else if (error == DP_ERR_REMOTE) {
