@@ -96,7 +96,7 @@ static const char *base_name(const char *path)
 static int open_target(client *c)
 {
     c->target = c->app.output != NULL ? c->app.output : base_name(c->path);
-    if (strcmp(c->target, "-") == 0) {
+    if (c->app.output != NULL && strcmp(c->target, "-") == 0) {
         c->fd = STDOUT_FILENO;
         return EXIT_OK;
     }
@@ -104,12 +104,18 @@ static int open_target(client *c)
         app_error("'%s' names no file; give ID:PATH of one, or -o FILE", c->path);
         return EXIT_USAGE;
     }
-    size_t capacity = strlen(c->target) + sizeof(".part-XXXXXX");
-    c->partial = malloc(capacity);
-    if (c->partial == NULL)
-        return EXIT_REMOTE;
-    snprintf(c->partial, capacity, "%s.part-XXXXXX", c->target);
-    c->fd = mkostemp(c->partial, O_CLOEXEC);
+    struct stat known;
+    if (stat(c->target, &known) == 0 && !S_ISREG(known.st_mode)) {
+        /* A device or a pipe: written as it is, never replaced by a file. */
+        c->fd = open(c->target, O_WRONLY | O_CLOEXEC);
+    } else {
+        size_t capacity = strlen(c->target) + sizeof(".part-XXXXXX");
+        c->partial = malloc(capacity);
+        if (c->partial == NULL)
+            return EXIT_REMOTE;
+        snprintf(c->partial, capacity, "%s.part-XXXXXX", c->target);
+        c->fd = mkostemp(c->partial, O_CLOEXEC);
+    }
     if (c->fd >= 0)
         return EXIT_OK;
     app_error("can't write to %s: %s", c->target, strerror(errno));

@@ -1,6 +1,7 @@
 // datapeer ls and get against datapeer serve: what a person at a shell sees.
 import assert from 'node:assert/strict';
-import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdir, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { pattern, sha256 } from './lib/pattern.mjs';
@@ -95,13 +96,30 @@ test('a taken id ends serve with 1', limit, async () => {
     assert.match(errors, /taken/);
 });
 
-test('Ctrl-C in the middle of get leaves no partial file', limit, async () => {
-    const program = start('get', 'shell-disk:endless', '-o', join(folder, 'endless'));
+test('Ctrl-C or a hang-up in the middle of get leaves no partial file', limit, async () => {
     const partial = async () => (await readdir(folder)).filter((name) => name.startsWith('endless'));
-    await until(20000, 'the partial file', async () => (await partial()).length === 1 && program.running);
-    program.child.kill('SIGINT');
-    assert.equal((await program.exited).code, 130);
-    assert.deepEqual(await partial(), []);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+        const program = start('get', 'shell-disk:endless', '-o', join(folder, 'endless'));
+        const size = async () => Promise.all((await partial()).map(async (name) => (await stat(join(folder, name))).size));
+        await until(20000, 'bytes in the partial file', async () => (await size())[0] > 0);
+        program.child.kill(signal);
+        assert.equal((await program.exited).code, 130, signal);
+        assert.equal(program.errors, '');
+        assert.deepEqual(await partial(), []);
+    }
+});
+
+test('get writes into what is no plain file and never replaces it', limit, async () => {
+    const pipe = join(folder, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    const reader = readFile(pipe);
+    const { code, errors } = await run('get', 'shell-disk:five', '-o', pipe);
+    assert.equal(code, 0, errors);
+    assert.deepEqual(await reader, Buffer.from(content));
+    assert.ok((await stat(pipe)).isFIFO());
+    const into = await run('get', 'shell-disk:five', '-o', folder);
+    assert.equal(into.code, 1);
+    assert.match(into.errors, /directory/i);
 });
 
 test('the device ends in the middle of get: an error, no file', limit, async () => {
