@@ -48,8 +48,9 @@ struct dp_dtls {
     bool hello_known;
     uint8_t hello_random[HELLO_RANDOM_LEN];
 
-    dp_protection protection; /* CONNECTED only */
-    dp_queue out;             /* of dp_outgoing */
+    dp_protection protection; /* as soon as the attempt has keys */
+    bool have_keys;
+    dp_queue out; /* of dp_outgoing */
 
     uint8_t *in; /* what is left of the datagram */
     size_t in_left;
@@ -207,6 +208,8 @@ static int begin_attempt(dp_dtls *dtls)
     };
     dp_handshake_free(dtls->handshake);
     dtls->handshake = NULL;
+    dp_protection_clear(&dtls->protection);
+    dtls->have_keys = false;
     dtls->hello_known = false;
     dtls->alert = -1;
     dtls->progressed = dtls->now;
@@ -232,13 +235,38 @@ static bool restart(dp_dtls *dtls, const char *why)
     return err == DP_OK;
 }
 
-static void connected(dp_dtls *dtls)
+/* DP_ERR_CRYPTO: there are none yet. */
+static int take_keys(dp_dtls *dtls)
 {
     dp_record_keys keys;
+    if (dtls->have_keys)
+        return DP_OK;
     int err = dp_handshake_keys(dtls->handshake, &keys);
     if (err == DP_OK)
         err = dp_protection_init(&dtls->protection, &keys);
     dp_wipe(&keys, sizeof keys);
+    dtls->have_keys = err == DP_OK;
+    return err;
+}
+
+/* Is a sealed record of the handshake from the one who has the keys? mbedTLS ends the handshake, with an
+ * alert, if what it takes for Finished is forged: one spoofed datagram of ChangeCipherSpec and garbage, which
+ * it keeps until their time has come, would do. A Finished that overtook the keys is lost, and comes again.
+ */
+static bool is_authentic(dp_dtls *dtls, const dp_record *record)
+{
+    uint8_t copy[DP_SEALED_FINISHED_MAX];
+    uint8_t *plain = NULL;
+    size_t len = 0;
+    if (record->length > sizeof copy || take_keys(dtls) != DP_OK)
+        return false;
+    memcpy(copy, record->body, record->length);
+    return dp_protection_open(&dtls->protection, &plain, &len, record, copy);
+}
+
+static void connected(dp_dtls *dtls)
+{
+    int err = take_keys(dtls);
     if (err != DP_OK) {
         fail(dtls, err, "no record keys: %s", dp_strerror(err));
         return;
@@ -416,6 +444,10 @@ static void handshake_record(dp_dtls *dtls, const dp_record *record, const uint8
                 answer_orphan(dtls);
             return;
         }
+        if (record->epoch == 1 && !is_authentic(dtls, record)) {
+            drop(dtls, "forged or early Finished");
+            return;
+        }
         advance(dtls, bytes, DP_RECORD_HEADER + record->length);
         return;
     case DP_VERDICT_CLIENT_HELLO:
@@ -462,10 +494,11 @@ static void alert_record(dp_dtls *dtls, const uint8_t *alert, size_t len)
 static void sealed_record(dp_dtls *dtls, const dp_record *record, uint8_t *bytes)
 {
     if (record->type == DP_RECORD_HANDSHAKE && record->epoch == 1 && dtls->handshake != NULL) {
-        /* RFC 6347 §4.2.4: the client's last flight again, because ours was lost. mbedTLS has its keys and
-         * its window. */
-        if (!dp_handshake_answer_retransmission(dtls->handshake, dtls->now, bytes,
-                                                DP_RECORD_HEADER + record->length)) {
+        /* RFC 6347 §4.2.4: the client's last flight again, because ours was lost. */
+        if (!is_authentic(dtls, record)) {
+            drop(dtls, "forged or replayed Finished");
+        } else if (!dp_handshake_answer_retransmission(dtls->handshake, dtls->now, bytes,
+                                                       DP_RECORD_HEADER + record->length)) {
             dp_handshake_free(dtls->handshake);
             dtls->handshake = NULL;
         }

@@ -24,8 +24,8 @@
 /* RFC 8827 §6.5 leaves the length of a chain open; browsers send one certificate. */
 #define CHAIN_MAX 8
 
-/* mbedTLS seals one record for each repetition of the last flight (a datagram); this many are more than any
- * client needs, and far below DP_RECORD_FIRST_SEQUENCE (see record.c). */
+/* mbedTLS seals one record for each repetition of the last flight; this many are more than any client needs,
+ * and far below DP_RECORD_FIRST_SEQUENCE (see record.c). */
 #define LAST_FLIGHT_MAX 256
 
 #define MASTER_SECRET 48
@@ -50,8 +50,8 @@ struct dp_handshake {
 
     const uint8_t *in; /* the record that mbedTLS has not fetched yet */
     size_t in_len;
-    size_t sent;         /* datagrams */
-    size_t last_flights; /* datagrams of it that were sent again */
+    size_t sent; /* datagrams */
+    unsigned last_flights;
 
     identity identity;
     dp_fingerprint peer;
@@ -321,15 +321,15 @@ dp_handshake_result dp_handshake_step(dp_handshake *h, dp_time now, const uint8_
 
 bool dp_handshake_answer_retransmission(dp_handshake *h, dp_time now, const uint8_t *record, size_t len)
 {
+    if (++h->last_flights > LAST_FLIGHT_MAX)
+        return false;
     uint8_t nothing[1];
-    size_t sent = h->sent;
     h->now = now;
     h->in = record;
     h->in_len = len;
     int ret = mbedtls_ssl_read(&h->ssl, nothing, sizeof nothing);
     h->in = NULL;
-    h->last_flights += h->sent - sent; /* a forgery is dropped and does not count */
-    return wants_more(ret) && h->last_flights < LAST_FLIGHT_MAX;
+    return wants_more(ret);
 }
 
 dp_time dp_handshake_next_timeout(const dp_handshake *h)
@@ -337,9 +337,13 @@ dp_time dp_handshake_next_timeout(const dp_handshake *h)
     return h->timer_on ? h->timer_final : DP_TIME_NEVER;
 }
 
+/* mbedtls_ssl_get_ciphersuite knows it only after the handshake. */
 static dp_aead_cipher negotiated_cipher(const mbedtls_ssl_context *ssl)
 {
-    switch (mbedtls_ssl_get_ciphersuite_id(mbedtls_ssl_get_ciphersuite(ssl))) {
+    const mbedtls_ssl_session *session = ssl->MBEDTLS_PRIVATE(session_negotiate) != NULL
+                                             ? ssl->MBEDTLS_PRIVATE(session_negotiate)
+                                             : ssl->MBEDTLS_PRIVATE(session);
+    switch (session->MBEDTLS_PRIVATE(ciphersuite)) {
     case MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:
         return DP_AEAD_AES_128_GCM;
     case MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384:
@@ -356,8 +360,9 @@ static dp_aead_cipher negotiated_cipher(const mbedtls_ssl_context *ssl)
 int dp_handshake_keys(dp_handshake *h, dp_record_keys *keys)
 {
     memset(keys, 0, sizeof *keys);
-    keys->cipher = negotiated_cipher(&h->ssl);
-    if (keys->cipher == DP_AEAD_NONE || !h->have_secret)
+    if (h->have_secret)
+        keys->cipher = negotiated_cipher(&h->ssl);
+    if (keys->cipher == DP_AEAD_NONE)
         return DP_ERR_CRYPTO;
     size_t key_len = dp_aead_key_length(keys->cipher);
     size_t iv_len = keys->cipher == DP_AEAD_CHACHA20_POLY1305 ? DP_AEAD_NONCE : 4;

@@ -40,12 +40,13 @@ void dp_handshake_free(dp_handshake *handshake);
 /* Feeds one whole record, or none (the start, the timer). After DEAD or REFUSED only the getters and free. */
 dp_handshake_result dp_handshake_step(dp_handshake *handshake, dp_time now, const uint8_t *record,
                                       size_t len);
-/* After DONE, as server: a sealed handshake record; sends the last flight again if the client asks for it.
- * False: the handshake is of no more use, free it. */
+/* After DONE, as server: an authentic sealed handshake record; sends the last flight again if the client asks
+ * for it. False: the handshake is of no more use, free it. */
 bool dp_handshake_answer_retransmission(dp_handshake *handshake, dp_time now, const uint8_t *record,
                                         size_t len);
 dp_time dp_handshake_next_timeout(const dp_handshake *handshake);
-/* After DONE. DP_ERR_CRYPTO. Wipe keys when they are installed. */
+/* Once, as soon as there are keys: with the peer's key exchange, at the latest with DONE. DP_ERR_CRYPTO. Wipe
+ * keys when they are installed. */
 int dp_handshake_keys(dp_handshake *handshake, dp_record_keys *keys);
 
 /* A number that changes with each message that the handshake has accepted. */

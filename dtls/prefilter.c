@@ -26,9 +26,6 @@
 #define FROM_SERVER        (BIT(2) | BIT(3) | BIT(11) | BIT(12) | BIT(13) | BIT(14))
 #define HANDSHAKE_TYPE_MAX 16
 
-/* Finished is 12 bytes behind its header; with any AEAD of ours it is at least this long. */
-#define SEALED_FINISHED_MIN (DP_HANDSHAKE_HEADER + 12 + 16)
-
 bool dp_record_read(dp_record *out, dp_rd *rd)
 {
     out->type = dp_rd_u8(rd);
@@ -90,7 +87,7 @@ dp_verdict dp_prefilter(const dp_record *record, dp_dtls_role role)
     if (record->epoch == 1) {
         /* Finished; mbedTLS decrypts it. Application data that overtook it is dropped (RFC 6347 §4.1 allows
          * it). */
-        bool finished = record->type == DP_RECORD_HANDSHAKE && record->length >= SEALED_FINISHED_MIN;
+        bool finished = record->type == DP_RECORD_HANDSHAKE && record->length >= DP_SEALED_FINISHED_MIN;
         return finished ? DP_VERDICT_PASS : DP_VERDICT_DROP;
     }
     if (record->epoch != 0)

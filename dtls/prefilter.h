@@ -12,6 +12,9 @@
 #define DP_HANDSHAKE_HEADER 12
 /* RFC 6347 §4.1.1 through RFC 5246 §6.2.3: plaintext and at most 2048 bytes of expansion. */
 #define DP_RECORD_BODY_MAX (DP_DTLS_RECORD_MAX + 2048)
+/* Finished is 12 bytes behind its header, sealed with any AEAD of ours. */
+#define DP_SEALED_FINISHED_MIN (DP_HANDSHAKE_HEADER + 12 + 16)
+#define DP_SEALED_FINISHED_MAX (DP_SEALED_FINISHED_MIN + 8)
 
 enum {
     DP_RECORD_CHANGE_CIPHER_SPEC = 20,

@@ -397,6 +397,33 @@ static void test_forged_record_number(void **state)
     }
 }
 
+/* ChangeCipherSpec and what could be Finished, spoofed before each datagram. */
+static bool forge_finished(pair *p, int from, uint8_t *data, size_t *len)
+{
+    static const uint8_t forged[14 + 13 + 48] = {
+        DP_RECORD_CHANGE_CIPHER_SPEC, 0xfe, 0xfd, [9] = 9, [12] = 1, [13] = 1, /* the second record: */
+        DP_RECORD_HANDSHAKE,          0xfe, 0xfd, 0,       1,        [26] = 48};
+    (void)data;
+    (void)len;
+    if (from == *(const int *)p->tap_ctx)
+        pair_inject(p, !from, forged, sizeof forged);
+    return true;
+}
+
+static void test_forged_finished(void **state)
+{
+    (void)state;
+    for (int from = 0; from < 2; from++) {
+        pair p;
+        pair_init(&p, 36);
+        p.tap = forge_finished;
+        p.tap_ctx = &from;
+        pair_connect(&p);
+        assert_int_equal(p.now, DP_SECONDS(1000) + DP_MS(40)); /* as fast as ever */
+        pair_clear(&p);
+    }
+}
+
 /* A well-formed ClientHello without a suite that we know, from somebody else: it ends the server's mbedTLS
  * context. The server begins afresh and does not answer with an alert, which would end the real client's
  * handshake. */
@@ -746,6 +773,7 @@ int main(void)
         cmocka_unit_test(test_plaintext_alerts_are_ignored),
         cmocka_unit_test(test_garbage_is_survived),
         cmocka_unit_test(test_forged_record_number),
+        cmocka_unit_test(test_forged_finished),
         cmocka_unit_test(test_forged_client_hello),
         cmocka_unit_test(test_client_begins_again),
         cmocka_unit_test(test_server_begins_again),
