@@ -10,19 +10,24 @@
 
 void app_error(const char *format, ...)
 {
+    char text[1024];
     va_list args;
     va_start(args, format);
-    fputs("datapeer: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    fputs("datapeer: ", stderr);
+    app_print_safe(stderr, text, strlen(text));
+    fputc('\n', stderr);
 }
 
 void app_print_safe(void *file, const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
-        fputc(c < 0x20 || c == 0x7f ? '?' : c, file);
+        unsigned char next = i + 1 < len ? (unsigned char)text[i + 1] : 0;
+        bool c1 = c == 0xc2 && next >= 0x80 && next < 0xa0; /* U+0080 to U+009F: U+009B is another ESC [ */
+        fputc(c < 0x20 || c == 0x7f || c1 ? '?' : c, file);
+        i += c1;
     }
 }
 
@@ -30,7 +35,9 @@ static void log_line(void *ctx, dp_log_level level, const char *layer, const cha
 {
     static const char *const names[] = {"", "error", "warn", "info", "debug"};
     (void)ctx;
-    fprintf(stderr, "%s %s: %s\n", names[level], layer, message);
+    fprintf(stderr, "%s %s: ", names[level], layer);
+    app_print_safe(stderr, message, strlen(message));
+    fputc('\n', stderr);
 }
 
 static bool parse_port(const char *text, uint16_t *port)
@@ -180,7 +187,9 @@ int app_peer(app *a, const dp_peer_handler *handler, bool reconnect)
         app_error("UDP port %u can't be used: is another program using it? Choose one with --port", a->port);
     else
         app_error("can't start: %s", dp_strerror(error));
-    return error == DP_ERR_NO_MEMORY ? EXIT_NETWORK : EXIT_USAGE;
+    bool usage = error == DP_ERR_INVALID_ARGUMENT || error == DP_ERR_MALFORMED ||
+                 error == DP_ERR_UNSUPPORTED || (error == DP_ERR_IO && a->port != 0);
+    return usage ? EXIT_USAGE : EXIT_NETWORK;
 }
 
 int app_finish(app *a)

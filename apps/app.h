@@ -43,7 +43,7 @@ int app_finish(app *a);
 /* Ends the loop with this exit code. */
 void app_stop(app *a, int exit_code);
 
-/* "error: ..." on standard error. */
+/* "datapeer: ..." on standard error; what came from outside may be in it (see below). */
 void app_error(const char *format, ...) DP_PRINTF(1, 2);
 
 /* Prints text from outside with control characters replaced. */

@@ -31,7 +31,7 @@ static void on_open(void *user, dp_peer *peer, const char *id)
 static void on_connection_error(void *user, dp_connection *conn, const char *type, const char *message)
 {
     (void)user;
-    fprintf(stderr, "%s: %s: %s\n", dp_connection_remote_id(conn), type, message);
+    app_error("%s: %s: %s", dp_connection_remote_id(conn), type, message);
 }
 
 static void on_connection(void *user, dp_peer *peer, dp_connection *conn)
@@ -49,7 +49,7 @@ static void on_disconnected(void *user, dp_peer *peer, const char *reason)
     server *s = user;
     (void)peer;
     if (s->app.exit_code == EXIT_OK && !s->app.interrupted)
-        fprintf(stderr, "the PeerServer %s: %s; trying again\n", s->app.server, reason);
+        app_error("the PeerServer %s: %s; trying again", s->app.server, reason);
 }
 
 static void on_error(void *user, dp_peer *peer, const char *type, const char *message)
@@ -63,7 +63,7 @@ static void on_error(void *user, dp_peer *peer, const char *type, const char *me
         app_error("%s refuses the key: give the right one with --key", s->app.server);
         app_stop(&s->app, EXIT_REMOTE);
     } else {
-        fprintf(stderr, "%s: %s\n", type, message);
+        app_error("%s: %s", type, message);
     }
 }
 
