@@ -291,6 +291,24 @@ static void local_peer_reflexive(void **state)
     net_clear(&net);
 }
 
+/* RFC 8489 §6.3.3: a success with an attribute that must be understood and isn't is a failure. */
+static void incomprehensible_stun_server(void **state)
+{
+    (void)state;
+    testnet net;
+    net_init(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+    net.server = addr("203.0.113.1", 3478);
+    net.server_extra = 0x7FFF;
+    net_address(&net, 0, "10.0.0.1", 1000);
+    net.nodes[0].outside[0] = addr("198.51.100.1", 41000);
+    assert_int_equal(dp_ice_add_stun_server(net.nodes[0].ice, &net.server), DP_OK);
+    net_gather(&net, 0);
+    net_run(&net, DP_SECONDS(1));
+    assert_true(net.nodes[0].gathering_complete);
+    assert_int_equal(net.nodes[0].candidate_count, 1);
+    net_clear(&net);
+}
+
 static void silent_stun_server(void **state)
 {
     (void)state;
@@ -695,6 +713,7 @@ int main(void)
         cmocka_unit_test(peer_reflexive_only),
         cmocka_unit_test(translated_addresses),
         cmocka_unit_test(local_peer_reflexive),
+        cmocka_unit_test(incomprehensible_stun_server),
         cmocka_unit_test(silent_stun_server),
         cmocka_unit_test(host_candidate_lines),
         cmocka_unit_test(link_local_needs_its_like),

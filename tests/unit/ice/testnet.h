@@ -46,7 +46,8 @@ typedef struct testnet {
     unsigned duplicate; /* per cent */
     dp_duration delay;
     dp_duration jitter;
-    dp_address server; /* a STUN server, if it has a family */
+    dp_address server;     /* a STUN server, if it has a family */
+    uint16_t server_extra; /* type of one more attribute in its answers, 0: none */
     bool (*tap)(struct testnet *net, unsigned from, dp_datagram *datagram); /* false: dropped */
     void *tap_ctx;
     node nodes[2];
@@ -168,6 +169,8 @@ static inline void net_server_answer(testnet *net, unsigned to, const dp_address
     dp_wr wr = dp_wr_init(out, sizeof out);
     dp_stun_write_header(&wr, DP_STUN_SUCCESS, DP_STUN_METHOD_BINDING, request.transaction);
     dp_stun_write_xor_mapped_address(&wr, seen);
+    if (net->server_extra != 0)
+        dp_stun_write_u32(&wr, (dp_stun_attribute)net->server_extra, 0);
     assert_int_equal(dp_stun_finish(&wr, &n), DP_OK);
     net_push(net, to, inside, &net->server, out, n);
 }
