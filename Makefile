@@ -51,7 +51,7 @@ FUZZERS   := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
 BENCHES   := $(patsubst bench/%.c,$(B)/bench/%,$(BENCH_SRC))
 EXAMPLES  := $(patsubst examples/%.c,$(B)/examples/%,$(EXAMPLE_SRC))
 
-.PHONY: all run check deps test fuzz bench lint layers format install installcheck clean help unit replay interop sanitize
+.PHONY: all run check deps test fuzz bench lint layers format install installcheck clean help unit replay interop sanitize FORCE
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -61,6 +61,7 @@ help:
 	@echo 'make            build the library, the datapeer command and the examples into build/'
 	@echo 'make run        install what is missing, build, and serve a sample folder to a browser'
 	@echo 'make check      install what is missing, build, and pass all tests'
+	@echo '                its parts: layers installcheck sanitize interop'
 	@echo 'make deps       only install what is missing (Debian packages, npm modules)'
 	@echo 'make test       unit tests and fuzz corpora, no browser, nothing installed'
 	@echo 'make fuzz       build libFuzzer targets with clang; FUZZ=ice/stun TIME=60 runs one'
@@ -75,9 +76,14 @@ $(B)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)$(CC) $(DP_CFLAGS) $(OPT) $(CFLAGS) -c $< -o $@
 
-$(B)/libdatapeer.a: $(call obj,$(SRC))
+$(B)/libdatapeer.a: $(call obj,$(SRC)) $(B)/members
 	@rm -f $@
-	$(call say,AR,$@)ar rcs $@ $^
+	$(call say,AR,$@)ar rcs $@ $(filter %.o,$^)
+
+# Changes when a source file comes or goes: no object would be newer than the archive then.
+$(B)/members: FORCE
+	@mkdir -p $(@D)
+	@echo $(SRC) | cmp -s - $@ || echo $(SRC) > $@
 
 $(B)/datapeer: $(call obj,$(APP_SRC)) $(B)/libdatapeer.a
 	$(call say,LD,$@)$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
