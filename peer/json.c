@@ -11,7 +11,8 @@
 #include <string.h>
 
 enum {
-    MAX_TEXT = 1 << 20, /* cJSON takes about 40 times the text */
+    MAX_TEXT = 64 << 20, /* as a packed value; what comes from a peer is one message, 256 KiB: cJSON takes
+                            about 40 times a text of small numbers */
     MAX_DEPTH = DP_BINARYPACK_MAX_DEPTH,
 };
 
