@@ -322,15 +322,15 @@ static void on_data(void *user, dp_connection *conn, dp_message *message)
         answer_recv(p);
 }
 
-static void op_send(link_ *l, const dp_value *line, pending *again);
+static bool op_send(link_ *l, const dp_value *line, pending *again);
 
 static void on_drain(void *user, dp_connection *conn)
 {
     link_ *l = user;
     (void)conn;
-    pending *p = find_pending(l, PENDING_SEND);
-    if (p != NULL)
-        op_send(l, p->line, p);
+    for (pending *p; (p = find_pending(l, PENDING_SEND)) != NULL;)
+        if (!op_send(l, p->line, p))
+            break;
 }
 
 static void on_error(void *user, dp_connection *conn, const char *type, const char *message)
@@ -527,8 +527,8 @@ static int send_line(link_ *l, const dp_value *line)
     return error;
 }
 
-/* again: the same line's earlier try, which found no room. */
-static void op_send(link_ *l, const dp_value *line, pending *again)
+/* again: the same line's earlier try, which found no room. False: it waits. */
+static bool op_send(link_ *l, const dp_value *line, pending *again)
 {
     const dp_value *id = dp_value_get(line, "id");
     int error =
@@ -537,13 +537,14 @@ static void op_send(link_ *l, const dp_value *line, pending *again)
         pending *p = again != NULL ? again : add_pending(l, line, PENDING_SEND, DP_TIME_NEVER);
         if (p != NULL && again == NULL)
             p->line = dp_value_copy(line);
-        return;
+        if (p == NULL)
+            answer_error(id, "out of memory");
+        return false;
     }
     answer_result(id, error);
-    if (again != NULL) {
+    if (again != NULL)
         drop_pending(again);
-        on_drain(l, l->conn); /* the next one that waits */
-    }
+    return true;
 }
 
 static dp_duration timeout_of(const dp_value *line)
@@ -653,15 +654,16 @@ static void on_line(driver *d, const char *text, size_t len)
  * ----------------------------------------------------------------------------------------------------------
  */
 
-static void take_lines(driver *d)
+/* seen: bytes at the front that hold no line end. */
+static void take_lines(driver *d, size_t seen)
 {
     size_t from = 0;
     char *end;
-    while ((end = memchr(d->line + from, '\n', d->length - from)) != NULL) {
+    while ((end = memchr(d->line + seen, '\n', d->length - seen)) != NULL) {
         size_t len = (size_t)(end - (d->line + from));
         if (len > 0)
             on_line(d, d->line + from, len);
-        from += len + 1;
+        from = seen = from + len + 1;
     }
     memmove(d->line, d->line + from, d->length - from);
     d->length -= from;
@@ -690,7 +692,7 @@ static void on_input(void *user, int ready)
         return;
     }
     d->length += (size_t)n;
-    take_lines(d);
+    take_lines(d, d->length - (size_t)n);
 }
 
 static void on_peer_open(void *user, dp_peer *peer, const char *id)
