@@ -601,7 +601,8 @@ size_t dp_channel_buffered_amount(const dp_channel *channel) { return channel->b
 
 void dp_channel_set_buffered_amount_low_threshold(dp_channel *channel, size_t bytes)
 {
-    channel->low_threshold = bytes;
+    /* Not over the limit of send, or the event that WOULD_BLOCK promises would never come. */
+    channel->low_threshold = bytes < QUEUE_LIMIT ? bytes : QUEUE_LIMIT;
 }
 
 /* ---- closing ----------------------------------------------------------------------------------- */

@@ -83,7 +83,8 @@ DP_API int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data
                            bool force_ordered);
 /* Bytes of messages accepted by send and not yet handed to the wire (W3C bufferedAmount). */
 DP_API size_t dp_channel_buffered_amount(const dp_channel *channel);
-/* BUFFERED_AMOUNT_LOW fires when buffered_amount falls to this or below; default 0. */
+/* BUFFERED_AMOUNT_LOW fires when buffered_amount falls to this or below; default 0, at most 1 MiB (the
+ * limit of send). */
 DP_API void dp_channel_set_buffered_amount_low_threshold(dp_channel *channel, size_t bytes);
 /* What was sent still arrives, then the stream is reset (RFC 8831 §6.7); CHANNEL_CLOSED follows. */
 DP_API void dp_channel_close(dp_channel *channel, dp_time now);

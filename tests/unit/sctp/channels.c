@@ -385,6 +385,20 @@ static void test_back_pressure(void **state)
     pair_clear(&p);
 }
 
+/* A threshold over send's own limit still gets its event after WOULD_BLOCK. */
+static void test_high_threshold(void **state)
+{
+    (void)state;
+    pair p;
+    dp_channel *channel = up(&p, 19, true);
+    dp_channel_set_buffered_amount_low_threshold(channel, SIZE_MAX);
+    while (dp_channel_send(channel, virtual_now, make(65536), 65536, true, false) == DP_OK) {
+    }
+    pair_run(&p, DP_SECONDS(5));
+    assert_int_equal(saw[0].low, 1);
+    pair_clear(&p);
+}
+
 static void test_abort(void **state)
 {
     (void)state;
@@ -656,6 +670,7 @@ int main(void)
         cmocka_unit_test(test_close_and_reopen),
         cmocka_unit_test(test_churn),
         cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_high_threshold),
         cmocka_unit_test(test_abort),
         cmocka_unit_test(test_peer_vanishes),
         cmocka_unit_test(test_close_times_out),
