@@ -42,14 +42,22 @@ enum chunk_type {
     CHUNK_I_FORWARD_TSN = 0xc2,
 };
 
+/* RFC 6525 §4: usrsctp reads a RE-CONFIG parameter as what its type says, so it must be that long. */
+static size_t least_length(uint8_t chunk, uint16_t type)
+{
+    static const uint8_t re_config[] = {16, 8, 8, 12, 12, 12}; /* types 13 to 18 */
+    bool known = chunk == CHUNK_RE_CONFIG && type >= 13 && type < 13 + sizeof re_config;
+    return known ? re_config[type - 13] : 4;
+}
+
 /* Type-length-value items: parameters (RFC 9260 §3.2.1) and error causes (§3.3.10) look alike. The last one's
  * padding may be missing: Chromium leaves it out of the chunk length. */
-static bool items_sound(dp_rd *rd)
+static bool items_sound(dp_rd *rd, uint8_t chunk)
 {
     while (dp_rd_left(rd) > 0) {
-        dp_rd_skip(rd, 2);
+        uint16_t type = dp_rd_u16(rd);
         size_t len = dp_rd_u16(rd);
-        if (rd->error || len < 4)
+        if (rd->error || len < least_length(chunk, type))
             return false;
         dp_rd_skip(rd, len - 4);
         size_t padding = (4 - len % 4) % 4;
@@ -59,14 +67,14 @@ static bool items_sound(dp_rd *rd)
 }
 
 /* INIT and INIT ACK: tag, a_rwnd, streams out and in, initial TSN, parameters. */
-static bool init_sound(dp_rd *body)
+static bool init_sound(dp_rd *body, uint8_t type)
 {
     uint32_t tag = dp_rd_u32(body);
     dp_rd_skip(body, 4);
     uint16_t out = dp_rd_u16(body);
     uint16_t in = dp_rd_u16(body);
     dp_rd_skip(body, 4);
-    return !body->error && tag != 0 && out != 0 && in != 0 && items_sound(body);
+    return !body->error && tag != 0 && out != 0 && in != 0 && items_sound(body, type);
 }
 
 /* Cumulative TSN, a_rwnd, number of gap blocks, number of duplicate TSNs, 4 bytes for each. */
@@ -88,7 +96,7 @@ static int body_sound(uint8_t type, dp_rd *body)
         break;
     case CHUNK_INIT:
     case CHUNK_INIT_ACK:
-        sound = init_sound(body);
+        sound = init_sound(body, type);
         break;
     case CHUNK_SACK:
         sound = sack_sound(body);
@@ -96,11 +104,11 @@ static int body_sound(uint8_t type, dp_rd *body)
     case CHUNK_HEARTBEAT:
     case CHUNK_HEARTBEAT_ACK:
     case CHUNK_RE_CONFIG:
-        sound = len >= 4 && items_sound(body);
+        sound = len >= 4 && items_sound(body, type);
         break;
     case CHUNK_ABORT:
     case CHUNK_ERROR:
-        sound = items_sound(body);
+        sound = items_sound(body, type);
         break;
     case CHUNK_SHUTDOWN:
         sound = len == 4;

@@ -59,6 +59,22 @@ static void test_chromium_init(void **state)
     assert_int_equal(check(), DP_OK);
 }
 
+/* RFC 6525 §4: each parameter as long as its type needs. */
+static void test_re_config_lengths(void **state)
+{
+    (void)state;
+    static const uint8_t least[] = {16, 8, 8, 12, 12, 12};
+    for (uint16_t type = 13; type <= 18; type++)
+        for (uint16_t len = 4; len <= 20; len++) {
+            packet();
+            chunk(0x82, 4u + len, 0);
+            dp_wr_u16(&wr, type);
+            dp_wr_u16(&wr, len);
+            dp_wr_zeros(&wr, (len + 3u) / 4 * 4 - 4);
+            assert_int_equal(check(), len >= least[type - 13] ? DP_OK : DP_ERR_MALFORMED);
+        }
+}
+
 static void test_lengths(void **state)
 {
     (void)state;
@@ -177,13 +193,10 @@ static void test_checksum(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chromium_init),
-        cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_ports),
-        cmocka_unit_test(test_init_alone),
-        cmocka_unit_test(test_parameter_lengths),
-        cmocka_unit_test(test_not_negotiated),
-        cmocka_unit_test(test_checksum),
+        cmocka_unit_test(test_chromium_init),  cmocka_unit_test(test_re_config_lengths),
+        cmocka_unit_test(test_lengths),        cmocka_unit_test(test_ports),
+        cmocka_unit_test(test_init_alone),     cmocka_unit_test(test_parameter_lengths),
+        cmocka_unit_test(test_not_negotiated), cmocka_unit_test(test_checksum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
