@@ -1,9 +1,12 @@
 /* Our channels against a peer that speaks SCTP well and everything above it badly. */
+#include "base/wr.h"
 #include "sctp/association.h"
 #include "sctp/dcep.h"
+#include "sctp/filter.h"
 #include "virtual_time.h"
 
 #include <datapeer/sctp.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +19,7 @@ static int opened, errors, error, closed, messages, down, resets, up;
 static size_t message_len;
 static bool message_binary;
 static dp_channel *incoming;
+static uint32_t evil_tag, evil_tsn; /* verification tag that good expects, and the hostile side's first TSN */
 
 static int no_random(void *ctx, uint8_t *out, size_t len)
 {
@@ -58,6 +62,11 @@ static void evil_events(void)
     }
 }
 
+static uint32_t get_u32(const uint8_t *at)
+{
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
 static void run(dp_duration how_long)
 {
     dp_time until = virtual_now + how_long;
@@ -67,8 +76,12 @@ static void run(dp_duration how_long)
         while (dp_sctp_poll_transmit(good, &packet, &len))
             assert_int_equal(dp_association_input(evil, virtual_now, packet, len), DP_OK);
         evil_events();
-        while (dp_association_poll_transmit(evil, &packet, &len))
+        while (dp_association_poll_transmit(evil, &packet, &len)) {
+            evil_tag = get_u32(packet + 4);
+            if (packet[12] == 1 || packet[12] == 2) /* INIT, INIT ACK */
+                evil_tsn = get_u32(packet + 28);
             dp_sctp_input(good, virtual_now, packet, len);
+        }
         good_events();
         if (dp_sctp_next_timeout(good) <= virtual_now)
             dp_sctp_handle_timeout(good, virtual_now);
@@ -104,6 +117,22 @@ static void send_raw(uint16_t stream, uint32_t ppid, const void *data, size_t le
                      DP_OK);
     assert_int_equal(sent, len);
     run(DP_MS(50));
+}
+
+/* One packet with these chunks straight from the hostile peer. */
+static void send_packet(const uint8_t *chunks, size_t len)
+{
+    static uint8_t packet[65536];
+    dp_wr wr = dp_wr_init(packet, sizeof packet);
+    dp_wr_u16(&wr, 5000);
+    dp_wr_u16(&wr, 5000);
+    dp_wr_u32(&wr, evil_tag);
+    dp_wr_u32(&wr, 0);
+    dp_wr_bytes(&wr, chunks, len);
+    assert_false(wr.error);
+    dp_sctp_checksum_write(packet, wr.len);
+    dp_sctp_input(good, virtual_now, packet, wr.len);
+    good_events();
 }
 
 static void send_open(uint16_t stream)
@@ -235,6 +264,46 @@ static void test_peer_resets_and_reopens(void **state)
     }
 }
 
+static size_t heap(void) { return mallinfo2().uordblks + mallinfo2().hblkhd; }
+
+static void put_data(dp_wr *wr, uint8_t flags, uint32_t tsn, uint16_t stream, size_t len)
+{
+    dp_wr_u8(wr, 0);
+    dp_wr_u8(wr, flags); /* 4: unordered, 2: first, 1: last fragment */
+    dp_wr_u16(wr, (uint16_t)(16 + len));
+    dp_wr_u32(wr, tsn);
+    dp_wr_u16(wr, stream);
+    dp_wr_u16(wr, 0);
+    dp_wr_u32(wr, DP_PPID_BINARY);
+    for (size_t i = 0; i < (len + 3) / 4 * 4; i++)
+        dp_wr_u8(wr, 'x');
+}
+
+/* Row 39: one-byte fragments that nothing completes, alone, bundled, and each behind a chunk that fills its
+ * packet. usrsctp queues 4096 at most, but keeps the whole packet of each in the last case. */
+static void test_tiny_fragments(void **state)
+{
+    static const struct {
+        size_t fill, per_packet, most;
+    } cases[] = {{0, 1, 2500000}, {0, 50, 2500000}, {1100, 1, 11500000}};
+    static uint8_t chunks[1148];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        teardown(state);
+        assert_int_equal(setup(state), 0);
+        size_t before = heap();
+        uint32_t tsn = evil_tsn + 1; /* the first is missing */
+        for (size_t n = 0; n < 10000; n += cases[i].per_packet) {
+            dp_wr wr = dp_wr_init(chunks, sizeof chunks);
+            if (cases[i].fill > 0)
+                put_data(&wr, 3, evil_tsn - 1, 2, cases[i].fill); /* an old TSN: ignored */
+            for (size_t k = 0; k < cases[i].per_packet; k++)
+                put_data(&wr, 0, tsn++, 2, 1);
+            send_packet(chunks, wr.len);
+        }
+        assert_true(heap() - before < cases[i].most);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -246,6 +315,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ppids, setup, teardown),
         cmocka_unit_test_setup_teardown(test_endless_message, setup, teardown),
         cmocka_unit_test_setup_teardown(test_peer_resets_and_reopens, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tiny_fragments, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
