@@ -39,6 +39,7 @@ typedef struct client {
     int write_errno;
     dp_sha256_hash *hash;
     uint64_t received;
+    uint64_t total; /* as the device says; UINT64_MAX: unknown */
     dp_time started;
     dp_time shown;
 } client;
@@ -124,7 +125,7 @@ static int open_target(client *c)
     return EXIT_REMOTE;
 }
 
-static void show_progress(client *c, uint64_t total, bool last)
+static void show_progress(client *c, bool last)
 {
     dp_time now = dp_clock_now();
     if (!isatty(STDERR_FILENO) || (!last && now - c->shown < DP_MS(100)))
@@ -135,13 +136,14 @@ static void show_progress(client *c, uint64_t total, bool last)
     double seconds = (double)(now - c->started) / 1e6;
     format_size(got, c->received);
     format_size(speed, seconds > 0 ? (uint64_t)((double)c->received / seconds) : 0);
-    if (total == UINT64_MAX || total == 0) {
+    if (c->total == UINT64_MAX || c->total == 0) {
         fprintf(stderr, "\r%8s  %8s/s ", got, speed);
     } else {
-        int filled = (int)((double)c->received / (double)total * WIDTH);
-        filled = filled > WIDTH ? WIDTH : filled;
+        double part = (double)c->received / (double)c->total;
+        part = part > 1 ? 1 : part;
+        int filled = (int)(part * WIDTH);
         fprintf(stderr, "\r[%.*s%*s] %3d%%  %8s  %8s/s ", filled, "##############################",
-                WIDTH - filled, "", (int)((double)c->received / (double)total * 100), got, speed);
+                WIDTH - filled, "", (int)(part * 100), got, speed);
     }
     if (last)
         fputc('\n', stderr);
@@ -161,7 +163,8 @@ static int on_piece(void *user, const uint8_t *data, size_t len, uint64_t total)
         at += (size_t)n;
     }
     c->received += len;
-    show_progress(c, total, false);
+    c->total = total;
+    show_progress(c, false);
     return dp_sha256_update(c->hash, data, len);
 }
 
@@ -185,11 +188,15 @@ static bool keep_target(client *c)
 static void finish_get(client *c)
 {
     char hex[65];
-    show_progress(c, c->received, true);
+    show_progress(c, true);
     int error = dp_sha256_finish(c->hash, hex);
     c->hash = NULL;
     if (error != DP_OK) {
         app_error("%s", dp_strerror(error));
+        app_stop(&c->app, EXIT_REMOTE);
+    } else if (c->total != UINT64_MAX && c->received != c->total) {
+        app_error("%s: %s: %llu bytes came instead of %llu", c->device, c->path,
+                  (unsigned long long)c->received, (unsigned long long)c->total);
         app_stop(&c->app, EXIT_REMOTE);
     } else if (!keep_target(c)) {
         app_stop(&c->app, EXIT_REMOTE);
@@ -326,6 +333,7 @@ static int run(client *c, int argc, char **argv, const char *help)
     char **operands;
     int count;
     c->fd = -1;
+    c->total = UINT64_MAX;
     int code = app_options(&c->app, argc, argv, help, &operands, &count);
     if (code != EXIT_OK)
         return code < 0 ? EXIT_OK : code;
