@@ -2,8 +2,8 @@
  * channel a DataConnection, values on it. Names and events are PeerJS's (peerjs 1.5); what differs is said at
  * each function.
  *
- * Everything runs in the loop's thread; handlers are called from the loop, never from inside an API call. In
- * a handler every function may be called. */
+ * Everything runs in the loop's thread; handlers are called from the loop, never from inside an API call (but
+ * for a request that dp_connection_cancel ends). In a handler every function may be called. */
 #ifndef DATAPEER_PEER_H
 #define DATAPEER_PEER_H
 
@@ -143,7 +143,7 @@ DP_API int dp_connection_use_rpc(dp_connection *conn, dp_router *router);
 /* dp_rpc_request on it. INVALID_STATE without dp_connection_use_rpc. */
 DP_API int dp_connection_request(dp_connection *conn, const dp_request *request,
                                  char id[DP_REQUEST_ID_LEN + 1]);
-DP_API int dp_connection_cancel(dp_connection *conn, const char *id);
+DP_API int dp_connection_cancel(dp_connection *conn, const char *id); /* on_done within; NOT_FOUND */
 /* The connection that a call came on. */
 DP_API dp_connection *dp_call_connection(const dp_call *call);
 
