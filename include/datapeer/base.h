@@ -12,9 +12,9 @@
 #include <stdint.h>
 
 #if defined(__GNUC__)
-#define DP_API __attribute__((visibility("default")))
+#define DP_API               __attribute__((visibility("default")))
 #define DP_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#define DP_MUST_CHECK __attribute__((warn_unused_result))
+#define DP_MUST_CHECK        __attribute__((warn_unused_result))
 #else
 #define DP_API
 #define DP_PRINTF(fmt, args)
@@ -33,7 +33,7 @@ typedef uint64_t dp_time;
 typedef uint64_t dp_duration;
 
 #define DP_TIME_NEVER UINT64_MAX
-#define DP_MS(n) ((dp_duration)(n)*1000u)
+#define DP_MS(n)      ((dp_duration)(n)*1000u)
 #define DP_SECONDS(n) ((dp_duration)(n)*1000000u)
 
 /* ---- errors -------------------------------------------------------------------------------- */
@@ -77,8 +77,9 @@ typedef struct dp_random {
 
 typedef struct dp_csprng dp_csprng;
 
-/* The production source: CTR-DRBG (AES-256) seeded from getrandom(2). Free it after all its users.
- * Errors: DP_ERR_NO_MEMORY, DP_ERR_CRYPTO. */
+/* The production source: CTR-DRBG (AES-256) seeded from getrandom(2). Free it after all its users. Objects
+ * that share one belong to one thread, and a forked child needs a new one: its copy would repeat the parent's
+ * bytes. Errors: DP_ERR_NO_MEMORY, DP_ERR_CRYPTO. */
 DP_API int dp_csprng_new(dp_csprng **out);
 DP_API void dp_csprng_free(dp_csprng *csprng);
 DP_API dp_random dp_csprng_source(dp_csprng *csprng);
@@ -87,7 +88,8 @@ DP_API dp_random dp_csprng_source(dp_csprng *csprng);
 
 typedef struct dp_sha256_hash dp_sha256_hash;
 
-/* For checking what was transferred: new, update*, then finish (which frees it) or free. NO_MEMORY, CRYPTO. */
+/* For checking what was transferred: new, update*, then finish (which frees it) or free. NO_MEMORY, CRYPTO.
+ */
 DP_API int dp_sha256_new(dp_sha256_hash **out);
 DP_API int dp_sha256_update(dp_sha256_hash *hash, const void *data, size_t len);
 /* Writes the hash as 64 lower-case hex digits and a NUL, and frees hash in every case. */
@@ -141,9 +143,10 @@ typedef struct dp_address {
     uint8_t ip[16]; /* network order */
 } dp_address;
 
-#define DP_ADDRESS_TEXT_MAX 72 /* "[addr%4294967295]:65535" and the NUL */
+#define DP_ADDRESS_TEXT_MAX 72 /* the longest text of the two functions below, and more */
 
-/* Numeric text such as "192.0.2.1" or "2001:db8::1" (no brackets, no zone) to an address. DP_ERR_MALFORMED. */
+/* Numeric text such as "192.0.2.1" or "2001:db8::1" (no brackets, no zone) to an address. DP_ERR_MALFORMED.
+ */
 DP_API int dp_address_parse(dp_address *out, const char *ip, uint16_t port);
 /* Writes "192.0.2.1:80" or "[2001:db8::1]:80" and returns text. */
 DP_API const char *dp_address_format(const dp_address *address, char text[DP_ADDRESS_TEXT_MAX]);

@@ -61,8 +61,7 @@ static void test_log_masks_controls(void **state)
     DP_LOG(&log, DP_LOG_ERROR, "test", "%s",
            "a\x1b[31mb\r\n\x01\x1f\x7f \xC3\xA4\xC2\xA9 \xC2\x9B"
            "2J\xC2\x80");
-    assert_string_equal(logged, "a?[31mb????? \xC3\xA4\xC2\xA9 ?\x9B"
-                                "2J?\x80");
+    assert_string_equal(logged, "a?[31mb????? \xC3\xA4\xC2\xA9 ??2J??");
     DP_LOG(&log, DP_LOG_ERROR, "test", "%s", "cut short \xC2");
     assert_string_equal(logged, "cut short \xC2");
 }
