@@ -118,10 +118,10 @@ int dp_call_stream(dp_call *call, const dp_stream *given)
         dp_call_resume(call);
         return DP_OK;
     }
-    if (stream.on_end != NULL)
-        stream.on_end(stream.user, error);
     if (error != DP_ERR_INVALID_STATE)
         (void)dp_call_fail(call, 500, dp_strerror(error));
+    if (stream.on_end != NULL) /* last: it may close the rpc, which would take the call with it */
+        stream.on_end(stream.user, error);
     return error;
 }
 

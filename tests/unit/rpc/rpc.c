@@ -588,6 +588,29 @@ static void callbacks_may_do_anything(void **state)
 
 /* ---- streams ---- */
 
+static void close_server(void *user, int error)
+{
+    (void)error;
+    dp_rpc_free(((world *)user)->server);
+    ((world *)user)->server = NULL;
+}
+
+/* A stream that can't begin, long after the request came: its on_end may free the rpc. */
+static void a_stream_that_fails_at_once_may_close(void **state)
+{
+    (void)state;
+    world w;
+    start(&w, 0, 0);
+    result r = {0};
+    request(w.client, "hold", NULL, &r);
+    assert_true(carry(w.client, w.server));
+    dp_stream stream = {.size = sizeof(stream), .on_end = close_server, .user = &w};
+    assert_int_equal(dp_call_stream(w.held[0], &stream), DP_ERR_INVALID_ARGUMENT);
+    assert_null(w.server);
+    assert_int_equal(w.gone, 0);
+    stop(&w);
+}
+
 static void streams_of_every_size(void **state)
 {
     (void)state;
@@ -1003,6 +1026,7 @@ int main(void)
         cmocka_unit_test(strays_are_ignored),
         cmocka_unit_test(time_outs),
         cmocka_unit_test(callbacks_may_do_anything),
+        cmocka_unit_test(a_stream_that_fails_at_once_may_close),
         cmocka_unit_test(streams_of_every_size),
         cmocka_unit_test(the_wire_of_a_stream),
         cmocka_unit_test(a_blocked_stream_waits),
