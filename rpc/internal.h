@@ -13,8 +13,6 @@
 #include <datapeer/rpc.h>
 
 enum {
-    DP_RPC_RECENT =
-        256, /* ids of ended requests that are remembered, so that late pieces aren't taken for requests */
     DP_RPC_OUTBOX_SOFT =
         64 << 20, /* bytes waiting to be sent: from here on new work is refused (503, WOULD_BLOCK) */
     DP_RPC_OUTBOX_HARD = 128 << 20, /* and from here on dropped */
@@ -95,8 +93,7 @@ struct dp_rpc {
     dp_table pending; /* id -> dp_pending */
     dp_pending *requests;
     dp_time earliest; /* no deadline is earlier */
-    char recent[DP_RPC_RECENT][DP_REQUEST_ID_LEN + 1];
-    size_t recent_at;
+    uint8_t own[6];   /* our ids begin with it: a late answer isn't taken for a request, however late */
 
     dp_call *calls;
     size_t call_count;
@@ -127,7 +124,7 @@ const dp_rpc_handler *dp_router_find(const dp_router *router, const char *action
 /* ---- request.c ---- */
 
 dp_pending *dp_rpc_find_request(const dp_rpc *rpc, const dp_value *id);
-bool dp_rpc_is_recent(const dp_rpc *rpc, const dp_value *id);
+bool dp_rpc_is_own_id(const dp_rpc *rpc, const dp_value *id); /* pending or ended */
 void dp_rpc_answer_input(dp_rpc *rpc, dp_time now, dp_pending *request, dp_value *context);
 void dp_rpc_end_expired(dp_rpc *rpc, dp_time now);
 void dp_rpc_end_all_requests(dp_rpc *rpc, int error);

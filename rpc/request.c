@@ -5,24 +5,31 @@
 #include "value.h"
 #include <string.h>
 
-/* RFC 9562 §5.4: UUID version 4. */
-static int make_id(const dp_random *random, char id[DP_REQUEST_ID_LEN + 1])
+enum { OWN_LEN = 13 }; /* dp_rpc.own as the text of an id: "01234567-89ab" */
+
+/* RFC 9562 §5.4: UUID version 4. Its first 48 bits were drawn once for the rpc, the rest is new. */
+static void write_id(char id[DP_REQUEST_ID_LEN + 1], uint8_t bytes[16], const dp_rpc *rpc)
 {
-    uint8_t bytes[16];
-    int error = dp_random_bytes(random, bytes, sizeof(bytes));
-    if (error != DP_OK)
-        return error;
+    memcpy(bytes, rpc->own, sizeof(rpc->own));
     bytes[6] = (uint8_t)((bytes[6] & 0x0f) | 0x40);
     bytes[8] = (uint8_t)((bytes[8] & 0x3f) | 0x80);
     char *at = id;
-    for (size_t i = 0; i < sizeof(bytes); i++) {
+    for (size_t i = 0; i < 16; i++) {
         if (i == 4 || i == 6 || i == 8 || i == 10)
             *at++ = '-';
         *at++ = "0123456789abcdef"[bytes[i] >> 4];
         *at++ = "0123456789abcdef"[bytes[i] & 15];
     }
     *at = '\0';
-    return DP_OK;
+}
+
+static int make_id(const dp_rpc *rpc, char id[DP_REQUEST_ID_LEN + 1])
+{
+    uint8_t bytes[16];
+    int error = dp_random_bytes(&rpc->config.random, bytes, sizeof(bytes));
+    if (error == DP_OK)
+        write_id(id, bytes, rpc);
+    return error;
 }
 
 static void set_deadline(dp_rpc *rpc, dp_pending *request, dp_time now)
@@ -40,15 +47,12 @@ static void free_request(dp_pending *request)
     dp_free(request);
 }
 
-/* From the map of pending requests to the ids that are only remembered. */
 static void unlink_request(dp_rpc *rpc, dp_pending *request)
 {
     dp_table_remove(&rpc->pending, request->id, DP_REQUEST_ID_LEN);
     *(request->prev != NULL ? &request->prev->next : &rpc->requests) = request->next;
     if (request->next != NULL)
         request->next->prev = request->prev;
-    memcpy(rpc->recent[rpc->recent_at], request->id, sizeof(request->id));
-    rpc->recent_at = (rpc->recent_at + 1) % DP_RPC_RECENT;
 }
 
 /* request is unlinked. on_done may do anything, freeing the rpc included. */
@@ -99,7 +103,7 @@ int dp_rpc_request(dp_rpc *rpc, dp_time now, const dp_request *request, char id[
     if (pending->owner.timeout == 0)
         pending->owner.timeout = DP_SECONDS(60);
     dp_stream_in_init(&pending->in);
-    error = make_id(&rpc->config.random, pending->id);
+    error = make_id(rpc, pending->id);
     if (error == DP_OK)
         error = dp_table_set(&rpc->pending, pending->id, DP_REQUEST_ID_LEN, pending, NULL);
     if (error == DP_OK) {
@@ -144,16 +148,14 @@ dp_pending *dp_rpc_find_request(const dp_rpc *rpc, const dp_value *id)
     return len == DP_REQUEST_ID_LEN ? dp_table_get(&rpc->pending, text, len) : NULL;
 }
 
-bool dp_rpc_is_recent(const dp_rpc *rpc, const dp_value *id)
+bool dp_rpc_is_own_id(const dp_rpc *rpc, const dp_value *id)
 {
+    uint8_t bytes[16] = {0};
+    char own[DP_REQUEST_ID_LEN + 1];
+    write_id(own, bytes, rpc);
     size_t len;
     const char *text = dp_value_get_string(id, &len);
-    if (len != DP_REQUEST_ID_LEN)
-        return false;
-    for (size_t i = 0; i < DP_RPC_RECENT; i++)
-        if (memcmp(rpc->recent[i], text, len) == 0)
-            return true;
-    return false;
+    return len == DP_REQUEST_ID_LEN && memcmp(text, own, OWN_LEN) == 0;
 }
 
 static int collect(void *ctx, const uint8_t *data, size_t len, uint64_t total)

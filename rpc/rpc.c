@@ -1,5 +1,6 @@
 #include "internal.h"
 
+#include "base/crypto.h"
 #include "base/mem.h"
 #include <string.h>
 
@@ -10,6 +11,11 @@ int dp_rpc_new(dp_rpc **out, const dp_rpc_config *config)
     dp_rpc *rpc = dp_calloc(1, sizeof(*rpc));
     if (rpc == NULL)
         return DP_ERR_NO_MEMORY;
+    int error = dp_random_bytes(&config->random, rpc->own, sizeof(rpc->own));
+    if (error != DP_OK) {
+        dp_free(rpc);
+        return error;
+    }
     memcpy(&rpc->config, config, config->size < sizeof(*config) ? config->size : sizeof(*config));
     if (rpc->config.max_pending == 0)
         rpc->config.max_pending = 1024;
@@ -78,7 +84,7 @@ int dp_rpc_input(dp_rpc *rpc, dp_time now, dp_value *value)
     if (request != NULL) {
         dp_rpc_answer_input(rpc, now, request, value);
         dp_value_free(value);
-    } else if (dp_rpc_is_recent(rpc, id) || dp_context_is_answer(value)) {
+    } else if (dp_rpc_is_own_id(rpc, id) || dp_context_is_answer(value)) {
         DP_LOG(&rpc->config.log, DP_LOG_DEBUG, "rpc", "an answer that nobody waits for was dropped");
         dp_value_free(value);
     } else {

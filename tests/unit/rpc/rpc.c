@@ -503,6 +503,17 @@ static void strays_are_ignored(void **state) /* row 80 */
     carry_all(&w);
     assert_int_equal(r.calls, 2);
     assert_null(next_message(w.client));
+    /* and one that comes when a thousand others have ended: it looks just as the request did */
+    request(w.server, "echo", NULL, &r);
+    dp_value *late = next_message(w.server);
+    dp_rpc_cancel(w.server, r.id);
+    for (int i = 0; i < 1000; i++) {
+        request(w.server, "echo", NULL, &r);
+        dp_rpc_cancel(w.server, r.id);
+        dp_value_free(next_message(w.server));
+    }
+    assert_int_equal(dp_rpc_input(w.server, 0, late), DP_OK);
+    assert_null(next_message(w.server));
     /* the client has no router: a request to it is answered 404, once */
     result back = {0};
     request(w.server, "echo", NULL, &back);
