@@ -1,6 +1,7 @@
 #include "internal.h"
 
 #include "base/mem.h"
+#include "value.h"
 #include <string.h>
 
 const dp_value *dp_call_body(const dp_call *call)
@@ -35,6 +36,7 @@ void dp_call_unlink(dp_call *call)
     if (call->next != NULL)
         call->next->prev = call->prev;
     rpc->call_count--;
+    rpc->calls_memory -= call->memory;
 }
 
 /* ---- answering ---- */
@@ -106,7 +108,8 @@ void dp_rpc_serve(dp_rpc *rpc, dp_value *context)
         (void)dp_rpc_answer(rpc, context, 404, "no such action", NULL);
         return;
     }
-    if (rpc->call_count >= rpc->config.max_incoming || rpc->outbox_bytes >= DP_RPC_OUTBOX_SOFT) {
+    if (rpc->call_count >= rpc->config.max_incoming || rpc->calls_memory >= DP_RPC_CALLS_SOFT ||
+        rpc->outbox_bytes >= DP_RPC_OUTBOX_SOFT) {
         (void)dp_rpc_answer(rpc, context, 503, "too many requests at once", NULL);
         return;
     }
@@ -122,6 +125,8 @@ void dp_rpc_serve(dp_rpc *rpc, dp_value *context)
         call->next->prev = call;
     rpc->calls = call;
     rpc->call_count++;
+    call->memory = dp_value_memory(context, 0);
+    rpc->calls_memory += call->memory;
     handler->fn(handler->user, call);
 }
 

@@ -17,7 +17,9 @@ enum {
         64 << 20, /* bytes waiting to be sent: from here on new work is refused (503, WOULD_BLOCK) */
     DP_RPC_OUTBOX_HARD = 128 << 20, /* and from here on dropped */
     DP_RPC_OUTBOX_ITEMS = 65536,
-    DP_RPC_COLLECT_MAX = 64 << 20, /* an octet stream without on_data */
+    DP_RPC_COLLECT_MAX = 64 << 20,  /* an octet stream without on_data */
+    DP_RPC_ANSWERS_MAX = 128 << 20, /* all octet streams that are collected or wait for a missing piece */
+    DP_RPC_CALLS_SOFT = 64 << 20,   /* memory of calls without an answer: from here on 503 */
 };
 
 /* ---- stream_in.c ---- */
@@ -53,8 +55,9 @@ typedef struct dp_pending {
     uint8_t *collected;
     size_t collected_len;
     size_t collected_capacity;
-    bool busy;  /* in its on_data */
-    bool ended; /* on_done was called meanwhile */
+    size_t memory; /* of what was collected or held back, as counted in answers_memory */
+    bool busy;     /* in its on_data */
+    bool ended;    /* on_done was called meanwhile */
 } dp_pending;
 
 struct dp_call {
@@ -62,6 +65,7 @@ struct dp_call {
     dp_call *prev;
     dp_rpc *rpc;
     dp_value *context;
+    size_t memory; /* of the context */
     void (*on_gone)(void *user);
     void *on_gone_user;
 
@@ -93,10 +97,12 @@ struct dp_rpc {
     dp_table pending; /* id -> dp_pending */
     dp_pending *requests;
     dp_time earliest; /* no deadline is earlier */
-    uint8_t own[6];   /* our ids begin with it: a late answer isn't taken for a request, however late */
+    size_t answers_memory;
+    uint8_t own[6]; /* our ids begin with it: a late answer isn't taken for a request, however late */
 
     dp_call *calls;
     size_t call_count;
+    size_t calls_memory;
     dp_call *ready_first; /* streams that can be read, in turn */
     dp_call *ready_last;
 };

@@ -53,6 +53,7 @@ static void unlink_request(dp_rpc *rpc, dp_pending *request)
     *(request->prev != NULL ? &request->prev->next : &rpc->requests) = request->next;
     if (request->next != NULL)
         request->next->prev = request->prev;
+    rpc->answers_memory -= request->memory;
 }
 
 /* request is unlinked. on_done may do anything, freeing the rpc included. */
@@ -189,6 +190,15 @@ static int set_collected(dp_pending *request, dp_value *context)
     return dp_value_set(dp_value_get(dp_value_get(context, "response"), "body"), "data", bytes);
 }
 
+/* DP_RPC_COLLECT_MAX for each of a thousand requests would be no limit. */
+static int count_memory(dp_rpc *rpc, dp_pending *request)
+{
+    size_t memory = request->collected_capacity + request->in.held_bytes;
+    rpc->answers_memory += memory - request->memory;
+    request->memory = memory;
+    return rpc->answers_memory > DP_RPC_ANSWERS_MAX ? DP_ERR_LIMIT : DP_OK;
+}
+
 static int stream_piece(dp_rpc *rpc, dp_time now, dp_pending *request, dp_value *context, bool *ended)
 {
     set_deadline(rpc, request, now);
@@ -197,7 +207,12 @@ static int stream_piece(dp_rpc *rpc, dp_time now, dp_pending *request, dp_value 
     int error =
         dp_stream_in_input(&request->in, dp_context_data(context), own ? hand_over : collect, request, ended);
     request->busy = false;
-    if (error == DP_OK && *ended && !request->ended && !own)
+    if (request->ended)
+        return error;
+    int limit = count_memory(rpc, request);
+    if (error == DP_OK)
+        error = limit;
+    if (error == DP_OK && *ended && !own)
         error = set_collected(request, context);
     return error;
 }

@@ -379,6 +379,7 @@ int64_t dp_value_get_int(const dp_value *value, int64_t fallback)
     if (is(value, DP_VALUE_INT))
         return value->as.i;
     /* The bounds are exact doubles; NaN fails both comparisons. */
+    /* cppcheck-suppress incorrectLogicOperator ; it cannot read hexadecimal floats */
     if (is(value, DP_VALUE_DOUBLE) && value->as.d >= -0x1p63 && value->as.d < 0x1p63 &&
         trunc(value->as.d) == value->as.d)
         return (int64_t)value->as.d;
@@ -450,6 +451,28 @@ const char *dp_value_key_at(const dp_value *map, size_t index, size_t *len)
 }
 
 /* ---- whole trees ---- */
+
+enum { BLOCK = 16 }; /* what the allocator adds to each */
+
+size_t dp_value_memory(const dp_value *value, int depth)
+{
+    if (value->shared || depth > DP_BINARYPACK_MAX_DEPTH)
+        return 0;
+    size_t bytes = sizeof(*value) + BLOCK;
+    if (value->type == DP_VALUE_STRING || value->type == DP_VALUE_BYTES)
+        return bytes + value->count;
+    if (value->type == DP_VALUE_ARRAY && value->as.items != NULL)
+        bytes += sizeof(*value->as.items) + value->as.items->capacity * sizeof(dp_value *) + BLOCK;
+    if (value->type == DP_VALUE_MAP && value->as.entries != NULL)
+        bytes += sizeof(*value->as.entries) + value->as.entries->capacity * sizeof(dp_value_entry) +
+                 value->as.entries->index_size * sizeof(uint32_t) + 3 * (size_t)BLOCK;
+    for (size_t i = 0; i < dp_value_count(value); i++) {
+        bytes += dp_value_memory(dp_value_at(value, i), depth + 1);
+        if (value->type == DP_VALUE_MAP)
+            bytes += value->as.entries->at[i].key_len + BLOCK;
+    }
+    return bytes;
+}
 
 static dp_value *copy(const dp_value *value, int depth)
 {

@@ -54,6 +54,8 @@ dp_value *dp_value_bytes_adopt(uint8_t *block, size_t len);
 int dp_value_set_unchecked(dp_value *map, const char *key, size_t key_len, dp_value *item);
 /* True for the nodes that cost an allocation of their own. */
 bool dp_value_is_shared(const dp_value *value);
+/* Bytes that the tree takes, about; what is more than DP_BINARYPACK_MAX_DEPTH below is left out. */
+size_t dp_value_memory(const dp_value *value, int depth);
 dp_value *dp_value_get_n(const dp_value *map, const char *key, size_t key_len);
 
 #endif

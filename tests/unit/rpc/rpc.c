@@ -465,6 +465,57 @@ static void answers_not_taken_are_bounded(void **state)
     memory_stop();
 }
 
+/* Requests that wait for their answers, and octet streams that are collected: what a peer can make us keep is
+ * bounded as a whole, not only for each. */
+static void what_waits_is_bounded(void **state)
+{
+    (void)state;
+    world w;
+    start(&w, 0, 0);
+    uint8_t *big = calloc(1, 20 << 20);
+    for (int i = 0; i < 6; i++) {
+        dp_value *body = dp_value_bytes(big, 20 << 20);
+        assert_int_equal(dp_rpc_input(w.server, 0, context("hold", dp_value_int(i), body, NULL)), DP_OK);
+    }
+    assert_int_equal(w.held_count, 4); /* the last one went over 64 MiB */
+    for (int i = 0; i < 2; i++) {
+        dp_value *refused = next_message(w.server);
+        assert_int_equal(dp_context_code(refused, 0), 503);
+        dp_value_free(refused);
+    }
+    dp_call_reply(w.held[1], NULL);
+    dp_value_free(next_message(w.server));
+    assert_int_equal(dp_rpc_input(w.server, 0, context("hold", NULL, dp_value_null(), NULL)), DP_OK);
+    assert_int_equal(w.held_count, 5);
+
+    result r[5] = {{0}};
+    for (int i = 0; i < 5; i++) {
+        request(w.client, "x", NULL, &r[i]);
+        dp_value *answer = next_message(w.client);
+        dp_value *data = dp_value_map();
+        dp_value_set(data, "type", dp_value_string("start"));
+        dp_value_set(data, "chunk", dp_value_bytes(big, 20 << 20));
+        if (i == 4) /* held back: its beginning is missing */
+            dp_value_set(data, "offset", dp_value_int(1));
+        dp_value *headers = dp_value_map();
+        dp_value_set(headers, "contentType", dp_value_string(dp_context_octet_stream));
+        dp_value_set(dp_value_get(answer, "response"), "headers", headers);
+        dp_value_set(dp_value_get(dp_value_get(answer, "response"), "body"), "data", data);
+        assert_int_equal(dp_rpc_input(w.client, 0, dp_value_copy(answer)), DP_OK);
+        dp_value_set(data, "type", dp_value_string("chunk"));
+        dp_value_set(data, "chunk", dp_value_bytes(big, 12 << 20));
+        assert_int_equal(dp_rpc_input(w.client, 0, answer), DP_OK);
+    }
+    int refused = 0;
+    for (int i = 0; i < 5; i++)
+        refused += r[i].error == DP_ERR_LIMIT;
+    assert_int_equal(refused, 2); /* the fourth for all together, the fifth for itself */
+    free(big);
+    stop(&w);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(r[i].calls, 1);
+}
+
 static void strays_are_ignored(void **state) /* row 80 */
 {
     (void)state;
@@ -1034,6 +1085,7 @@ int main(void)
         cmocka_unit_test(a_thousand_at_once_in_any_order),
         cmocka_unit_test(too_many_meet_back_pressure),
         cmocka_unit_test(answers_not_taken_are_bounded),
+        cmocka_unit_test(what_waits_is_bounded),
         cmocka_unit_test(strays_are_ignored),
         cmocka_unit_test(time_outs),
         cmocka_unit_test(callbacks_may_do_anything),
