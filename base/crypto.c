@@ -1,6 +1,7 @@
 #include "base/crypto.h"
 
 #include "base/mem.h"
+#include "base/table.h"
 #include <errno.h>
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/md.h>
@@ -142,6 +143,19 @@ static int entropy(void *ctx, unsigned char *out, size_t len)
     return 0;
 }
 
+static int csprng_fill(void *ctx, uint8_t *out, size_t len)
+{
+    dp_csprng *csprng = ctx;
+    while (len > 0) {
+        size_t n = len < MBEDTLS_CTR_DRBG_MAX_REQUEST ? len : MBEDTLS_CTR_DRBG_MAX_REQUEST;
+        if (mbedtls_ctr_drbg_random(&csprng->drbg, out, n) != 0)
+            return DP_ERR_CRYPTO;
+        out += n;
+        len -= n;
+    }
+    return DP_OK;
+}
+
 int dp_csprng_new(dp_csprng **out)
 {
     static const char personalisation[] = "datapeer";
@@ -154,6 +168,9 @@ int dp_csprng_new(dp_csprng **out)
         dp_csprng_free(csprng);
         return DP_ERR_CRYPTO;
     }
+    uint64_t secret;
+    if (dp_hash_secret() == 0 && csprng_fill(csprng, (uint8_t *)&secret, sizeof(secret)) == DP_OK)
+        dp_hash_set_secret(secret);
     *out = csprng;
     return DP_OK;
 }
@@ -164,19 +181,6 @@ void dp_csprng_free(dp_csprng *csprng)
         return;
     mbedtls_ctr_drbg_free(&csprng->drbg);
     dp_free(csprng);
-}
-
-static int csprng_fill(void *ctx, uint8_t *out, size_t len)
-{
-    dp_csprng *csprng = ctx;
-    while (len > 0) {
-        size_t n = len < MBEDTLS_CTR_DRBG_MAX_REQUEST ? len : MBEDTLS_CTR_DRBG_MAX_REQUEST;
-        if (mbedtls_ctr_drbg_random(&csprng->drbg, out, n) != 0)
-            return DP_ERR_CRYPTO;
-        out += n;
-        len -= n;
-    }
-    return DP_OK;
 }
 
 dp_random dp_csprng_source(dp_csprng *csprng)

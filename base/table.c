@@ -13,10 +13,15 @@ struct dp_table_entry {
 
 enum { FIRST_CAPACITY = 16 };
 
+static uint64_t hash_secret;
+
+uint64_t dp_hash_secret(void) { return hash_secret; }
+void dp_hash_set_secret(uint64_t secret) { hash_secret = secret; }
+
 void dp_table_init(dp_table *table, uint64_t seed)
 {
     memset(table, 0, sizeof(*table));
-    table->seed = seed;
+    table->seed = seed ^ hash_secret;
 }
 
 void dp_table_clear(dp_table *table)
@@ -24,7 +29,7 @@ void dp_table_clear(dp_table *table)
     for (size_t i = 0; i < table->capacity; i++)
         dp_free(table->entries[i].key);
     dp_free(table->entries);
-    dp_table_init(table, table->seed);
+    *table = (dp_table){.seed = table->seed};
 }
 
 static uint64_t mix(uint64_t h)

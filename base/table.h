@@ -15,6 +15,11 @@ typedef struct dp_table {
     uint64_t seed;
 } dp_table;
 
+/* What the process's hash tables mix into their seeds: 0 until the first dp_csprng_new, then random for good.
+ */
+uint64_t dp_hash_secret(void);
+void dp_hash_set_secret(uint64_t secret);
+
 void dp_table_init(dp_table *table, uint64_t seed);
 void dp_table_clear(dp_table *table); /* frees keys and entries, not values */
 /* Adds or replaces; *old is the replaced value or NULL (old may be NULL). NO_MEMORY: unchanged. */

@@ -1,6 +1,7 @@
 #include "value.h"
 
 #include "base/mem.h"
+#include "base/table.h"
 #include "base/text.h"
 #include <math.h>
 #include <string.h>
@@ -217,8 +218,7 @@ static uint64_t mix(uint64_t h)
     return h ^ (h >> 32);
 }
 
-/* Keyed with the map's address: a peer that chooses the keys doesn't know it, so it can't prepare collisions.
- */
+/* Keyed with a secret: a peer that chooses the keys doesn't know it, so it can't prepare collisions. */
 static uint32_t hash_of(const dp_value_map_entries *entries, const char *key, size_t len)
 {
     uint64_t h = mix(entries->seed ^ len);
@@ -273,7 +273,7 @@ static int map_reserve(dp_value *map)
         entries = dp_calloc(1, sizeof(*entries));
         if (entries == NULL)
             return DP_ERR_NO_MEMORY;
-        entries->seed = mix((uintptr_t)entries);
+        entries->seed = mix((uintptr_t)entries ^ dp_hash_secret());
         map->as.entries = entries;
     }
     if (map->count >= entries->capacity) {

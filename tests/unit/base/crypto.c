@@ -3,6 +3,8 @@
 #include "tests/unit/base/helper.h"
 
 #include "base/crypto.h"
+
+#include "base/table.h"
 #include <dlfcn.h>
 #include <errno.h>
 #include <mbedtls/md.h>
@@ -234,6 +236,11 @@ static void test_csprng(void **state)
     random_errno = EINTR; /* tried again */
     random_step = 5;      /* short answers are put together */
     assert_int_equal(dp_csprng_new(&csprng), DP_OK);
+    uint64_t secret = dp_hash_secret(); /* drawn once for the process */
+    assert_true(secret != 0);
+    dp_csprng_free(csprng);
+    assert_int_equal(dp_csprng_new(&csprng), DP_OK);
+    assert_true(dp_hash_secret() == secret);
     random_step = SIZE_MAX;
     dp_random random = dp_csprng_source(csprng);
     static uint8_t big[5000], again[5000]; /* more than mbedTLS gives at once */
