@@ -20,7 +20,8 @@ static void check_equal(const dp_sdp *a, const dp_sdp *b)
     CHECK(a->ice_lite == b->ice_lite && a->trickle == b->trickle && a->unbundled == b->unbundled);
     CHECK(a->end_of_candidates == b->end_of_candidates && a->setup == b->setup);
     CHECK(a->fingerprint_count == b->fingerprint_count);
-    CHECK(memcmp(a->fingerprints, b->fingerprints, sizeof(a->fingerprints)) == 0);
+    for (size_t i = 0; i < a->fingerprint_count; i++)
+        CHECK(memcmp(&a->fingerprints[i], &b->fingerprints[i], sizeof(a->fingerprints[i])) == 0);
     CHECK(a->sctp_port == b->sctp_port && a->max_message_size == b->max_message_size);
     CHECK(a->media_count == b->media_count && a->data_index == b->data_index);
     for (size_t i = 0; i < a->media_count; i++) {
