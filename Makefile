@@ -163,6 +163,7 @@ layers:
 # What clang-tidy looks for stands in .clang-tidy. It counts warnings in system headers on stderr: shown only on failure.
 LINTED := $(SRC) $(APP_SRC) $(EXAMPLE_SRC)
 lint:
+	@command -v clang-tidy >/dev/null && command -v cppcheck >/dev/null || { echo 'lint needs Debian packages clang-tidy and cppcheck' >&2; exit 1; }
 	@printf '%s\n' $(LINTED) | xargs -P $$(nproc) -I FILE \
 	  sh -c 'out=$$(clang-tidy --quiet FILE -- $(filter-out -MMD -MP,$(DP_CFLAGS)) 2>&1) || { echo "$$out"; exit 1; }'
 	cppcheck -j $$(nproc) --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -Iinclude -I. $(LINTED)

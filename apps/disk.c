@@ -140,7 +140,10 @@ static const char *type_name(mode_t mode)
 static dp_value *describe(const char *name, const struct stat *st)
 {
     dp_value *entry = dp_value_map();
-    double mtime = (double)st->st_mtim.tv_sec * 1000 + (double)(st->st_mtim.tv_nsec / 1000000);
+    int64_t mtime;
+    if (__builtin_mul_overflow(st->st_mtim.tv_sec, INT64_C(1000), &mtime) ||
+        __builtin_add_overflow(mtime, st->st_mtim.tv_nsec / 1000000, &mtime))
+        mtime = 0; /* tmpfs and others keep any number that a person sets */
     if (entry == NULL)
         return NULL;
     int error = dp_value_set(entry, "name", dp_value_string(name)); /* fails for a name that is no UTF-8 */
@@ -149,7 +152,7 @@ static dp_value *describe(const char *name, const struct stat *st)
     if (error == DP_OK)
         error = dp_value_set(entry, "size", dp_value_int(S_ISREG(st->st_mode) ? (int64_t)st->st_size : 0));
     if (error == DP_OK)
-        error = dp_value_set(entry, "mtime", dp_value_int((int64_t)mtime));
+        error = dp_value_set(entry, "mtime", dp_value_int(mtime));
     if (error == DP_OK)
         return entry;
     dp_value_free(entry);

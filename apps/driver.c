@@ -731,8 +731,10 @@ static void free_links(driver *d)
 {
     for (size_t i = 0; i < d->link_count; i++) {
         link_ *l = d->links[i];
-        while (l->pending != NULL)
-            drop_pending(l->pending);
+        for (pending *p = l->pending, *next; p != NULL; p = next) {
+            next = p->next;
+            drop_pending(p);
+        }
         for (received *r = l->first, *next; r != NULL; r = next) {
             next = r->next;
             dp_value_free(r->answer);

@@ -350,8 +350,9 @@ int main(int argc, char **argv)
     dp_peer_config config = {.size = sizeof(config), .reconnect = true, .include_loopback = true};
     config.server = getenv("PEER_SERVER_URL");
     config.key = getenv("PEER_KEY");
-    if (getenv("RPC_DEMO_LOG") != NULL)
-        config.log = (dp_log){log_line, NULL, (dp_log_level)atoi(getenv("RPC_DEMO_LOG"))};
+    const char *level = getenv("RPC_DEMO_LOG");
+    if (level != NULL)
+        config.log = (dp_log){log_line, NULL, (dp_log_level)strtol(level, NULL, 10)};
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--id") == 0)
             config.id = argv[i + 1];

@@ -111,10 +111,10 @@ int dp_stream_in_input(dp_stream_in *in, const dp_value *data, dp_stream_in_fn f
     *ended = false;
     if (!start && !end && !is_type(data, "chunk"))
         return DP_ERR_PROTOCOL;
-    if (end)
-        len = 0; /* pages ignore what 'end' carries */
-    else if (bytes == NULL && dp_value_get_type(chunk) != DP_VALUE_NULL)
+    if (bytes == NULL && !end && dp_value_get_type(chunk) != DP_VALUE_NULL)
         return DP_ERR_PROTOCOL;
+    if (bytes == NULL || end) /* pages ignore what 'end' carries */
+        len = 0;
     if (start && in->started)
         return DP_ERR_PROTOCOL;
     if (start) {

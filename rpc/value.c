@@ -461,9 +461,11 @@ size_t dp_value_memory(const dp_value *value, int depth)
     size_t bytes = sizeof(*value) + BLOCK;
     if (value->type == DP_VALUE_STRING || value->type == DP_VALUE_BYTES)
         return bytes + value->count;
-    if (value->type == DP_VALUE_ARRAY && value->as.items != NULL)
+    if (dp_value_count(value) == 0)
+        return bytes;
+    if (value->type == DP_VALUE_ARRAY)
         bytes += sizeof(*value->as.items) + value->as.items->capacity * sizeof(dp_value *) + BLOCK;
-    if (value->type == DP_VALUE_MAP && value->as.entries != NULL)
+    else
         bytes += sizeof(*value->as.entries) + value->as.entries->capacity * sizeof(dp_value_entry) +
                  value->as.entries->index_size * sizeof(uint32_t) + 3 * (size_t)BLOCK;
     for (size_t i = 0; i < dp_value_count(value); i++) {

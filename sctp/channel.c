@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-#define QUEUE_LIMIT   (1024u * 1024u) /* bufferedAmount over this: WOULD_BLOCK */
-#define CLOSE_TIMEOUT DP_SECONDS(30)  /* for the peer's answer to our reset */
+#define QUEUE_LIMIT   (1u << 20)     /* bufferedAmount over this: WOULD_BLOCK */
+#define CLOSE_TIMEOUT DP_SECONDS(30) /* for the peer's answer to our reset */
 #define RESET_RETRY   DP_MS(200)
 
 /* ---- streams ----------------------------------------------------------------------------------- */

@@ -49,7 +49,7 @@ static bool make_room(dp_sctp *sctp, dp_partial *partial, size_t more)
     size_t needed = partial->len + more;
     if (needed <= partial->capacity)
         return true;
-    size_t most = sctp->config.max_message_size + 2 * DP_ASSOCIATION_READ_MIN;
+    size_t most = sctp->config.max_message_size + (size_t)2 * DP_ASSOCIATION_READ_MIN;
     if (needed < PARTIAL_INITIAL && PARTIAL_INITIAL <= most)
         needed = PARTIAL_INITIAL;
     return dp_grow((void **)&partial->data, &partial->capacity, needed, most, 1) == DP_OK;

@@ -11,11 +11,11 @@
 #define DEFAULT_MTU              1160u
 #define MIN_MTU                  524u /* usrsctp takes no path MTU below 512 */
 #define DEFAULT_MAX_MESSAGE_SIZE 262144u
-#define MAX_MESSAGE_SIZE         (64u * 1024u * 1024u)
-#define DEFAULT_SEND_BUFFER      (1024u * 1024u)
-#define DEFAULT_RECEIVE_BUFFER   (1024u * 1024u)
+#define MAX_MESSAGE_SIZE         (64u << 20)
+#define DEFAULT_SEND_BUFFER      (1u << 20)
+#define DEFAULT_RECEIVE_BUFFER   (1u << 20)
 #define MIN_BUFFER               16384u
-#define MAX_BUFFER               (64u * 1024u * 1024u)
+#define MAX_BUFFER               (64u << 20)
 #define DEFAULT_MAX_CHANNELS     256u /* a stream costs about 100 bytes in each direction */
 
 static void set_state(dp_sctp *sctp, dp_sctp_state state)
