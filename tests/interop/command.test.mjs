@@ -1,9 +1,10 @@
 // datapeer ls and get against datapeer serve: what a person at a shell sees.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
 import { pattern, sha256 } from './lib/pattern.mjs';
 import { build, Program, until, World } from './lib/world.mjs';
 
@@ -112,10 +113,10 @@ test('Ctrl-C or a hang-up in the middle of get leaves no partial file', limit, a
 test('get writes into what is no plain file and never replaces it', limit, async () => {
     const pipe = join(folder, 'pipe');
     execFileSync('mkfifo', [pipe]);
-    const reader = readFile(pipe);
+    const reader = promisify(execFile)('cat', [pipe], { encoding: 'buffer', maxBuffer: 1e8 });
     const { code, errors } = await run('get', 'shell-disk:five', '-o', pipe);
     assert.equal(code, 0, errors);
-    assert.deepEqual(await reader, Buffer.from(content));
+    assert.deepEqual((await reader).stdout, Buffer.from(content));
     assert.ok((await stat(pipe)).isFIFO());
     const into = await run('get', 'shell-disk:five', '-o', folder);
     assert.equal(into.code, 1);

@@ -41,7 +41,10 @@ before(async () => {
     chromium = await world.chromium();
     const config = { server: server.url, iceServers: [] };
     const pageServer = await servePage(join(root, 'build/web'), { config });
-    world.defer(() => new Promise((done) => pageServer.close(done).closeAllConnections()));
+    world.defer(async () => {
+        pageServer.closeAllConnections();
+        await new Promise((done) => pageServer.close(done));
+    });
     origin = `http://127.0.0.1:${pageServer.address().port}`;
     await mkdir(join(root, 'build/screenshots'), { recursive: true });
 });
