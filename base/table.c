@@ -41,15 +41,14 @@ static uint64_t mix(uint64_t h)
     return h ^ (h >> 32);
 }
 
-/* Each 8 bytes are mixed with the secret seed, so equal hashes can't be prepared without knowing it. */
-static uint64_t hash_of(const dp_table *table, const void *key, size_t len)
+uint64_t dp_hash(uint64_t seed, const void *key, size_t len)
 {
     const uint8_t *at = key;
-    uint64_t h = mix(table->seed ^ len);
+    uint64_t h = mix(seed ^ len);
     for (; len >= 8; at += 8, len -= 8) {
         uint64_t word;
         memcpy(&word, at, 8);
-        h = mix(h ^ word) + table->seed;
+        h = mix(h ^ word) + seed;
     }
     uint64_t tail = 0;
     if (len > 0)
@@ -99,7 +98,7 @@ static int rehash(dp_table *table)
 
 int dp_table_set(dp_table *table, const void *key, size_t key_len, void *value, void **old)
 {
-    uint64_t hash = hash_of(table, key, key_len);
+    uint64_t hash = dp_hash(table->seed, key, key_len);
     dp_table_entry *e = find(table, key, key_len, hash);
     if (old != NULL)
         *old = e != NULL ? e->value : NULL;
@@ -126,13 +125,13 @@ int dp_table_set(dp_table *table, const void *key, size_t key_len, void *value, 
 
 void *dp_table_get(const dp_table *table, const void *key, size_t key_len)
 {
-    dp_table_entry *e = find(table, key, key_len, hash_of(table, key, key_len));
+    dp_table_entry *e = find(table, key, key_len, dp_hash(table->seed, key, key_len));
     return e != NULL ? e->value : NULL;
 }
 
 void *dp_table_remove(dp_table *table, const void *key, size_t key_len)
 {
-    dp_table_entry *e = find(table, key, key_len, hash_of(table, key, key_len));
+    dp_table_entry *e = find(table, key, key_len, dp_hash(table->seed, key, key_len));
     if (e == NULL)
         return NULL;
     void *value = e->value;

@@ -20,6 +20,9 @@ typedef struct dp_table {
 uint64_t dp_hash_secret(void);
 void dp_hash_set_secret(uint64_t secret);
 
+/* Each 8 bytes are mixed with the seed: without knowing it nobody can prepare keys of equal hashes. */
+uint64_t dp_hash(uint64_t seed, const void *key, size_t len);
+
 void dp_table_init(dp_table *table, uint64_t seed);
 void dp_table_clear(dp_table *table); /* frees keys and entries, not values */
 /* Adds or replaces; *old is the replaced value or NULL (old may be NULL). NO_MEMORY: unchanged. */

@@ -209,27 +209,10 @@ int dp_value_push(dp_value *array, dp_value *item)
 
 /* ---- maps ---- */
 
-static uint64_t mix(uint64_t h)
-{
-    h ^= h >> 32;
-    h *= 0xD6E8FEB86659FD93u;
-    h ^= h >> 32;
-    h *= 0xD6E8FEB86659FD93u;
-    return h ^ (h >> 32);
-}
-
 /* Keyed with a secret: a peer that chooses the keys doesn't know it, so it can't prepare collisions. */
 static uint32_t hash_of(const dp_value_map_entries *entries, const char *key, size_t len)
 {
-    uint64_t h = mix(entries->seed ^ len);
-    for (; len >= 8; key += 8, len -= 8) {
-        uint64_t word;
-        memcpy(&word, key, 8);
-        h = mix(h ^ word) + entries->seed;
-    }
-    uint64_t tail = 0;
-    memcpy(&tail, key, len);
-    return (uint32_t)mix(h ^ tail);
+    return (uint32_t)dp_hash(entries->seed, key, len);
 }
 
 static bool entry_is(const dp_value_entry *entry, const char *key, size_t len)
@@ -273,7 +256,7 @@ static int map_reserve(dp_value *map)
         entries = dp_calloc(1, sizeof(*entries));
         if (entries == NULL)
             return DP_ERR_NO_MEMORY;
-        entries->seed = mix((uintptr_t)entries ^ dp_hash_secret());
+        entries->seed = dp_hash(dp_hash_secret(), &entries, sizeof(entries));
         map->as.entries = entries;
     }
     if (map->count >= entries->capacity) {
