@@ -44,8 +44,7 @@ typedef struct client {
     dp_time shown;
 } client;
 
-/* ---- ls
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- ls ---- */
 
 static void format_size(char out[16], uint64_t size)
 {
@@ -83,10 +82,12 @@ static void print_entries(const dp_value *context)
     }
     if (dp_value_get_bool(dp_value_get(dp_context_data(context), "truncated"), false))
         fputs("datapeer: there are more entries than the device lists\n", stderr);
+    int64_t unnamed = dp_value_get_int(dp_value_get(dp_context_data(context), "unnamed"), 0);
+    if (unnamed > 0)
+        app_error("%lld more have names that are no UTF-8 and can't be reached", (long long)unnamed);
 }
 
-/* ---- get
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- get ---- */
 
 static const char *base_name(const char *path)
 {
@@ -216,8 +217,7 @@ static void drop_target(client *c)
     dp_sha256_free(c->hash);
 }
 
-/* ---- the connection
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the connection ---- */
 
 static void on_done(void *user, int error, const dp_value *context)
 {

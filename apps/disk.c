@@ -67,8 +67,7 @@ void disk_close(disk *d)
     free(d);
 }
 
-/* ---- paths
- * -------------------------------------------------------------------------------------------------- */
+/* ---- paths ---- */
 
 /* The page's path ("", "/", "a/b", "/a/b") as one under the root. NULL and errno if it can't be one. */
 static const char *clean_path(const dp_value *body)
@@ -129,8 +128,7 @@ static void fail_errno(dp_call *call, int number)
     }
 }
 
-/* ---- fs.stat and fs.list
- * ------------------------------------------------------------------------------------- */
+/* ---- fs.stat and fs.list ---- */
 
 static const char *type_name(mode_t mode)
 {
@@ -200,7 +198,8 @@ static int stat_entry(const disk *d, int folder, const char *path, const char *n
     return 0;
 }
 
-static dp_value *list_entries(const disk *d, DIR *dir, const char *path, bool *truncated)
+/* *unnamed: how many have names that no text can hold (no UTF-8). */
+static dp_value *list_entries(const disk *d, DIR *dir, const char *path, bool *truncated, int64_t *unnamed)
 {
     dp_value *entries = dp_value_array();
     for (struct dirent *item; entries != NULL && (item = readdir(dir)) != NULL;) {
@@ -211,11 +210,12 @@ static dp_value *list_entries(const disk *d, DIR *dir, const char *path, bool *t
             *truncated = true;
             break;
         }
-        /* Gone meanwhile, or a name that no text can hold: left out. */
         if (stat_entry(d, dirfd(dir), path, item->d_name, &st) != 0)
-            continue;
+            continue; /* gone meanwhile */
         dp_value *entry = describe(item->d_name, &st);
-        if (entry != NULL && dp_value_push(entries, entry) != DP_OK) {
+        if (entry == NULL) {
+            (*unnamed)++;
+        } else if (dp_value_push(entries, entry) != DP_OK) {
             dp_value_free(entries);
             return NULL;
         }
@@ -237,14 +237,17 @@ static void fs_list(void *user, dp_call *call)
         return;
     }
     bool truncated = false;
+    int64_t unnamed = 0;
     dp_value *answer = dp_value_map();
     int error = answer == NULL
                     ? DP_ERR_NO_MEMORY
                     : dp_value_set(answer, "path", dp_value_string(strcmp(path, ".") == 0 ? "" : path));
     if (error == DP_OK)
-        error = dp_value_set(answer, "entries", list_entries(d, dir, path, &truncated));
+        error = dp_value_set(answer, "entries", list_entries(d, dir, path, &truncated, &unnamed));
     if (error == DP_OK && truncated)
         error = dp_value_set(answer, "truncated", dp_value_bool(true));
+    if (error == DP_OK && unnamed > 0)
+        error = dp_value_set(answer, "unnamed", dp_value_int(unnamed));
     closedir(dir);
     if (error != DP_OK) {
         dp_value_free(answer);
@@ -254,8 +257,7 @@ static void fs_list(void *user, dp_call *call)
     }
 }
 
-/* ---- fs.read
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- fs.read ---- */
 
 typedef struct reading {
     int fd;

@@ -5,11 +5,11 @@ import { RpcError } from './rpc.js';
 // disk on this side would otherwise fill the memory. It also makes a read resumable at any offset.
 const WINDOW = 4 * 1024 * 1024;
 
-// {path, entries: [{name, type, size, mtime}], truncated}
+// {path, entries: [{name, type, size, mtime}], truncated, unnamed: how many have names that are no text}
 export async function list(rpc, path, options) {
     const data = await rpc.request('fs.list', { path }, options);
     if (!Array.isArray(data?.entries)) throw new RpcError(501, 'This device offers no files.');
-    return { path, entries: data.entries.map(toEntry), truncated: data.truncated === true };
+    return { path, entries: data.entries.map(toEntry), truncated: data.truncated === true, unnamed: Number(data.unnamed) || 0 };
 }
 
 export async function stat(rpc, path, options) {

@@ -185,6 +185,9 @@ function showFolder() {
     if (folder.truncated) {
         listing.append(h('p', { class: 'empty' }, `The folder is very large: only its first ${folder.entries.length} entries are shown.`));
     }
+    if (folder.unnamed > 0) {
+        listing.append(h('p', { class: 'empty' }, `${folder.unnamed} more have names that are no text (UTF-8), so they can't be reached from here.`));
+    }
 }
 
 function showFolderError(path, error) {
@@ -192,7 +195,7 @@ function showFolderError(path, error) {
     const listing = $('listing');
     const buttons = h('p', { class: 'buttons' }, h('button', { type: 'button', onclick: loadFolder }, 'Try again'));
     if (path !== '') buttons.append(h('a', { class: 'button', href: formatAddress(address, '') }, 'To the first folder'));
-    folder = { path, entries: [], truncated: false };
+    folder = { path, entries: [], truncated: false, unnamed: 0 };
     listing.setAttribute('aria-busy', 'false');
     listing.replaceChildren(h('div', { class: 'problem', role: 'alert' }, h('p', {}, aboutError(error, 'folder')), buttons));
 }

@@ -1,4 +1,5 @@
-/* The net disk's actions on a real folder: what is listed and read, and what no path reaches (BAD-INPUTS rows 83-87). */
+/* The net disk's actions on a real folder: what is listed and read, and what no path reaches (BAD-INPUTS rows
+ * 83-87). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -78,7 +79,8 @@ static int set_up(void **state)
     assert_int_equal(dp_router_new(&w->router), DP_OK);
     assert_int_equal(disk_register(w->disk, w->router), DP_OK);
     assert_int_equal(dp_csprng_new(&w->csprng), DP_OK);
-    dp_rpc_config config = {.size = sizeof(config), .random = dp_csprng_source(w->csprng), .router = w->router};
+    dp_rpc_config config = {
+        .size = sizeof(config), .random = dp_csprng_source(w->csprng), .router = w->router};
     assert_int_equal(dp_rpc_new(&w->server, &config), DP_OK);
     config.router = NULL;
     assert_int_equal(dp_rpc_new(&w->client, &config), DP_OK);
@@ -201,10 +203,21 @@ static void lists_a_folder(void **state)
     assert_string_equal(type_of(w, "escape"), "other"); /* not what it leads to */
     assert_string_equal(type_of(w, "inside"), "file");
     assert_null(dp_value_get(w->data, "truncated"));
+    assert_null(dp_value_get(w->data, "unnamed"));
     assert_int_equal(ask(w, "fs.list", path_body("/sub//"), false), 200);
     assert_non_null(entry(w, "inner"));
     assert_int_equal(ask(w, "fs.list", path_body("hello.txt"), false), 404);
     assert_int_equal(ask(w, "fs.list", NULL, false), 200); /* no path: the root */
+}
+
+/* A name that is no UTF-8 can't travel; it is counted, not passed over in silence. */
+static void counts_names_that_are_no_text(void **state)
+{
+    world *w = *state;
+    make_file(w->root, "sub/\xff\xfe", "", 0);
+    assert_int_equal(ask(w, "fs.list", path_body("sub"), false), 200);
+    assert_int_equal(dp_value_count(dp_value_get(w->data, "entries")), 1);
+    assert_int_equal(dp_value_get_int(dp_value_get(w->data, "unnamed"), 0), 1);
 }
 
 static void lists_no_more_than_its_limit(void **state)
@@ -233,7 +246,8 @@ static void stats_and_reads(void **state)
     assert_int_equal(w->length, 11);
     assert_memory_equal(w->bytes, "hello world", 11);
     assert_int_equal(w->total, 11);
-    assert_int_equal(ask(w, "fs.read", range_body("/hello.txt", dp_value_int(6), dp_value_int(3)), true), 200);
+    assert_int_equal(ask(w, "fs.read", range_body("/hello.txt", dp_value_int(6), dp_value_int(3)), true),
+                     200);
     assert_int_equal(w->length, 3);
     assert_memory_equal(w->bytes, "wor", 3);
     assert_int_equal(ask(w, "fs.read", range_body("hello.txt", dp_value_int(11), NULL), true), 200);
@@ -251,9 +265,9 @@ static void no_path_leads_outside(void **state)
     static const struct {
         const char *path;
         int code;
-    } cases[] = {{"../secret", 403},     {"..", 403},        {"sub/../../secret", 403}, {"sub/..", 403},
-                 {"/etc/passwd", 404},   {"escape", 403},    {"absolute", 403},         {"missing", 404},
-                 {"hello.txt/x", 404},   {"/../secret", 403}};
+    } cases[] = {{"../secret", 403},   {"..", 403},        {"sub/../../secret", 403}, {"sub/..", 403},
+                 {"/etc/passwd", 404}, {"escape", 403},    {"absolute", 403},         {"missing", 404},
+                 {"hello.txt/x", 404}, {"/../secret", 403}};
     static const char *const actions[] = {"fs.list", "fs.stat", "fs.read"};
     for (size_t a = 0; a < 3; a++)
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -301,12 +315,14 @@ static void ranges_are_checked(void **state)
     world *w = *state;
     assert_int_equal(ask(w, "fs.read", range_body("hello.txt", dp_value_int(12), NULL), true), 416);
     assert_int_equal(ask(w, "fs.read", range_body("hello.txt", dp_value_int(-1), NULL), true), 400);
-    assert_int_equal(ask(w, "fs.read", range_body("hello.txt", dp_value_int(1), dp_value_int(-1)), true), 400);
+    assert_int_equal(ask(w, "fs.read", range_body("hello.txt", dp_value_int(1), dp_value_int(-1)), true),
+                     400);
     assert_int_equal(ask(w, "fs.read", range_body("hello.txt", dp_value_double(0.5), NULL), true), 400);
     assert_int_equal(ask(w, "fs.read", range_body("hello.txt", dp_value_string("0"), NULL), true), 400);
     assert_int_equal(ask(w, "fs.read", range_body("hello.txt", dp_value_uint(UINT64_MAX), NULL), true), 400);
     /* offset + length would overflow: the rest of the file. */
-    assert_int_equal(ask(w, "fs.read", range_body("hello.txt", dp_value_int(10), dp_value_int(INT64_MAX)), true), 200);
+    assert_int_equal(
+        ask(w, "fs.read", range_body("hello.txt", dp_value_int(10), dp_value_int(INT64_MAX)), true), 200);
     assert_int_equal(w->length, 1);
 }
 
@@ -350,6 +366,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lists_a_folder, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(counts_names_that_are_no_text, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lists_no_more_than_its_limit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stats_and_reads, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_path_leads_outside, set_up, tear_down),
