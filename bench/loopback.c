@@ -99,29 +99,29 @@ static void end_new(end *e, bool caller, dp_loop *loop, dp_random random, const 
     e->loop = loop;
     mux **m = caller ? &e->own_mux : &shared_mux;
     if (*m == NULL)
-        need(mux_new(m, loop, random, 0, true) == DP_OK, "mux_new");
+        need(dp_mux_new(m, loop, random, 0, true) == DP_OK, "dp_mux_new");
     runner_config config = {.loop = loop,
                             .mux = *m,
                             .pc = {.size = sizeof(config.pc), .random = random, .certificate = certificate},
                             .on_event = on_event,
                             .on_fill = on_fill,
                             .user = e};
-    need(runner_new(&e->runner, &config) == DP_OK, "runner_new");
+    need(dp_runner_new(&e->runner, &config) == DP_OK, "dp_runner_new");
 }
 
 static void end_free(end *e)
 {
-    runner_free(e->runner);
-    mux_free(e->own_mux);
+    dp_runner_free(e->runner);
+    dp_mux_free(e->own_mux);
 }
 
 static size_t offer(end *e, char *sdp)
 {
     size_t len;
     dp_channel_init init = DP_CHANNEL_INIT("bench");
-    need(dp_pc_create_channel(runner_pc(e->runner), &e->channel, dp_loop_now(e->loop), &init) == DP_OK,
+    need(dp_pc_create_channel(dp_runner_pc(e->runner), &e->channel, dp_loop_now(e->loop), &init) == DP_OK,
          "create_channel");
-    need(dp_pc_create_offer(runner_pc(e->runner), dp_loop_now(e->loop), sdp, SDP, &len) == DP_OK,
+    need(dp_pc_create_offer(dp_runner_pc(e->runner), dp_loop_now(e->loop), sdp, SDP, &len) == DP_OK,
          "create_offer");
     return len;
 }
@@ -129,21 +129,21 @@ static size_t offer(end *e, char *sdp)
 static size_t answer(end *e, const char *offered, size_t offered_len, char *sdp)
 {
     size_t len;
-    dp_pc *pc = runner_pc(e->runner);
+    dp_pc *pc = dp_runner_pc(e->runner);
     need(dp_pc_set_remote_description(pc, dp_loop_now(e->loop), DP_SDP_OFFER, offered, offered_len, NULL) ==
              DP_OK,
          "offer");
     need(dp_pc_create_answer(pc, dp_loop_now(e->loop), sdp, SDP, &len) == DP_OK, "create_answer");
-    runner_wake(e->runner);
+    dp_runner_wake(e->runner);
     return len;
 }
 
 static void accept_answer(end *e, const char *sdp, size_t len)
 {
-    need(dp_pc_set_remote_description(runner_pc(e->runner), dp_loop_now(e->loop), DP_SDP_ANSWER, sdp, len,
+    need(dp_pc_set_remote_description(dp_runner_pc(e->runner), dp_loop_now(e->loop), DP_SDP_ANSWER, sdp, len,
                                       NULL) == DP_OK,
          "answer");
-    runner_wake(e->runner);
+    dp_runner_wake(e->runner);
 }
 
 static double cpu_seconds(int who)
@@ -208,7 +208,7 @@ static void throughput(dp_loop *loop, dp_random random, const dp_certificate *ce
     e.stop_at = began + DP_SECONDS(seconds);
     e.sending = true;
     allocations = 0;
-    runner_wake(e.runner);
+    dp_runner_wake(e.runner);
     while (!e.over)
         dp_loop_step(loop, DP_MS(10));
     double took = (double)(dp_clock_now() - began) / 1e6;
@@ -293,7 +293,7 @@ int main(int argc, char **argv)
     need(dp_certificate_generate(&certificate, &random, dp_clock_unix()) == DP_OK, "certificate");
     throughput(loop, random, certificate, argc > 1 ? (unsigned)atoi(argv[1]) : 5);
     many(loop, random, certificate, argc > 2 ? (unsigned)atoi(argv[2]) : 100);
-    mux_free(shared_mux);
+    dp_mux_free(shared_mux);
     dp_certificate_free(certificate);
     dp_csprng_free(csprng);
     dp_loop_free(loop);

@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- life
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- life ---- */
 
 static const char ice_chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -86,8 +85,7 @@ void dp_ice_set_role(dp_ice *ice, dp_ice_role role)
 dp_ice_role dp_ice_get_role(const dp_ice *ice) { return ice->role; }
 void dp_ice_get_stats(const dp_ice *ice, dp_ice_stats *out) { *out = ice->stats; }
 
-/* ---- state
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- state ---- */
 
 static const char *const state_names[] = {
     [DP_ICE_NEW] = "new",
@@ -142,8 +140,7 @@ void dp_ice_set_state(dp_ice *ice, dp_ice_state state)
         fall_silent(ice);
 }
 
-/* ---- time
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- time ---- */
 
 static bool exhausted(const dp_ice *ice) { return ice->end_of_candidates && dp_ice_pairs_all_failed(ice); }
 
@@ -185,8 +182,7 @@ dp_time dp_ice_next_timeout(const dp_ice *ice)
     return next;
 }
 
-/* ---- datagrams
- * ------------------------------------------------------------------------------------------------- */
+/* ---- datagrams ---- */
 
 static void answered(dp_ice *ice, dp_time now, const dp_stun_message *message, const dp_address *local,
                      const dp_address *remote)
@@ -245,8 +241,7 @@ bool dp_ice_poll_transmit(dp_ice *ice, dp_datagram *out)
     return false;
 }
 
-/* ---- events
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 static void format_local(dp_ice *ice, const dp_ice_local *local)
 {
@@ -302,8 +297,7 @@ bool dp_ice_poll_event(dp_ice *ice, dp_ice_event *event)
     return false;
 }
 
-/* ---- pairs
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- pairs ---- */
 
 bool dp_ice_selected_pair(const dp_ice *ice, dp_address *local, dp_address *remote)
 {

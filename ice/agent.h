@@ -15,8 +15,7 @@
 #include "stun.h"
 #include <datapeer/ice.h>
 
-/* ---- limits
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- limits ---- */
 
 #define DP_ICE_MAX_LOCAL        32
 #define DP_ICE_MAX_REMOTE       64 /* signalled by the peer */
@@ -33,8 +32,7 @@
 #define DP_ICE_REMOTE_UFRAG_MAX 256
 #define DP_ICE_REMOTE_PWD_MAX   256
 
-/* ---- times
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- times ---- */
 
 #define DP_ICE_PACING DP_MS(50)  /* Ta, RFC 8445 §14.2 */
 #define DP_ICE_RTO    DP_MS(500) /* RFC 8489 §6.2.1 */
@@ -61,8 +59,7 @@
 /* Longer than the longest time between two consent answers of a path that loses nothing. */
 #define DP_ICE_SILENCE DP_SECONDS(7)
 
-/* ---- candidates and pairs
- * -------------------------------------------------------------------------------------- */
+/* ---- candidates and pairs ---- */
 
 #define DP_ICE_FOUNDATION_MAX 33
 
@@ -112,8 +109,7 @@ typedef struct dp_ice_pair {
 
 #define DP_ICE_NO_PAIR 255 /* DP_ICE_MAX_PAIRS is less */
 
-/* ---- messages
- * -------------------------------------------------------------------------------------------------- */
+/* ---- messages ---- */
 
 /* What a message says; its bytes are written when the owner fetches it. Small, and equal for each
  * retransmission. */
@@ -157,8 +153,7 @@ typedef struct dp_ice_early {
     uint8_t *data;
 } dp_ice_early;
 
-/* ---- the agent
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the agent ---- */
 
 struct dp_ice {
     dp_random random;
@@ -263,7 +258,7 @@ size_t dp_ice_pairs_count(const dp_ice *ice, dp_ice_pair_state state);
 /* transaction.c */
 /* Copies what, gives it an id, sends it and waits for the answer. False: no room, no randomness. */
 bool dp_ice_transaction_start(dp_ice *ice, dp_time now, const dp_ice_transaction *what);
-dp_ice_transaction *dp_ice_transaction_find(dp_ice *ice, const uint8_t *id);
+dp_ice_transaction *dp_ice_transaction_find(const dp_ice *ice, const uint8_t *id);
 void dp_ice_transaction_end(dp_ice *ice, dp_ice_transaction *transaction);
 void dp_ice_transactions_cancel(dp_ice *ice, dp_time now, size_t pair); /* the checks of a pair */
 void dp_ice_transactions_drop(dp_ice *ice, size_t pair);

@@ -5,8 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- priorities and addresses
- * -------------------------------------------------------------------------------- */
+/* ---- priorities and addresses ---- */
 
 uint32_t dp_candidate_priority(dp_candidate_type type, unsigned local_preference)
 {

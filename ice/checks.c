@@ -4,8 +4,7 @@
 #include "base/crypto.h"
 #include "candidate.h"
 
-/* ---- starting
- * -------------------------------------------------------------------------------------------------- */
+/* ---- starting ---- */
 
 /* RFC 8445 §14.3: grows with the number of checks that compete, so that retransmissions keep the pace too.
  * Frozen pairs count, as they don't wait for others here (dp_ice_pairs_next). */
@@ -92,8 +91,7 @@ void dp_ice_pace(dp_ice *ice, dp_time now)
     ice->pace_at = now + ice->pacing;
 }
 
-/* ---- answers
- * --------------------------------------------------------------------------------------------------- */
+/* ---- answers ---- */
 
 void dp_ice_switch_role(dp_ice *ice, dp_ice_role role)
 {

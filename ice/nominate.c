@@ -3,8 +3,7 @@
 
 #include "base/crypto.h"
 
-/* ---- the pair in use
- * ------------------------------------------------------------------------------------------- */
+/* ---- the pair in use ---- */
 
 static bool is_fresh(const dp_ice_pair *pair, dp_time now) { return now < pair->heard_at + DP_ICE_SILENCE; }
 
@@ -73,8 +72,7 @@ void dp_ice_select(dp_ice *ice, dp_time now)
         dp_ice_set_state(ice, DP_ICE_COMPLETED);
 }
 
-/* ---- nomination
- * ------------------------------------------------------------------------------------------------ */
+/* ---- nomination ---- */
 
 void dp_ice_nominate(dp_ice *ice, size_t index)
 {
@@ -113,8 +111,7 @@ void dp_ice_nominate_step(dp_ice *ice, dp_time now)
     dp_ice_trigger(ice, ice->active);
 }
 
-/* ---- consent
- * --------------------------------------------------------------------------------------------------- */
+/* ---- consent ---- */
 
 static dp_time consent_end(const dp_ice_pair *pair) { return pair->answered_at + DP_ICE_CONSENT_EXPIRY; }
 

@@ -1,6 +1,6 @@
-/* For owners that serve many agents on one socket: whose check is this? */
+/* For owners that serve many agents on one socket: whose check, or whose answer, is this? */
+#include "agent.h"
 #include "stun.h"
-#include <datapeer/ice.h>
 
 #include <string.h>
 
@@ -20,4 +20,10 @@ bool dp_ice_peek_ufrag(const uint8_t *data, size_t len, char ufrag[DP_ICE_UFRAG_
     memcpy(ufrag, message.username, n);
     ufrag[n] = '\0';
     return true;
+}
+
+bool dp_ice_awaits(const dp_ice *ice, const uint8_t *data, size_t len)
+{
+    enum { TRANSACTION_AT = DP_STUN_HEADER_LEN - DP_STUN_TRANSACTION_LEN };
+    return len >= DP_STUN_HEADER_LEN && dp_ice_transaction_find(ice, data + TRANSACTION_AT) != NULL;
 }

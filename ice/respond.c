@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-/* ---- checks that come before the remote credentials
- * ------------------------------------------------------------- */
+/* ---- checks that come before the remote credentials ---- */
 
 /* One place for each path: the peer repeats its check, and the last one is the one that it still waits for.
  */
@@ -52,8 +51,7 @@ void dp_ice_early_replay(dp_ice *ice, dp_time now)
     dp_ice_early_clear(ice);
 }
 
-/* ---- who may ask
- * ----------------------------------------------------------------------------------------------- */
+/* ---- who may ask ---- */
 
 /* "LOCAL:REMOTE"; as long as the remote ufrag isn't known, any. */
 static bool username_is_right(const dp_ice *ice, const dp_stun_message *message)
@@ -79,8 +77,7 @@ static bool authorized(dp_ice *ice, const dp_stun_message *message)
     return false;
 }
 
-/* ---- answers
- * --------------------------------------------------------------------------------------------------- */
+/* ---- answers ---- */
 
 static dp_ice_outgoing answer_to(const dp_stun_message *message, dp_stun_class class_,
                                  const dp_address *local, const dp_address *remote)

@@ -50,8 +50,7 @@ static int decode_header(dp_stun_message *out, dp_rd *rd)
     return DP_OK;
 }
 
-/* ---- attributes, reading
- * ------------------------------------------------------------------------------------ */
+/* ---- attributes, reading ---- */
 
 /* RFC 8489 §14.2: the port is XORed with the top half of the magic cookie, the address with the cookie
  * followed by the transaction id.
@@ -238,8 +237,7 @@ int dp_stun_check_integrity(const dp_stun_message *message, const void *key, siz
     return dp_equal_constant_time(mac, message->data + at + 4, sizeof mac) ? DP_OK : DP_ERR_AUTH;
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 /* The header's length as if the message ended after extra more bytes. */
 static void set_length(dp_wr *wr, size_t extra)

@@ -7,8 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- transactions
- * ---------------------------------------------------------------------------------------------- */
+/* ---- transactions ---- */
 
 /* A place for one more. With the list full, the oldest cancelled one goes; there are none or many. */
 static dp_ice_transaction *place(dp_ice *ice)
@@ -46,7 +45,7 @@ bool dp_ice_transaction_start(dp_ice *ice, dp_time now, const dp_ice_transaction
     return true;
 }
 
-dp_ice_transaction *dp_ice_transaction_find(dp_ice *ice, const uint8_t *id)
+dp_ice_transaction *dp_ice_transaction_find(const dp_ice *ice, const uint8_t *id)
 {
     for (size_t i = 0; i < ice->transaction_count; i++) {
         if (memcmp(ice->transactions[i].message.transaction, id, DP_STUN_TRANSACTION_LEN) == 0)
@@ -127,8 +126,7 @@ dp_time dp_ice_transactions_next(const dp_ice *ice)
     return next;
 }
 
-/* ---- sending
- * --------------------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 void dp_ice_send(dp_ice *ice, const dp_ice_outgoing *message)
 {

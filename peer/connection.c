@@ -15,8 +15,7 @@ enum {
     DP_SECONDS(60) /* from the offer to an open channel; ICE and DTLS have 30 s limits of their own */
 #define FLUSH_TIMEOUT DP_SECONDS(10)
 
-/* ---- life -----------------------------------------------------------------------------------------------
- */
+/* ---- life ---- */
 
 static void on_timer(void *user);
 static void finish_later(void *user);
@@ -53,8 +52,8 @@ static int copy_options(dp_connection *conn, const dp_connect_options *options)
     return failed ? DP_ERR_NO_MEMORY : DP_OK;
 }
 
-int connection_new(dp_connection **out, dp_peer *peer, const char *remote_id, const char *id,
-                   const dp_connect_options *options)
+int dp_connection_new(dp_connection **out, dp_peer *peer, const char *remote_id, const char *id,
+                      const dp_connect_options *options)
 {
     if (peer->connection_count >= peer->max_connections)
         return DP_ERR_LIMIT;
@@ -79,15 +78,15 @@ int connection_new(dp_connection **out, dp_peer *peer, const char *remote_id, co
     if (error == DP_OK)
         error = dp_dechunker_new(&conn->dechunker, &dechunker);
     if (error != DP_OK) {
-        connection_free(conn);
+        dp_connection_free(conn);
         return error;
     }
-    connection_rearm(conn);
+    dp_connection_rearm(conn);
     *out = conn;
     return DP_OK;
 }
 
-void connection_free(dp_connection *conn)
+void dp_connection_free(dp_connection *conn)
 {
     for (dp_connection **at = &conn->peer->connections; *at != NULL; at = &(*at)->next)
         if (*at == conn) {
@@ -97,8 +96,8 @@ void connection_free(dp_connection *conn)
         }
     dp_timer_stop(&conn->timer);
     dp_undefer(&conn->close_later);
-    runner_free(conn->runner);
-    mux_free(conn->own_mux);
+    dp_runner_free(conn->runner);
+    dp_mux_free(conn->own_mux);
     outgoing item;
     while (dp_queue_pop(&conn->queue, &item))
         dp_free(item.data);
@@ -115,7 +114,7 @@ void connection_free(dp_connection *conn)
     dp_free(conn);
 }
 
-void connection_error(dp_connection *conn, const char *type, const char *message)
+void dp_connection_report(dp_connection *conn, const char *type, const char *message)
 {
     DP_LOG(&conn->peer->log, DP_LOG_WARN, layer, "connection with %s: %s: %s", conn->remote_id, type,
            message);
@@ -123,19 +122,19 @@ void connection_error(dp_connection *conn, const char *type, const char *message
         conn->handler.on_error(conn->handler.user, conn, type, message);
 }
 
-void connection_finish(dp_connection *conn)
+void dp_connection_finish(dp_connection *conn)
 {
     dp_undefer(&conn->close_later);
     if (conn->rpc != NULL)
         dp_rpc_close(conn->rpc, DP_ERR_CLOSED);
     if (conn->handler.on_close != NULL)
         conn->handler.on_close(conn->handler.user, conn);
-    connection_free(conn);
+    dp_connection_free(conn);
 }
 
-static void finish_later(void *user) { connection_finish(user); }
+static void finish_later(void *user) { dp_connection_finish(user); }
 
-void connection_end(dp_connection *conn, const char *error_type, const char *message)
+void dp_connection_end(dp_connection *conn, const char *error_type, const char *message)
 {
     if (conn->state == CONNECTION_CLOSED)
         return;
@@ -143,14 +142,13 @@ void connection_end(dp_connection *conn, const char *error_type, const char *mes
     conn->channel = NULL;
     dp_timer_stop(&conn->timer);
     if (error_type != NULL)
-        connection_error(conn, error_type, message);
+        dp_connection_report(conn, error_type, message);
     dp_defer(conn->peer->loop, &conn->close_later);
 }
 
-/* ---- time -----------------------------------------------------------------------------------------------
- */
+/* ---- time ---- */
 
-void connection_rearm(dp_connection *conn)
+void dp_connection_rearm(dp_connection *conn)
 {
     if (conn->state == CONNECTION_CLOSED)
         return;
@@ -172,17 +170,16 @@ static void on_timer(void *user)
         dp_rpc_handle_timeout(conn->rpc, now);
     if (conn->deadline <= now) {
         bool flushing = conn->state == CONNECTION_FLUSHING;
-        connection_end(conn, flushing ? NULL : "negotiation-failed",
-                       "no channel was opened within 60 s: is the other side still there?");
+        dp_connection_end(conn, flushing ? NULL : "negotiation-failed",
+                          "no channel was opened within 60 s: is the other side still there?");
         return;
     }
-    connection_rearm(conn);
+    dp_connection_rearm(conn);
     if (conn->runner != NULL)
-        runner_wake(conn->runner);
+        dp_runner_wake(conn->runner);
 }
 
-/* ---- the way out ------------------------------------------------------------------------------------------
- */
+/* ---- the way out ---- */
 
 static void report_room(dp_connection *conn)
 {
@@ -261,7 +258,7 @@ static int send_piece(dp_connection *conn, bool *last)
     return error;
 }
 
-void connection_fill(void *user)
+void dp_connection_fill(void *user)
 {
     dp_connection *conn = user;
     while (conn->channel != NULL && (conn->state == CONNECTION_OPEN || conn->state == CONNECTION_FLUSHING) &&
@@ -276,7 +273,7 @@ void connection_fill(void *user)
             break;
         if (error != DP_OK) {
             /* A value that lost a piece can never arrive: PeerJS closes the connection too. */
-            connection_end(conn, "connection-closed", dp_strerror(error));
+            dp_connection_end(conn, "connection-closed", dp_strerror(error));
             break;
         }
         if (last) {
@@ -288,7 +285,7 @@ void connection_fill(void *user)
         conn->flush_left = dp_connection_buffered(conn);
         conn->deadline = dp_loop_now(conn->peer->loop) + FLUSH_TIMEOUT;
     }
-    connection_rearm(conn);
+    dp_connection_rearm(conn);
 }
 
 /* Takes data in every case. */
@@ -309,13 +306,13 @@ static int enqueue(dp_connection *conn, uint8_t *data, size_t len, bool text)
     }
     *item = (outgoing){data, len, text};
     conn->queued += len;
-    runner_wake(conn->runner);
+    dp_runner_wake(conn->runner);
     return DP_OK;
 }
 
 static bool fits_one_message(const dp_connection *conn, size_t len)
 {
-    uint64_t max = dp_pc_remote_max_message_size(runner_pc(conn->runner));
+    uint64_t max = dp_pc_remote_max_message_size(dp_runner_pc(conn->runner));
     return max == 0 || len <= max;
 }
 
@@ -374,7 +371,7 @@ size_t dp_connection_buffered(const dp_connection *conn)
     return conn->queued + conn->current.len + in_channel;
 }
 
-void dp_connection_close(dp_connection *conn) { connection_end(conn, NULL, NULL); }
+void dp_connection_close(dp_connection *conn) { dp_connection_end(conn, NULL, NULL); }
 
 int dp_connection_close_flush(dp_connection *conn)
 {
@@ -403,13 +400,12 @@ int dp_connection_close_flush(dp_connection *conn)
     conn->state = CONNECTION_FLUSHING;
     conn->flush_left = dp_connection_buffered(conn);
     conn->deadline = dp_loop_now(conn->peer->loop) + FLUSH_TIMEOUT;
-    connection_rearm(conn);
-    runner_wake(conn->runner);
+    dp_connection_rearm(conn);
+    dp_runner_wake(conn->runner);
     return DP_OK;
 }
 
-/* ---- the way in -------------------------------------------------------------------------------------------
- */
+/* ---- the way in ---- */
 
 static void deliver(dp_connection *conn, dp_message *message)
 {
@@ -429,11 +425,11 @@ static void on_binary(dp_connection *conn, const uint8_t *data, size_t len)
     int error =
         dp_dechunker_input(conn->dechunker, dp_loop_now(conn->peer->loop), data, len, &what, &message.value);
     if (error != DP_OK)
-        connection_error(conn, "protocol", dp_strerror(error));
+        dp_connection_report(conn, "protocol", dp_strerror(error));
     else if (what == DP_DECHUNKED_VALUE)
         deliver(conn, &message);
     else if (what == DP_DECHUNKED_CLOSE)
-        connection_end(conn, NULL, NULL);
+        dp_connection_end(conn, NULL, NULL);
 }
 
 static void on_json(dp_connection *conn, const uint8_t *data, size_t len)
@@ -441,20 +437,20 @@ static void on_json(dp_connection *conn, const uint8_t *data, size_t len)
     dp_message message = {.type = DP_MESSAGE_VALUE};
     int error = dp_value_from_json(&message.value, (const char *)data, len);
     if (error != DP_OK) {
-        connection_error(conn, "protocol", dp_strerror(error));
+        dp_connection_report(conn, "protocol", dp_strerror(error));
         return;
     }
     const char *type =
         dp_value_get_string(dp_value_get(dp_value_get(message.value, "__peerData"), "type"), NULL);
     if (type != NULL && strcmp(type, "close") == 0) {
         dp_value_free(message.value);
-        connection_end(conn, NULL, NULL);
+        dp_connection_end(conn, NULL, NULL);
         return;
     }
     deliver(conn, &message);
 }
 
-void connection_on_message(dp_connection *conn, const dp_pc_event *event)
+void dp_connection_on_message(dp_connection *conn, const dp_pc_event *event)
 {
     if (conn->state != CONNECTION_OPEN && conn->state != CONNECTION_FLUSHING)
         return;
@@ -465,7 +461,7 @@ void connection_on_message(dp_connection *conn, const dp_pc_event *event)
         deliver(conn, &message);
     } else if (!event->binary) {
         /* PeerJS delivers the number 0 or throws: nothing that anybody can want. */
-        connection_error(conn, "protocol", "a text message on a connection that is not raw was dropped");
+        dp_connection_report(conn, "protocol", "a text message on a connection that is not raw was dropped");
     } else if (conn->serialization == SERIALIZATION_BINARY) {
         on_binary(conn, event->data, event->len);
     } else {
@@ -473,14 +469,13 @@ void connection_on_message(dp_connection *conn, const dp_pc_event *event)
     }
 }
 
-/* ---- rpc
- * --------------------------------------------------------------------------------------------------- */
+/* ---- rpc ---- */
 
 static void on_rpc_ready(void *user)
 {
     dp_connection *conn = user;
     if (conn->state == CONNECTION_OPEN || conn->state == CONNECTION_FLUSHING)
-        runner_wake(conn->runner);
+        dp_runner_wake(conn->runner);
 }
 
 int dp_connection_use_rpc(dp_connection *conn, dp_router *router)
@@ -510,7 +505,7 @@ int dp_connection_request(dp_connection *conn, const dp_request *request, char i
         return error;
     }
     error = dp_rpc_request(conn->rpc, dp_loop_now(conn->peer->loop), request, id);
-    connection_rearm(conn);
+    dp_connection_rearm(conn);
     return error;
 }
 
@@ -519,8 +514,7 @@ int dp_connection_cancel(dp_connection *conn, const char *id)
     return conn->rpc == NULL ? DP_ERR_NOT_FOUND : dp_rpc_cancel(conn->rpc, id);
 }
 
-/* ---- getters
- * ------------------------------------------------------------------------------------------------ */
+/* ---- getters ---- */
 
 void dp_connection_set_handler(dp_connection *conn, const dp_connection_handler *handler)
 {
@@ -536,5 +530,5 @@ bool dp_connection_reliable(const dp_connection *conn) { return conn->reliable; 
 bool dp_connection_is_open(const dp_connection *conn) { return conn->state == CONNECTION_OPEN; }
 const char *dp_connection_state_name(const dp_connection *conn)
 {
-    return conn->runner == NULL ? "new" : dp_pc_state_name(dp_pc_get_state(runner_pc(conn->runner)));
+    return conn->runner == NULL ? "new" : dp_pc_state_name(dp_pc_get_state(dp_runner_pc(conn->runner)));
 }

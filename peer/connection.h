@@ -94,29 +94,29 @@ struct dp_peer {
 };
 
 /* connection.c */
-int connection_new(dp_connection **out, dp_peer *peer, const char *remote_id, const char *id,
-                   const dp_connect_options *options);
+int dp_connection_new(dp_connection **out, dp_peer *peer, const char *remote_id, const char *id,
+                      const dp_connect_options *options);
 /* Ends it: on_close is called and it is freed, later in this round. error_type NULL: no on_error before. */
-void connection_end(dp_connection *conn, const char *error_type, const char *message);
-/* The later part of connection_end: outside of every callback of the connection's own parts, so that they can
- * be freed. */
-void connection_finish(dp_connection *conn);
+void dp_connection_end(dp_connection *conn, const char *error_type, const char *message);
+/* The later part of dp_connection_end: outside of every callback of the connection's own parts, so that they
+ * can be freed. */
+void dp_connection_finish(dp_connection *conn);
 /* Takes it off the peer's list and frees it at once, calling nobody. */
-void connection_free(dp_connection *conn);
-void connection_error(dp_connection *conn, const char *type, const char *message);
-void connection_on_message(dp_connection *conn, const dp_pc_event *event);
-void connection_fill(void *user);
-void connection_rearm(dp_connection *conn);
+void dp_connection_free(dp_connection *conn);
+void dp_connection_report(dp_connection *conn, const char *type, const char *message);
+void dp_connection_on_message(dp_connection *conn, const dp_pc_event *event);
+void dp_connection_fill(void *user);
+void dp_connection_rearm(dp_connection *conn);
 
 /* negotiate.c */
-int negotiate_call(dp_connection *conn);
-void negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer);
-void negotiate_answer(dp_peer *peer, const char *src, const char *connection_id, const char *sdp);
-void negotiate_candidate(dp_peer *peer, const char *src, const char *connection_id, const char *candidate);
+int dp_negotiate_call(dp_connection *conn);
+void dp_negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer);
+void dp_negotiate_answer(dp_peer *peer, const char *src, const char *connection_id, const char *sdp);
+void dp_negotiate_candidate(dp_peer *peer, const char *src, const char *connection_id, const char *candidate);
 
 /* peer.c */
-dp_connection *peer_find(dp_peer *peer, const char *remote_id, const char *connection_id);
-void peer_error(dp_peer *peer, const char *type, const char *message);
-void peer_wake(dp_peer *peer); /* signaling has something to send */
+dp_connection *dp_peer_find(dp_peer *peer, const char *remote_id, const char *connection_id);
+void dp_peer_report(dp_peer *peer, const char *type, const char *message);
+void dp_peer_wake(dp_peer *peer); /* signaling has something to send */
 
 #endif

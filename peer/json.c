@@ -18,33 +18,80 @@ enum {
 
 /* ---- text to value ------------------------------------------------------------------------------------ */
 
-/* cJSON would recurse to any depth that it was built with, and cut a string at \u0000. */
+/* RFC 8259 §6. cJSON leaves numbers to strtod, which takes more. Returns the end, NULL if it is none. */
+static const char *scan_number(const char *at, const char *end)
+{
+    static const char digits[] = "0123456789";
+    size_t n;
+    if (at < end && *at == '-')
+        at++;
+    for (n = 0; at + n < end && memchr(digits, at[n], 10) != NULL; n++) {
+    }
+    if (n == 0 || (n > 1 && *at == '0'))
+        return NULL;
+    at += n;
+    if (at < end && *at == '.') {
+        for (n = 1; at + n < end && memchr(digits, at[n], 10) != NULL; n++) {
+        }
+        if (n == 1)
+            return NULL;
+        at += n;
+    }
+    if (at < end && (*at == 'e' || *at == 'E')) {
+        at += at + 1 < end && (at[1] == '+' || at[1] == '-') ? 2 : 1;
+        for (n = 0; at + n < end && memchr(digits, at[n], 10) != NULL; n++) {
+        }
+        return n == 0 ? NULL : at + n;
+    }
+    return at;
+}
+
+/* The end of a string whose quotation mark has been read; NULL and the error. */
+static const char *scan_string(const char *at, const char *end, int *error)
+{
+    *error = DP_ERR_MALFORMED;
+    for (; at < end && (unsigned char)*at >= 0x20; at++) {
+        if (*at == '"')
+            return at + 1;
+        if (*at == '\\') {
+            if (end - at >= 6 && memcmp(at, "\\u0000", 6) == 0) {
+                *error = DP_ERR_UNSUPPORTED;
+                return NULL;
+            }
+            if (++at == end)
+                return NULL;
+        }
+    }
+    return NULL;
+}
+
+/* What cJSON would let pass: any depth that it was built with, a string cut at \u0000, odd numbers, any
+ * control character as a space, a byte order mark. */
 static int scan(const char *text, size_t len)
 {
-    bool in_string = false;
+    const char *end = text + len;
     size_t depth = 0;
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        if (c == '\0')
-            return DP_ERR_MALFORMED;
-        if (in_string) {
-            if (c == '\\') {
-                if (len - i >= 6 && memcmp(text + i, "\\u0000", 6) == 0)
-                    return DP_ERR_UNSUPPORTED;
-                i++;
-            } else if (c == '"') {
-                in_string = false;
-            } else if ((unsigned char)c < 0x20) {
-                return DP_ERR_MALFORMED;
-            }
-        } else if (c == '"') {
-            in_string = true;
+    int error = DP_ERR_MALFORMED;
+    for (const char *at = text; at < end;) {
+        char c = *at;
+        if (c == '"') {
+            at = scan_string(at + 1, end, &error);
+        } else if (c == '-' || (c >= '0' && c <= '9')) {
+            at = scan_number(at, end);
         } else if (c == '[' || c == '{') {
             if (++depth > MAX_DEPTH)
                 return DP_ERR_LIMIT;
-        } else if ((c == ']' || c == '}') && depth > 0) {
-            depth--;
+            at++;
+        } else if (c == ']' || c == '}') {
+            depth -= depth > 0;
+            at++;
+        } else if (c != '\0' && strchr(" \t\r\n:,aeflnrstu", c) != NULL) { /* true, false, null */
+            at++;
+        } else {
+            return DP_ERR_MALFORMED;
         }
+        if (at == NULL)
+            return error;
     }
     return DP_OK;
 }
@@ -110,8 +157,7 @@ int dp_value_from_json(dp_value **out, const char *text, size_t len)
     return error;
 }
 
-/* ---- value to text --------------------------------------------------------------------------------------
- */
+/* ---- value to text ---- */
 
 typedef struct writer {
     uint8_t *data;

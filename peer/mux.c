@@ -1,10 +1,9 @@
 /* Which connection is a datagram for?
  *   1. A STUN request names the receiver's ufrag.
- *   2. Anything else: the connection that ICE has proved to talk with this address, or that has sent to it
- * first.
- *   3. A STUN response from an address that several send to (a STUN server): whoever waits for its
- * transaction takes it. What is wrong here is only a datagram dropped: each connection checks integrity and
- * addresses itself. */
+ *   2. A STUN response carries the transaction id of a request: whoever waits for it takes it.
+ *   3. Anything else comes from an address that ICE has validated: its route tells whose.
+ * A request makes a route only where there is none, for its source address may be forged by somebody who is a
+ * peer here himself; a response has crossed the path both ways, and may take a route over. */
 #include "peer/mux.h"
 
 #include "base/crypto.h"
@@ -38,8 +37,7 @@ struct mux {
     dp_table routes;
 };
 
-/* ---- routes ---------------------------------------------------------------------------------------------
- */
+/* ---- routes ---- */
 
 /* The bytes that are hashed must not depend on padding. */
 static route_key key_of(size_t socket, const dp_address *remote)
@@ -90,15 +88,7 @@ static size_t socket_index(const mux *m, const dp_address *local)
     return i;
 }
 
-void mux_expect(mux *m, mux_member *member, const dp_datagram *datagram)
-{
-    route_key key = key_of(socket_index(m, &datagram->local), &datagram->remote);
-    if (dp_table_get(&m->routes, &key, sizeof(key)) == NULL)
-        add_route(m, member, &key);
-}
-
-/* ---- the way in
- * -------------------------------------------------------------------------------------------- */
+/* ---- the way in ---- */
 
 static mux_member *member_by_ufrag(const mux *m, const char *ufrag)
 {
@@ -114,40 +104,47 @@ static void give(mux *m, mux_member *member, dp_udp_packet *packet, const dp_add
     member->touched = true;
 }
 
-/* A check whose integrity was right proves the address; only then may it take a route from somebody else. */
-static void input_request(mux *m, mux_member *member, dp_udp_packet *packet, const dp_address *local,
-                          const route_key *key)
+static mux_member *member_by_transaction(const mux *m, const dp_udp_packet *packet)
+{
+    mux_member *member = m->members;
+    while (member != NULL && !dp_pc_awaits(member->pc, packet->data, packet->len))
+        member = member->next;
+    return member;
+}
+
+static void learn_route(mux *m, mux_member *member, const route_key *key, bool take_over)
 {
     mux_route *route = dp_table_get(&m->routes, key, sizeof(*key));
-    give(m, member, packet, local);
-    if ((route != NULL && route->member == member) || !dp_pc_is_validated(member->pc, local, &packet->remote))
+    if (route != NULL && (route->member == member || !take_over))
         return;
     if (route != NULL)
         drop_route(m, route);
     add_route(m, member, key);
 }
 
-static void input(mux *m, size_t socket, dp_udp_packet *packet)
+static void input_stun(mux *m, dp_udp_packet *packet, const dp_address *local, const route_key *key)
 {
     char ufrag[DP_ICE_UFRAG_MAX + 1];
+    bool request = dp_ice_peek_ufrag(packet->data, packet->len, ufrag);
+    mux_member *member = request ? member_by_ufrag(m, ufrag) : member_by_transaction(m, packet);
+    if (member == NULL)
+        return;
+    give(m, member, packet, local);
+    if (dp_pc_is_validated(member->pc, local, &packet->remote))
+        learn_route(m, member, key, !request);
+}
+
+static void input(mux *m, size_t socket, dp_udp_packet *packet)
+{
     const dp_address *local = dp_udp_local(m->sockets[socket]);
     route_key key = key_of(socket, &packet->remote);
-    bool stun = dp_demux_classify(packet->data, packet->len) == DP_DEMUX_STUN;
-    if (stun && dp_ice_peek_ufrag(packet->data, packet->len, ufrag)) {
-        mux_member *member = member_by_ufrag(m, ufrag);
-        if (member != NULL)
-            input_request(m, member, packet, local, &key);
+    if (dp_demux_classify(packet->data, packet->len) == DP_DEMUX_STUN) {
+        input_stun(m, packet, local, &key);
         return;
     }
     mux_route *route = dp_table_get(&m->routes, &key, sizeof(key));
-    if (route == NULL)
-        return; /* nobody has sent there */
-    if (!stun || dp_pc_is_validated(route->member->pc, local, &packet->remote)) {
+    if (route != NULL)
         give(m, route->member, packet, local);
-        return;
-    }
-    for (mux_member *member = m->members; member != NULL; member = member->next)
-        give(m, member, packet, local);
 }
 
 static void on_packets(void *user, dp_udp *udp, dp_udp_packet *packets, size_t count)
@@ -175,8 +172,7 @@ static void on_writable(void *user, dp_udp *udp)
         member->on_writable(member->user);
 }
 
-/* ---- life
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static void close_sockets(mux *m)
 {
@@ -184,24 +180,25 @@ static void close_sockets(mux *m)
         dp_udp_close(m->sockets[--m->socket_count]);
 }
 
-/* All addresses at one port. With port 0 the first socket's port is tried on the others. */
-static int open_sockets(mux *m, uint16_t port, const dp_address *addresses, size_t count)
+/* All addresses at one port; the first socket's if port is 0. */
+static int open_sockets(mux *m, uint16_t port, bool all, const dp_address *addresses, size_t count)
 {
     dp_udp_handler handler = {on_packets, on_writable, m};
     for (size_t i = 0; i < count; i++) {
         dp_address local = addresses[i];
-        local.port = port != 0 || i == 0 ? port : mux_port(m);
+        local.port = port != 0 || m->socket_count == 0 ? port : dp_mux_port(m);
         int error = dp_udp_open(&m->sockets[m->socket_count], m->loop, &local, &handler);
-        if (error != DP_OK) {
+        if (error == DP_OK) {
+            m->socket_count++;
+        } else if (all) {
             close_sockets(m);
             return error;
         }
-        m->socket_count++;
     }
-    return DP_OK;
+    return m->socket_count > 0 ? DP_OK : DP_ERR_IO;
 }
 
-int mux_new(mux **out, dp_loop *loop, dp_random random, uint16_t port, bool include_loopback)
+int dp_mux_new(mux **out, dp_loop *loop, dp_random random, uint16_t port, bool include_loopback)
 {
     dp_address addresses[MAX_SOCKETS];
     size_t count = 0;
@@ -216,18 +213,18 @@ int mux_new(mux **out, dp_loop *loop, dp_random random, uint16_t port, bool incl
         return DP_ERR_NO_MEMORY;
     m->loop = loop;
     dp_table_init(&m->routes, seed);
-    error = open_sockets(m, port, addresses, count);
+    error = open_sockets(m, port, true, addresses, count);
     for (int tries = 1; error != DP_OK && port == 0 && tries < PORT_TRIES; tries++)
-        error = open_sockets(m, port, addresses, count);
+        error = open_sockets(m, port, tries + 1 < PORT_TRIES, addresses, count);
     if (error != DP_OK) {
-        mux_free(m);
+        dp_mux_free(m);
         return error;
     }
     *out = m;
     return DP_OK;
 }
 
-void mux_free(mux *m)
+void dp_mux_free(mux *m)
 {
     if (m == NULL)
         return;
@@ -236,9 +233,9 @@ void mux_free(mux *m)
     dp_free(m);
 }
 
-uint16_t mux_port(const mux *m) { return dp_udp_local(m->sockets[0])->port; }
+uint16_t dp_mux_port(const mux *m) { return dp_udp_local(m->sockets[0])->port; }
 
-int mux_join(mux *m, mux_member *member)
+int dp_mux_join(mux *m, mux_member *member)
 {
     for (size_t i = 0; i < m->socket_count; i++) {
         int error = dp_pc_add_local_address(member->pc, dp_udp_local(m->sockets[i]));
@@ -250,7 +247,7 @@ int mux_join(mux *m, mux_member *member)
     return DP_OK;
 }
 
-void mux_leave(mux *m, mux_member *member)
+void dp_mux_leave(mux *m, mux_member *member)
 {
     for (mux_member **at = &m->members; *at != NULL; at = &(*at)->next)
         if (*at == member) {
@@ -261,7 +258,7 @@ void mux_leave(mux *m, mux_member *member)
         drop_route(m, member->routes);
 }
 
-dp_udp *mux_socket(const mux *m, const dp_address *local)
+dp_udp *dp_mux_socket(const mux *m, const dp_address *local)
 {
     size_t i = socket_index(m, local);
     return i < m->socket_count ? m->sockets[i] : NULL;

@@ -8,7 +8,7 @@
 
 typedef struct mux mux;
 
-/* A connection on the mux; lives in its owner's struct, zeroed before mux_join. */
+/* A connection on the mux; lives in its owner's struct, zeroed before dp_mux_join. */
 typedef struct mux_member {
     dp_pc *pc;
     void (*on_input)(void *user); /* datagrams were given to pc: poll it */
@@ -21,18 +21,16 @@ typedef struct mux_member {
     bool touched;
 } mux_member;
 
-/* Binds port (0: any free one, the same on all addresses as far as possible) on every usable address. IO. */
-int mux_new(mux **out, dp_loop *loop, dp_random random, uint16_t port, bool include_loopback);
+/* Binds port on every usable address; IO if one of them refuses. 0: any free port, the same on all addresses;
+ * an address on which none of several can be had is then left out. IO if there is no address at all. */
+int dp_mux_new(mux **out, dp_loop *loop, dp_random random, uint16_t port, bool include_loopback);
 /* After all members have left. */
-void mux_free(mux *m);
-uint16_t mux_port(const mux *m);
+void dp_mux_free(mux *m);
+uint16_t dp_mux_port(const mux *m);
 /* Adds the mux's addresses to member->pc as local addresses, and takes it in. LIMIT, NO_MEMORY. */
-int mux_join(mux *m, mux_member *member);
-void mux_leave(mux *m, mux_member *member);
+int dp_mux_join(mux *m, mux_member *member);
+void dp_mux_leave(mux *m, mux_member *member);
 /* The socket bound to local, NULL if there is none. */
-dp_udp *mux_socket(const mux *m, const dp_address *local);
-/* member is about to send to remote: an answer from there is for it, unless the address is known to be
- * another's. */
-void mux_expect(mux *m, mux_member *member, const dp_datagram *datagram);
+dp_udp *dp_mux_socket(const mux *m, const dp_address *local);
 
 #endif

@@ -15,7 +15,7 @@ static int start_runner(dp_connection *conn)
 {
     dp_peer *peer = conn->peer;
     if (conn->caller) {
-        int result = mux_new(&conn->own_mux, peer->loop, peer->random, 0, peer->include_loopback);
+        int result = dp_mux_new(&conn->own_mux, peer->loop, peer->random, 0, peer->include_loopback);
         if (result != DP_OK)
             return result;
     }
@@ -26,18 +26,17 @@ static int start_runner(dp_connection *conn)
                                    .log = peer->log,
                                    .certificate = peer->certificate},
                             .on_event = on_event,
-                            .on_fill = connection_fill,
+                            .on_fill = dp_connection_fill,
                             .user = conn};
-    int error = runner_new(&conn->runner, &config);
+    int error = dp_runner_new(&conn->runner, &config);
     for (size_t i = 0; error == DP_OK && i < peer->stun_server_count; i++)
-        error = dp_pc_add_stun_server(runner_pc(conn->runner), &peer->stun_servers[i]);
+        error = dp_pc_add_stun_server(dp_runner_pc(conn->runner), &peer->stun_servers[i]);
     return error;
 }
 
-/* ---- calling
- * ------------------------------------------------------------------------------------------------- */
+/* ---- calling ---- */
 
-int negotiate_call(dp_connection *conn)
+int dp_negotiate_call(dp_connection *conn)
 {
     dp_peer *peer = conn->peer;
     dp_time now = dp_loop_now(peer->loop);
@@ -47,12 +46,12 @@ int negotiate_call(dp_connection *conn)
         return error;
     dp_channel_init init = DP_CHANNEL_INIT(conn->label);
     init.ordered = conn->reliable;
-    error = dp_pc_create_channel(runner_pc(conn->runner), &conn->channel, now, &init);
+    error = dp_pc_create_channel(dp_runner_pc(conn->runner), &conn->channel, now, &init);
     char *sdp = error == DP_OK ? dp_alloc(SDP_CAPACITY) : NULL;
     size_t len;
     if (error == DP_OK)
         error = sdp == NULL ? DP_ERR_NO_MEMORY
-                            : dp_pc_create_offer(runner_pc(conn->runner), now, sdp, SDP_CAPACITY, &len);
+                            : dp_pc_create_offer(dp_runner_pc(conn->runner), now, sdp, SDP_CAPACITY, &len);
     if (error == DP_OK) {
         dp_signaling_offer offer = {.connection_id = conn->id,
                                     .sdp = sdp,
@@ -64,14 +63,13 @@ int negotiate_call(dp_connection *conn)
     }
     dp_free(sdp);
     if (error == DP_OK) {
-        runner_wake(conn->runner);
-        peer_wake(peer);
+        dp_runner_wake(conn->runner);
+        dp_peer_wake(peer);
     }
     return error;
 }
 
-/* ---- being called
- * ----------------------------------------------------------------------------------------------- */
+/* ---- being called ---- */
 
 static int answer(dp_connection *conn, const char *offer_sdp)
 {
@@ -80,7 +78,7 @@ static int answer(dp_connection *conn, const char *offer_sdp)
     int error = start_runner(conn);
     if (error != DP_OK)
         return error;
-    dp_pc *pc = runner_pc(conn->runner);
+    dp_pc *pc = dp_runner_pc(conn->runner);
     error = dp_pc_set_remote_description(pc, now, DP_SDP_OFFER, offer_sdp, strlen(offer_sdp), &reason);
     if (error != DP_OK) {
         DP_LOG(&conn->peer->log, DP_LOG_WARN, layer, "the offer of %s is refused: line %u: %s",
@@ -93,8 +91,8 @@ static int answer(dp_connection *conn, const char *offer_sdp)
     if (error == DP_OK)
         error = dp_signaling_send_answer(conn->peer->signaling, now, conn->remote_id, conn->id, sdp);
     dp_free(sdp);
-    runner_wake(conn->runner);
-    peer_wake(conn->peer);
+    dp_runner_wake(conn->runner);
+    dp_peer_wake(conn->peer);
     return error;
 }
 
@@ -125,16 +123,16 @@ static bool make_room(dp_peer *peer, const char *src)
     dp_connection *conn = least_wanted(peer, src);
     if (conn == NULL)
         return false;
-    connection_end(conn, "negotiation-failed", "too many calls at once: a newer one took its place");
-    connection_finish(conn);
+    dp_connection_end(conn, "negotiation-failed", "too many calls at once: a newer one took its place");
+    dp_connection_finish(conn);
     return true;
 }
 
-void negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer)
+void dp_negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer)
 {
-    dp_connection *conn = peer_find(peer, src, offer->connection_id);
+    dp_connection *conn = dp_peer_find(peer, src, offer->connection_id);
     if (conn != NULL) /* PeerJS: the old one is closed first */
-        connection_end(conn, NULL, NULL);
+        dp_connection_end(conn, NULL, NULL);
     if (!make_room(peer, src)) {
         DP_LOG(&peer->log, DP_LOG_WARN, layer, "a call of %s is ignored: too many connections", src);
         return;
@@ -148,11 +146,11 @@ void negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer *o
                                   .metadata = offer->metadata,
                                   .serialization = offer->serialization,
                                   .reliable = offer->reliable};
-    int error = connection_new(&conn, peer, src, offer->connection_id, &options);
+    int error = dp_connection_new(&conn, peer, src, offer->connection_id, &options);
     if (error != DP_OK) {
         char message[160];
         snprintf(message, sizeof(message), "a call of %.64s was not accepted: %s", src, dp_strerror(error));
-        peer_error(peer, "webrtc", message);
+        dp_peer_report(peer, "webrtc", message);
         return;
     }
     peer->handler.on_connection(peer->handler.user, peer, conn);
@@ -160,22 +158,21 @@ void negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer *o
         return;
     error = answer(conn, offer->sdp);
     if (error != DP_OK)
-        connection_end(conn, "negotiation-failed", dp_strerror(error));
+        dp_connection_end(conn, "negotiation-failed", dp_strerror(error));
 }
 
-/* ---- what comes from the other side through the server
- * -------------------------------------------------------------- */
+/* ---- what comes from the other side through the server ---- */
 
-void negotiate_answer(dp_peer *peer, const char *src, const char *connection_id, const char *sdp)
+void dp_negotiate_answer(dp_peer *peer, const char *src, const char *connection_id, const char *sdp)
 {
-    dp_connection *conn = peer_find(peer, src, connection_id);
+    dp_connection *conn = dp_peer_find(peer, src, connection_id);
     if (conn == NULL || conn->runner == NULL || !conn->caller) {
         DP_LOG(&peer->log, DP_LOG_INFO, layer, "an answer of %s to no call of ours is ignored", src);
         return;
     }
     dp_sdp_error reason;
-    int error = dp_pc_set_remote_description(runner_pc(conn->runner), dp_loop_now(peer->loop), DP_SDP_ANSWER,
-                                             sdp, strlen(sdp), &reason);
+    int error = dp_pc_set_remote_description(dp_runner_pc(conn->runner), dp_loop_now(peer->loop),
+                                             DP_SDP_ANSWER, sdp, strlen(sdp), &reason);
     if (error == DP_ERR_INVALID_STATE) {
         DP_LOG(&peer->log, DP_LOG_INFO, layer, "a second answer of %s is ignored", src);
         return;
@@ -184,25 +181,24 @@ void negotiate_answer(dp_peer *peer, const char *src, const char *connection_id,
         char message[192];
         snprintf(message, sizeof(message), "the answer can't be used: line %u: %s", reason.line,
                  reason.message);
-        connection_end(conn, "negotiation-failed", message);
+        dp_connection_end(conn, "negotiation-failed", message);
         return;
     }
-    runner_wake(conn->runner);
+    dp_runner_wake(conn->runner);
 }
 
-void negotiate_candidate(dp_peer *peer, const char *src, const char *connection_id, const char *candidate)
+void dp_negotiate_candidate(dp_peer *peer, const char *src, const char *connection_id, const char *candidate)
 {
-    dp_connection *conn = peer_find(peer, src, connection_id);
+    dp_connection *conn = dp_peer_find(peer, src, connection_id);
     if (conn == NULL || conn->runner == NULL)
         return;
-    int error = dp_pc_add_remote_candidate(runner_pc(conn->runner), dp_loop_now(peer->loop), candidate);
+    int error = dp_pc_add_remote_candidate(dp_runner_pc(conn->runner), dp_loop_now(peer->loop), candidate);
     if (error != DP_OK)
         DP_LOG(&peer->log, DP_LOG_WARN, layer, "a candidate of %s is ignored: %s", src, dp_strerror(error));
-    runner_wake(conn->runner);
+    dp_runner_wake(conn->runner);
 }
 
-/* ---- what the peer connection tells
- * ------------------------------------------------------------------------------------ */
+/* ---- what the peer connection tells ---- */
 
 static void on_open(dp_connection *conn, const dp_pc_event *event)
 {
@@ -224,21 +220,21 @@ static void on_state(dp_connection *conn, const dp_pc_event *event)
 {
     bool opened = conn->state != CONNECTION_CONNECTING;
     if (event->state == DP_PC_FAILED)
-        connection_end(conn, opened ? "connection-closed" : "negotiation-failed", event->message);
+        dp_connection_end(conn, opened ? "connection-closed" : "negotiation-failed", event->message);
     else if (event->state == DP_PC_CLOSED)
-        connection_end(conn, opened ? NULL : "negotiation-failed",
-                       "closed by the other side before it was open");
+        dp_connection_end(conn, opened ? NULL : "negotiation-failed",
+                          "closed by the other side before it was open");
 }
 
 static void send_candidate(dp_connection *conn, const char *candidate)
 {
-    const dp_pc *pc = runner_pc(conn->runner);
+    const dp_pc *pc = dp_runner_pc(conn->runner);
     int error = dp_signaling_send_candidate(conn->peer->signaling, dp_loop_now(conn->peer->loop),
                                             conn->remote_id, conn->id, candidate, dp_pc_mid(pc),
                                             dp_pc_mline_index(pc), dp_pc_local_ufrag(pc));
     if (error != DP_OK)
         DP_LOG(&conn->peer->log, DP_LOG_WARN, layer, "a candidate could not be sent: %s", dp_strerror(error));
-    peer_wake(conn->peer);
+    dp_peer_wake(conn->peer);
 }
 
 static void on_event(void *user, const dp_pc_event *event)
@@ -256,19 +252,19 @@ static void on_event(void *user, const dp_pc_event *event)
         break;
     case DP_PC_EVENT_MESSAGE:
         if (ours)
-            connection_on_message(conn, event);
+            dp_connection_on_message(conn, event);
         break;
     case DP_PC_EVENT_CHANNEL_ERROR:
         if (ours)
-            connection_error(conn, "protocol", dp_strerror(event->error));
+            dp_connection_report(conn, "protocol", dp_strerror(event->error));
         break;
     case DP_PC_EVENT_CHANNEL_CLOSED:
         if (ours)
             conn->channel = NULL;
         /* The channel of a connection that has failed: the STATE event that follows has the reason. */
-        if (ours && dp_pc_get_state(runner_pc(conn->runner)) != DP_PC_FAILED)
-            connection_end(conn, conn->state == CONNECTION_CONNECTING ? "negotiation-failed" : NULL,
-                           "the channel was refused by the other side");
+        if (ours && dp_pc_get_state(dp_runner_pc(conn->runner)) != DP_PC_FAILED)
+            dp_connection_end(conn, conn->state == CONNECTION_CONNECTING ? "negotiation-failed" : NULL,
+                              "the channel was refused by the other side");
         break;
     case DP_PC_EVENT_STATE:
         on_state(conn, event);
@@ -277,6 +273,6 @@ static void on_event(void *user, const dp_pc_event *event)
     case DP_PC_EVENT_GATHERING_COMPLETE: /* PeerJS has no message for the end of candidates */
     case DP_PC_EVENT_SELECTED_PAIR:
     case DP_PC_EVENT_BUFFERED_AMOUNT_LOW:
-        break; /* connection_fill runs after each round */
+        break; /* dp_connection_fill runs after each round */
     }
 }

@@ -130,8 +130,7 @@ static void update_state(dp_pc *pc, dp_time now)
 
 dp_pc_state dp_pc_get_state(const dp_pc *pc) { return pc->state; }
 
-/* ---- the way in: demux -> ice | dtls -> sctp ------------------------------------------------------------
- */
+/* ---- the way in: demux -> ice | dtls -> sctp ---- */
 
 static int start_dtls(dp_pc *pc, dp_time now)
 {
@@ -209,8 +208,7 @@ void dp_pc_input(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const dp_add
     }
 }
 
-/* ---- time -------------------------------------------------------------------------------------------------
- */
+/* ---- time ---- */
 
 static bool is_over(const dp_pc *pc) { return pc->state == DP_PC_CLOSED || pc->state == DP_PC_FAILED; }
 
@@ -240,8 +238,7 @@ dp_time dp_pc_next_timeout(const dp_pc *pc)
     return earlier(at, dp_sctp_next_timeout(pc->sctp));
 }
 
-/* ---- the way out: sctp -> dtls -> datagram
- * ------------------------------------------------------------------- */
+/* ---- the way out: sctp -> dtls -> datagram ---- */
 
 static bool find_path(const dp_pc *pc, dp_datagram *out)
 {
@@ -291,8 +288,7 @@ bool dp_pc_poll_transmit(dp_pc *pc, dp_time now, dp_datagram *out)
     return transmit_dtls(pc, out);
 }
 
-/* ---- events
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 static bool take_ice_event(dp_pc *pc, dp_time now, dp_pc_event *event)
 {
@@ -377,6 +373,11 @@ bool dp_pc_poll_event(dp_pc *pc, dp_time now, dp_pc_event *event)
         return true;
     }
     return false;
+}
+
+bool dp_pc_awaits(const dp_pc *pc, const uint8_t *data, size_t len)
+{
+    return dp_ice_awaits(pc->ice, data, len);
 }
 
 bool dp_pc_is_validated(const dp_pc *pc, const dp_address *local, const dp_address *remote)

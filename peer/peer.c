@@ -10,8 +10,7 @@ static const char layer[] = "peer";
 enum { DEFAULT_MAX_CONNECTIONS = 256, MAX_STUN_SERVERS = 8 };
 #define TCP_TIMEOUT DP_SECONDS(15)
 
-/* ---- life
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static void pump(void *user);
 static void destroy_now(void *user);
@@ -48,7 +47,7 @@ static int set_up(dp_peer *peer, const dp_peer_config *config)
         peer->certificate = peer->own_certificate;
     }
     if (error == DP_OK)
-        error = mux_new(&peer->mux, peer->loop, peer->random, config->udp_port, config->include_loopback);
+        error = dp_mux_new(&peer->mux, peer->loop, peer->random, config->udp_port, config->include_loopback);
     if (error == DP_OK)
         error = dp_signaling_new(&peer->signaling, &signaling);
     return error;
@@ -84,7 +83,7 @@ int dp_peer_new(dp_peer **out, const dp_peer_config *config)
         error = dp_peer_reconnect(peer);
     if (error != DP_OK) {
         dp_signaling_free(peer->signaling);
-        mux_free(peer->mux);
+        dp_mux_free(peer->mux);
         dp_certificate_free(peer->own_certificate);
         dp_free(peer);
         return error;
@@ -120,7 +119,7 @@ static void destroy_now(void *user)
     if (peer->tcp != NULL)
         dp_tcp_close(peer->tcp);
     dp_signaling_free(peer->signaling);
-    mux_free(peer->mux);
+    dp_mux_free(peer->mux);
     dp_certificate_free(peer->own_certificate);
     dp_free(peer);
 }
@@ -132,7 +131,7 @@ int dp_peer_reconnect(dp_peer *peer)
     peer->wants_to_be_open = true;
     dp_timer_stop(&peer->reconnect_timer);
     int error = dp_signaling_start(peer->signaling, dp_loop_now(peer->loop));
-    peer_wake(peer);
+    dp_peer_wake(peer);
     return error;
 }
 
@@ -141,22 +140,22 @@ void dp_peer_disconnect(dp_peer *peer)
     peer->wants_to_be_open = false;
     dp_timer_stop(&peer->reconnect_timer);
     dp_signaling_close(peer->signaling, dp_loop_now(peer->loop));
-    peer_wake(peer);
+    dp_peer_wake(peer);
 }
 
 const char *dp_peer_id(const dp_peer *peer) { return dp_signaling_id(peer->signaling); }
-uint16_t dp_peer_udp_port(const dp_peer *peer) { return mux_port(peer->mux); }
+uint16_t dp_peer_udp_port(const dp_peer *peer) { return dp_mux_port(peer->mux); }
 size_t dp_peer_connection_count(const dp_peer *peer) { return peer->connection_count; }
-void peer_wake(dp_peer *peer) { dp_defer(peer->loop, &peer->pump); }
+void dp_peer_wake(dp_peer *peer) { dp_defer(peer->loop, &peer->pump); }
 
-void peer_error(dp_peer *peer, const char *type, const char *message)
+void dp_peer_report(dp_peer *peer, const char *type, const char *message)
 {
     DP_LOG(&peer->log, DP_LOG_WARN, layer, "%s: %s", type, message);
     if (peer->handler.on_error != NULL)
         peer->handler.on_error(peer->handler.user, peer, type, message);
 }
 
-dp_connection *peer_find(dp_peer *peer, const char *remote_id, const char *connection_id)
+dp_connection *dp_peer_find(dp_peer *peer, const char *remote_id, const char *connection_id)
 {
     for (dp_connection *conn = peer->connections; conn != NULL; conn = conn->next)
         if (conn->state != CONNECTION_CLOSED && strcmp(conn->id, connection_id) == 0 &&
@@ -182,20 +181,19 @@ int dp_peer_connect(dp_peer *peer, dp_connection **out, const char *remote_id,
         dp_random_text(&peer->random, id + sizeof(prefix) - 1, 11, "0123456789abcdefghijklmnopqrstuvwxyz");
     dp_connection *conn = NULL;
     if (error == DP_OK)
-        error = connection_new(&conn, peer, remote_id, id, options);
+        error = dp_connection_new(&conn, peer, remote_id, id, options);
     if (error != DP_OK)
         return error;
-    error = negotiate_call(conn);
+    error = dp_negotiate_call(conn);
     if (error != DP_OK) {
-        connection_free(conn);
+        dp_connection_free(conn);
         return error;
     }
     *out = conn;
     return DP_OK;
 }
 
-/* ---- the stream to the PeerServer
- * ---------------------------------------------------------------------------------- */
+/* ---- the stream to the PeerServer ---- */
 
 static void on_tcp_connected(void *user, dp_tcp *tcp)
 {
@@ -253,12 +251,15 @@ static void flush_stream(dp_peer *peer)
     size_t len;
     while (peer->tcp != NULL && dp_tcp_queued(peer->tcp) < sizeof(bytes) * 8 &&
            dp_signaling_poll_transmit(peer->signaling, bytes, sizeof(bytes), &len))
-        if (dp_tcp_send(peer->tcp, bytes, len) != DP_OK)
-            break; /* closed: on_closed tells the rest */
+        if (dp_tcp_send(peer->tcp, bytes, len) != DP_OK) {
+            /* These bytes are lost, and a WebSocket with a hole is worth nothing: begin anew. */
+            close_stream(peer);
+            dp_signaling_disconnected(peer->signaling, dp_loop_now(peer->loop), "the stream takes no more");
+            dp_peer_wake(peer);
+        }
 }
 
-/* ---- what the PeerServer says
- * ----------------------------------------------------------------------------------------- */
+/* ---- what the PeerServer says ---- */
 
 static void on_disconnected(dp_peer *peer, const char *reason)
 {
@@ -282,7 +283,7 @@ static void end_connections_with(dp_peer *peer, const char *remote_id, bool only
     for (dp_connection *conn = peer->connections; conn != NULL; conn = conn->next)
         if (strcmp(conn->remote_id, remote_id) == 0 &&
             (!only_unopened || conn->state == CONNECTION_CONNECTING))
-            connection_end(conn, type, message);
+            dp_connection_end(conn, type, message);
 }
 
 static void on_expire(dp_peer *peer, const char *remote_id)
@@ -291,7 +292,7 @@ static void on_expire(dp_peer *peer, const char *remote_id)
     snprintf(message, sizeof(message), "could not connect to peer %.256s: no such id on the PeerServer",
              remote_id);
     end_connections_with(peer, remote_id, true, "peer-unavailable", message);
-    peer_error(peer, "peer-unavailable", message);
+    dp_peer_report(peer, "peer-unavailable", message);
 }
 
 static void on_signaling_event(dp_peer *peer, const dp_signaling_event *event)
@@ -311,13 +312,13 @@ static void on_signaling_event(dp_peer *peer, const dp_signaling_event *event)
             peer->handler.on_open(peer->handler.user, peer, dp_peer_id(peer));
         break;
     case DP_SIGNALING_EVENT_OFFER:
-        negotiate_offer(peer, event->src, &event->offer);
+        dp_negotiate_offer(peer, event->src, &event->offer);
         break;
     case DP_SIGNALING_EVENT_ANSWER:
-        negotiate_answer(peer, event->src, event->connection_id, event->sdp);
+        dp_negotiate_answer(peer, event->src, event->connection_id, event->sdp);
         break;
     case DP_SIGNALING_EVENT_CANDIDATE:
-        negotiate_candidate(peer, event->src, event->connection_id, event->candidate);
+        dp_negotiate_candidate(peer, event->src, event->connection_id, event->candidate);
         break;
     case DP_SIGNALING_EVENT_LEAVE:
         end_connections_with(peer, event->src, false, NULL, NULL);
@@ -326,7 +327,7 @@ static void on_signaling_event(dp_peer *peer, const dp_signaling_event *event)
         on_expire(peer, event->src);
         break;
     case DP_SIGNALING_EVENT_ERROR:
-        peer_error(peer, event->error_type, event->message);
+        dp_peer_report(peer, event->error_type, event->message);
         break;
     case DP_SIGNALING_EVENT_DISCONNECTED:
         on_disconnected(peer, event->message);

@@ -18,19 +18,8 @@ struct runner {
 static void flush(runner *r, dp_time now)
 {
     dp_datagram slot;
-    dp_udp *udp = NULL;
-    dp_address local = {0};
-    dp_address remote = {0};
     while (dp_udp_slot(r->loop, &slot) == DP_OK && dp_pc_poll_transmit(r->pc, now, &slot)) {
-        /* Most datagrams go the way of the one before. */
-        if (udp == NULL || !dp_address_equal(&slot.local, &local) ||
-            !dp_address_equal(&slot.remote, &remote)) {
-            udp = mux_socket(r->mux, &slot.local);
-            local = slot.local;
-            remote = slot.remote;
-            if (udp != NULL)
-                mux_expect(r->mux, &r->member, &slot);
-        }
+        dp_udp *udp = dp_mux_socket(r->mux, &slot.local);
         if (udp != NULL)
             dp_udp_commit(r->loop, udp, &slot);
     }
@@ -55,7 +44,7 @@ static void on_timer(void *user)
     pump(r);
 }
 
-int runner_new(runner **out, const runner_config *config)
+int dp_runner_new(runner **out, const runner_config *config)
 {
     runner *r = dp_calloc(1, sizeof(*r));
     if (r == NULL)
@@ -70,7 +59,7 @@ int runner_new(runner **out, const runner_config *config)
     int error = dp_pc_new(&r->pc, &config->pc);
     r->member = (mux_member){.pc = r->pc, .on_input = pump, .on_writable = pump, .user = r};
     if (error == DP_OK)
-        error = mux_join(r->mux, &r->member);
+        error = dp_mux_join(r->mux, &r->member);
     if (error != DP_OK) {
         dp_pc_free(r->pc);
         dp_free(r);
@@ -80,7 +69,7 @@ int runner_new(runner **out, const runner_config *config)
     return DP_OK;
 }
 
-void runner_free(runner *r)
+void dp_runner_free(runner *r)
 {
     if (r == NULL)
         return;
@@ -89,11 +78,11 @@ void runner_free(runner *r)
     dp_udp_flush(r->loop); /* the sockets may be closed before the round ends */
     dp_timer_stop(&r->timer);
     dp_undefer(&r->wake);
-    mux_leave(r->mux, &r->member);
+    dp_mux_leave(r->mux, &r->member);
     dp_pc_free(r->pc);
     dp_free(r);
 }
 
-dp_pc *runner_pc(const runner *r) { return r->pc; }
+dp_pc *dp_runner_pc(const runner *r) { return r->pc; }
 
-void runner_wake(runner *r) { dp_defer(r->loop, &r->wake); }
+void dp_runner_wake(runner *r) { dp_defer(r->loop, &r->wake); }

@@ -23,11 +23,11 @@ typedef struct runner_config {
     void *user;
 } runner_config;
 
-int runner_new(runner **out, const runner_config *config);
+int dp_runner_new(runner **out, const runner_config *config);
 /* Sends what is queued (ABORT, close_notify). */
-void runner_free(runner *r);
-dp_pc *runner_pc(const runner *r);
+void dp_runner_free(runner *r);
+dp_pc *dp_runner_pc(const runner *r);
 /* Something was changed from outside (a send, a description): pump later in this round. */
-void runner_wake(runner *r);
+void dp_runner_wake(runner *r);
 
 #endif

@@ -34,4 +34,7 @@ server.listen(0, "127.0.0.1", () => {
     setTimeout(() => end(false, "no request within 10 s"), 10000);
 });
 EOF
+# A program that links the library may use any name that does not begin with dp_.
+foreign=$(nm -g --defined-only "$dir/lib/libdatapeer.a" | awk '$2 ~ /[TDBRC]/ && $3 !~ /^dp_/ {print $3}')
+[ -z "$foreign" ] || { echo "install: global symbols without dp_: $foreign" >&2; exit 1; }
 echo "install: the README's example builds and runs"

@@ -90,8 +90,9 @@ DP_API int dp_ice_gather(dp_ice *ice, dp_time now);
 /* RFC 8839 §5.4: ufrag 4-256, pwd 22-256 ice-chars, else INVALID_ARGUMENT. Checks that came earlier and were
  * queued (a bounded number) are answered now. */
 DP_API int dp_ice_set_remote_credentials(dp_ice *ice, dp_time now, const char *ufrag, const char *pwd);
-/* The text of one candidate, NULL or "" for end-of-candidates. A candidate that is no use (TCP, component 2, host name,
- * over the cap, another ufrag) is skipped with DP_OK and a log line. MALFORMED if it is no candidate at all. */
+/* The text of one candidate, NULL or "" for end-of-candidates. A candidate that is no use (TCP, component 2,
+ * host name, over the cap, another ufrag) is skipped with DP_OK and a log line. MALFORMED if it is no
+ * candidate at all. */
 DP_API int dp_ice_add_remote_candidate(dp_ice *ice, dp_time now, const char *text);
 
 /* A STUN datagram (first byte 0..3) that came to the socket bound to local from remote. Never fails: what is
@@ -123,19 +124,19 @@ DP_API bool dp_ice_poll_event(dp_ice *ice, dp_ice_event *event);
 DP_API dp_ice_state dp_ice_get_state(const dp_ice *ice);
 /* The pair to send data on: the nominated one or, before nomination, the best valid one. False: none yet. */
 DP_API bool dp_ice_selected_pair(const dp_ice *ice, dp_address *local, dp_address *remote);
-/* True if ICE has proved that remote at local is the peer: any valid pair, or one on which an authenticated check of
- * the peer was received. Only then are DTLS datagrams accepted from there. */
+/* True if ICE has proved that remote at local is the peer: any valid pair, or one on which an authenticated
+ * check of the peer was received. Only then are DTLS datagrams accepted from there. */
 DP_API bool dp_ice_is_validated(const dp_ice *ice, const dp_address *local, const dp_address *remote);
 /* What happened to the datagrams; counts from the start. */
 typedef struct dp_ice_stats {
-    uint64_t requests_sent;  /* retransmissions included */
-    uint64_t responses_sent; /* success and error */
-    uint64_t dropped_malformed;     /* no STUN message, wrong FINGERPRINT, wrong length */
-    uint64_t dropped_unauthorized;  /* no or wrong integrity, wrong user name */
-    uint64_t dropped_unexpected;    /* no transaction of ours, unknown socket, other methods and classes */
-    uint64_t dropped_limit;         /* over a cap: early checks, peer-reflexive candidates, pairs, outgoing queue */
-    uint64_t candidates_skipped;    /* remote candidates that are of no use or over the cap */
-    uint64_t role_conflicts;        /* 487 sent or received */
+    uint64_t requests_sent;        /* retransmissions included */
+    uint64_t responses_sent;       /* success and error */
+    uint64_t dropped_malformed;    /* no STUN message, wrong FINGERPRINT, wrong length */
+    uint64_t dropped_unauthorized; /* no or wrong integrity, wrong user name */
+    uint64_t dropped_unexpected;   /* no transaction of ours, unknown socket, other methods and classes */
+    uint64_t dropped_limit; /* over a cap: early checks, peer-reflexive candidates, pairs, outgoing queue */
+    uint64_t candidates_skipped; /* remote candidates that are of no use or over the cap */
+    uint64_t role_conflicts;     /* 487 sent or received */
 } dp_ice_stats;
 
 DP_API void dp_ice_get_stats(const dp_ice *ice, dp_ice_stats *out);
@@ -145,9 +146,12 @@ DP_API void dp_ice_close(dp_ice *ice);
 
 #define DP_ICE_UFRAG_MAX 256
 
-/* For an owner that serves many agents on one socket: the ufrag of the agent that a STUN request is for (the part of
- * USERNAME before the colon), unauthenticated. False if data is no request with one. */
+/* For an owner that serves many agents on one socket: the ufrag of the agent that a STUN request is for (the
+ * part of USERNAME before the colon), unauthenticated. False if data is no request with one. */
 DP_API bool dp_ice_peek_ufrag(const uint8_t *data, size_t len, char ufrag[DP_ICE_UFRAG_MAX + 1]);
+/* True if data carries the transaction id of a request that ice has sent and still waits for: its answer, as
+ * far as can be told before it is decoded. */
+DP_API bool dp_ice_awaits(const dp_ice *ice, const uint8_t *data, size_t len);
 
 #ifdef __cplusplus
 }

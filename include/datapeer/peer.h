@@ -134,8 +134,7 @@ DP_API void dp_connection_close(dp_connection *conn);
  * not open, NO_MEMORY. */
 DP_API int dp_connection_close_flush(dp_connection *conn);
 
-/* ---- requests on a connection -----------------------------------------------------------------------------
- */
+/* ---- requests on a connection ---- */
 
 /* Makes conn speak the context protocol: contexts that come are served by router (may be NULL) or answer
  * requests; they don't reach on_data any more. Once, before open or in on_connection. */
@@ -147,8 +146,7 @@ DP_API int dp_connection_cancel(dp_connection *conn, const char *id); /* on_done
 /* The connection that a call came on. */
 DP_API dp_connection *dp_call_connection(const dp_call *call);
 
-/* ---- JSON
- * -------------------------------------------------------------------------------------------------- */
+/* ---- JSON ---- */
 
 /* Strict JSON text to a value and back. Numbers that are integers become DP_VALUE_INT; bytes are written as
  * arrays of numbers (as JSON.stringify of a plain array). MALFORMED, LIMIT (depth 128), UNSUPPORTED (\u0000),

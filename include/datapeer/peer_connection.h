@@ -85,7 +85,9 @@ DP_API dp_time dp_pc_next_timeout(const dp_pc *pc);
 /* The next datagram; a slot of DP_DATAGRAM_MAX bytes is enough. */
 DP_API bool dp_pc_poll_transmit(dp_pc *pc, dp_time now, dp_datagram *out);
 
-/* True if ICE has proved that remote at local is this connection's peer (dp_ice_is_validated). */
+/* For an owner that serves many connections on one socket: dp_ice_awaits and dp_ice_is_validated of this one.
+ */
+DP_API bool dp_pc_awaits(const dp_pc *pc, const uint8_t *data, size_t len);
 DP_API bool dp_pc_is_validated(const dp_pc *pc, const dp_address *local, const dp_address *remote);
 
 /* Sends are dp_channel_send, closes dp_channel_close of <datapeer/sctp.h>. */

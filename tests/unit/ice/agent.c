@@ -104,8 +104,7 @@ static void both_agree_after_loss(void **state)
     }
 }
 
-/* ---- roles
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- roles ---- */
 
 static void conflict(dp_ice_role role, uint64_t seed, bool equal)
 {
@@ -161,8 +160,7 @@ static void larger_tie_breaker_controls(void **state)
     }
 }
 
-/* ---- candidates
- * -------------------------------------------------------------------------------------------------- */
+/* ---- candidates ---- */
 
 static void late_trickle(void **state)
 {
@@ -386,8 +384,7 @@ static void link_local_needs_its_like(void **state)
     net_clear(&net);
 }
 
-/* ---- nomination
- * -------------------------------------------------------------------------------------------------- */
+/* ---- nomination ---- */
 
 static bool drop_first_address(testnet *net, unsigned from, dp_datagram *d)
 {
@@ -562,8 +559,7 @@ static void reserve_keeps_consent(void **state)
     net_clear(&net);
 }
 
-/* ---- failure and consent
- * ----------------------------------------------------------------------------------------- */
+/* ---- failure and consent ---- */
 
 static void fails_when_nothing_works(void **state)
 {

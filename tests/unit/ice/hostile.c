@@ -281,6 +281,26 @@ static void answer_twice(void **state) /* row 13 */
     net_clear(&net);
 }
 
+/* What an owner of many agents asks before it gives an answer to one of them. */
+static void awaits_its_own_answers_alone(void **state)
+{
+    (void)state;
+    testnet net;
+    uint8_t id[DP_STUN_TRANSACTION_LEN];
+    uint8_t answer[DP_DATAGRAM_MAX];
+    checking(&net, id);
+    const dp_ice *ice = net.nodes[0].ice;
+    size_t len = forge(&net, answer, &(forged){.class_ = DP_STUN_SUCCESS, .id = id});
+    assert_true(dp_ice_awaits(ice, answer, len));
+    assert_false(dp_ice_awaits(ice, answer, DP_STUN_HEADER_LEN - 1));
+    assert_false(dp_ice_awaits(net.nodes[1].ice, answer, len));
+    inject(&net, &(forged){.class_ = DP_STUN_SUCCESS, .id = id});
+    assert_false(dp_ice_awaits(ice, answer, len)); /* it has come */
+    len = forge(&net, answer, &(forged){.class_ = DP_STUN_SUCCESS});
+    assert_false(dp_ice_awaits(ice, answer, len));
+    net_clear(&net);
+}
+
 /* RFC 8445 §7.3.1.4: the peer's check replaces ours under way, whose answer still counts. */
 static void check_crosses_check(void **state)
 {
@@ -670,6 +690,7 @@ int main(void)
         cmocka_unit_test(answer_from_elsewhere),
         cmocka_unit_test(answer_not_understood),
         cmocka_unit_test(answer_twice),
+        cmocka_unit_test(awaits_its_own_answers_alone),
         cmocka_unit_test(check_crosses_check),
         cmocka_unit_test(slow_path_and_busy_peer),
         cmocka_unit_test(triggered_checks_take_turns),

@@ -160,8 +160,7 @@ static void every_truncation_is_malformed(void **state)
     }
 }
 
-/* ---- hand-made messages
- * ------------------------------------------------------------------------------------------ */
+/* ---- hand-made messages ---- */
 
 static uint8_t out[DP_STUN_MESSAGE_MAX];
 static dp_wr wr;

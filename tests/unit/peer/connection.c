@@ -285,8 +285,7 @@ static dp_value *pattern(size_t len)
     return value;
 }
 
-/* ---- the usual life -------------------------------------------------------------------------------------
- */
+/* ---- the usual life ---- */
 
 static void opens_exchanges_closes(void **state)
 {
@@ -397,8 +396,7 @@ static void refuses_a_bare_null(void **state)
     dp_value_free(null);
 }
 
-/* ---- closing
- * ------------------------------------------------------------------------------------------------ */
+/* ---- closing ---- */
 
 static void flushes_before_it_closes(void **state)
 {
@@ -458,8 +456,7 @@ static void a_flush_ends_after_10_s(void **state)
     assert_int_equal(a.count[FAILED], 0);
 }
 
-/* ---- requests
- * ------------------------------------------------------------------------------------------------- */
+/* ---- requests ---- */
 
 static void act_echo(void *user, dp_call *call)
 {
@@ -633,8 +630,7 @@ static void a_flush_takes_answers_along(void **state)
     assert_int_equal(a.done_error, DP_OK);
 }
 
-/* ---- back-pressure
- * -------------------------------------------------------------------------------------------- */
+/* ---- back-pressure ---- */
 
 static void blocks_and_drains(void **state)
 {
@@ -655,8 +651,7 @@ static void blocks_and_drains(void **state)
     dp_value_free(value);
 }
 
-/* ---- closing and destroying anywhere
- * -------------------------------------------------------------------------- */
+/* ---- closing and destroying anywhere ---- */
 
 /* What happens where, until both connections are gone. */
 static void disturb(end *who, hook where, act what)
@@ -736,8 +731,7 @@ static void may_be_destroyed_in_an_error(void **state)
     assert_int_equal(a.count[PEER_ERROR], 1);
 }
 
-/* ---- what the PeerServer can do
- * ------------------------------------------------------------------------------- */
+/* ---- what the PeerServer can do ---- */
 
 static void tells_of_absent_peers(void **state)
 {
@@ -823,8 +817,7 @@ static void comes_back_to_the_server(void **state)
     assert_int_equal(dp_peer_reconnect(a.peer), DP_ERR_INVALID_STATE);
 }
 
-/* ---- what the other side can say
- * ------------------------------------------------------------------------------ */
+/* ---- what the other side can say ---- */
 
 static void send_offer_to_b(const char *id, const char *serialization, const char *sdp)
 {

@@ -74,6 +74,32 @@ static void refuses(void **state)
         {"1e999", DP_ERR_MALFORMED},   {"\"\xff\"", DP_ERR_MALFORMED}, {"\"\\ud800\"", DP_ERR_MALFORMED},
         {"{\"a\"}", DP_ERR_MALFORMED}, {"[1,]", DP_ERR_MALFORMED},     {"{}x", DP_ERR_MALFORMED},
         {"\"abc", DP_ERR_MALFORMED},   {"\"abc\\", DP_ERR_MALFORMED},  {"]", DP_ERR_MALFORMED}};
+    static const char *const malformed[] = {"01",
+                                            "1.",
+                                            ".5",
+                                            "-",
+                                            "1e",
+                                            "1e+",
+                                            "+1",
+                                            "- 1",
+                                            "0x10",
+                                            "1.e5",
+                                            "\x0b"
+                                            "1",
+                                            "\xef\xbb\xbf"
+                                            "1",
+                                            "NaN",
+                                            "Infinity",
+                                            "'a'",
+                                            "[1 2]",
+                                            "nul",
+                                            "truefalse"};
+    for (size_t i = 0; i < sizeof(malformed) / sizeof(malformed[0]); i++) {
+        dp_value *value = NULL;
+        if (parse(malformed[i], &value) != DP_ERR_MALFORMED)
+            printf("%s\n", malformed[i]);
+        assert_int_equal(parse(malformed[i], &value), DP_ERR_MALFORMED);
+    }
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         dp_value *value = NULL;
         int error = parse(cases[i].text, &value);

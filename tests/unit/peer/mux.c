@@ -38,12 +38,13 @@ static void on_event(void *user, const dp_pc_event *event)
     if (event->type == DP_PC_EVENT_CHANNEL_OPEN) {
         e->opened++;
         e->channel = event->channel;
-        assert_int_equal(dp_channel_send(e->channel, dp_loop_now(loop), (const uint8_t *)&e->number, sizeof(e->number),
-                                         true, false),
+        assert_int_equal(dp_channel_send(e->channel, dp_loop_now(loop), (const uint8_t *)&e->number,
+                                         sizeof(e->number), true, false),
                          DP_OK);
     } else if (event->type == DP_PC_EVENT_MESSAGE) {
         e->heard++;
-        e->wrong |= event->len != sizeof(e->number) || memcmp(event->data, &e->number, sizeof(e->number)) != 0;
+        e->wrong |=
+            event->len != sizeof(e->number) || memcmp(event->data, &e->number, sizeof(e->number)) != 0;
     } else if (event->type == DP_PC_EVENT_CHANNEL_CLOSED) {
         e->closed++;
         e->channel = NULL;
@@ -57,20 +58,20 @@ static void open_end(end *e, unsigned number, bool caller)
     memset(e, 0, sizeof(*e));
     e->number = number;
     if (caller)
-        assert_int_equal(mux_new(&e->own_mux, loop, source, 0, true), DP_OK);
+        assert_int_equal(dp_mux_new(&e->own_mux, loop, source, 0, true), DP_OK);
     runner_config config = {.loop = loop,
                             .mux = caller ? e->own_mux : shared,
                             .pc = {.size = sizeof(config.pc), .random = source, .certificate = certificate},
                             .on_event = on_event,
                             .on_fill = on_fill,
                             .user = e};
-    assert_int_equal(runner_new(&e->runner, &config), DP_OK);
+    assert_int_equal(dp_runner_new(&e->runner, &config), DP_OK);
 }
 
 static void close_end(end *e)
 {
-    runner_free(e->runner);
-    mux_free(e->own_mux);
+    dp_runner_free(e->runner);
+    dp_mux_free(e->own_mux);
     memset(e, 0, sizeof(*e));
 }
 
@@ -80,14 +81,15 @@ static void negotiate(end pair[2])
     size_t offer_len, answer_len;
     dp_time now = dp_loop_now(loop);
     dp_channel_init init = DP_CHANNEL_INIT("x");
-    dp_pc *caller = runner_pc(pair[0].runner), *callee = runner_pc(pair[1].runner);
+    dp_pc *caller = dp_runner_pc(pair[0].runner), *callee = dp_runner_pc(pair[1].runner);
     assert_int_equal(dp_pc_create_channel(caller, &pair[0].channel, now, &init), DP_OK);
     assert_int_equal(dp_pc_create_offer(caller, now, offer, SDP, &offer_len), DP_OK);
     assert_int_equal(dp_pc_set_remote_description(callee, now, DP_SDP_OFFER, offer, offer_len, NULL), DP_OK);
     assert_int_equal(dp_pc_create_answer(callee, now, answer, SDP, &answer_len), DP_OK);
-    assert_int_equal(dp_pc_set_remote_description(caller, now, DP_SDP_ANSWER, answer, answer_len, NULL), DP_OK);
-    runner_wake(pair[0].runner);
-    runner_wake(pair[1].runner);
+    assert_int_equal(dp_pc_set_remote_description(caller, now, DP_SDP_ANSWER, answer, answer_len, NULL),
+                     DP_OK);
+    dp_runner_wake(pair[0].runner);
+    dp_runner_wake(pair[1].runner);
 }
 
 static unsigned total(size_t offset)
@@ -114,14 +116,14 @@ static int set_up(void **state)
     assert_int_equal(dp_csprng_new(&csprng), DP_OK);
     source = dp_csprng_source(csprng);
     assert_int_equal(dp_certificate_generate(&certificate, &source, dp_clock_unix()), DP_OK);
-    assert_int_equal(mux_new(&shared, loop, source, 0, true), DP_OK);
+    assert_int_equal(dp_mux_new(&shared, loop, source, 0, true), DP_OK);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    mux_free(shared);
+    dp_mux_free(shared);
     dp_certificate_free(certificate);
     dp_csprng_free(csprng);
     dp_loop_free(loop);
@@ -147,12 +149,12 @@ static void each_connection_hears_its_own_peer(void **state)
     close_end(&ends[0][1]);
     for (unsigned i = 1; i < PAIRS; i++)
         for (int e = 0; e < 2; e++)
-            assert_int_equal(dp_channel_send(ends[i][e].channel, dp_loop_now(loop), (const uint8_t *)&i, sizeof(i), true,
-                                             false),
+            assert_int_equal(dp_channel_send(ends[i][e].channel, dp_loop_now(loop), (const uint8_t *)&i,
+                                             sizeof(i), true, false),
                              DP_OK);
     for (unsigned i = 1; i < PAIRS; i++)
         for (int e = 0; e < 2; e++)
-            runner_wake(ends[i][e].runner);
+            dp_runner_wake(ends[i][e].runner);
     RUN_UNTIL(total(offsetof(end, heard)) == 4 * (PAIRS - 1));
     for (unsigned i = 1; i < PAIRS; i++)
         for (int e = 0; e < 2; e++) {
@@ -177,8 +179,8 @@ static void strangers_get_no_route(void **state)
     dp_udp_handler handler = {.on_packets = ignore_packets};
     dp_address here, port;
     assert_int_equal(dp_address_parse(&here, "127.0.0.1", 0), DP_OK);
-    assert_int_equal(dp_address_parse(&port, "127.0.0.1", mux_port(shared)), DP_OK);
-    assert_non_null(mux_socket(shared, &port));
+    assert_int_equal(dp_address_parse(&port, "127.0.0.1", dp_mux_port(shared)), DP_OK);
+    assert_non_null(dp_mux_socket(shared, &port));
     assert_int_equal(dp_udp_open(&stranger, loop, &here, &handler), DP_OK);
     open_end(&ends[0][0], 7, true);
     open_end(&ends[0][1], 7, false);
@@ -205,7 +207,7 @@ static void a_taken_port_is_an_error(void **state)
 {
     (void)state;
     mux *second;
-    assert_int_equal(mux_new(&second, loop, source, mux_port(shared), true), DP_ERR_IO);
+    assert_int_equal(dp_mux_new(&second, loop, source, dp_mux_port(shared), true), DP_ERR_IO);
 }
 
 int main(void)
