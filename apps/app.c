@@ -148,7 +148,8 @@ static int resolve_stun(const char *text, dp_address *out, size_t *count)
     int error = dp_server_url_parse(&url, text);
     if (error != DP_OK)
         return error;
-    uint16_t port = strchr(text, ':') != NULL ? url.port : 3478;
+    const char *bracket = strchr(text, ']'); /* the colons of an IPv6 address are no port's */
+    uint16_t port = strchr(bracket != NULL ? bracket : text, ':') != NULL ? url.port : 3478;
     return dp_resolve(url.host, port, out, 4, count);
 }
 

@@ -74,8 +74,7 @@ struct driver {
     bool ready;
 };
 
-/* ---- values and text
- * ------------------------------------------------------------------------------------------ */
+/* ---- values and text ---- */
 
 static dp_value *hex_value(const uint8_t *data, size_t len)
 {
@@ -146,8 +145,7 @@ static const char *text_of(const dp_value *line, const char *name)
     return dp_value_get_string(dp_value_get(line, name), NULL);
 }
 
-/* ---- answers
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- answers ---- */
 
 /* Prints members with the line's id in front; takes members. */
 static void answer(const dp_value *id, dp_value *members)
@@ -185,8 +183,7 @@ static void answer_result(const dp_value *id, int error)
         answer_error(id, dp_strerror(error));
 }
 
-/* ---- what waits
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- what waits ---- */
 
 static void on_pending_timeout(void *user);
 
@@ -241,9 +238,7 @@ static void on_pending_timeout(void *user)
         dp_connection_close(l->conn);
 }
 
-/* ---- connections
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- connections ---- */
 
 static void on_open(void *user, dp_connection *conn)
 {
@@ -359,9 +354,7 @@ static void on_close(void *user, dp_connection *conn)
     }
 }
 
-/* ---- operations
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- operations ---- */
 
 static link_ *new_link(driver *d)
 {
@@ -650,9 +643,7 @@ static void on_line(driver *d, const char *text, size_t len)
     dp_value_free(line);
 }
 
-/* ---- standard input
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- standard input ---- */
 
 /* seen: bytes at the front that hold no line end. */
 static void take_lines(driver *d, size_t seen)
@@ -688,6 +679,8 @@ static void on_input(void *user, int ready)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
+        if (d->length > 0) /* a last line without its end */
+            on_line(d, d->line, d->length);
         app_stop(&d->app, EXIT_OK);
         return;
     }

@@ -225,8 +225,7 @@ static void test_renegotiation_is_refused(void **state)
     }
 }
 
-/* ---- row 24, 25: ClientHello in fragments ---------------------------------------------------------------
- */
+/* ---- row 24, 25: ClientHello in fragments ---- */
 
 /* Long protocol names make a ClientHello as long as a browser's with its post-quantum key share. */
 static const char *const long_names[] = {

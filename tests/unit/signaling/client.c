@@ -189,8 +189,7 @@ static void timeout(void)
     dp_signaling_handle_timeout(client, now);
 }
 
-/* ---- asking for an id ------------------------------------------------------------------------------------
- */
+/* ---- asking for an id ---- */
 
 static void test_id_from_the_server(void **state)
 {
@@ -266,8 +265,7 @@ static void test_id_failures(void **state)
     }
 }
 
-/* ---- a session --------------------------------------------------------------------------------------------
- */
+/* ---- a session ---- */
 
 static void test_session(void **state)
 {
@@ -464,8 +462,7 @@ static void test_longest_words_fit_in_the_request(void **state)
     assert_non_null(strstr(request, "Sec-WebSocket-Version: 13\r\n\r\n"));
 }
 
-/* ---- refusals and ends
- * ---------------------------------------------------------------------------------------- */
+/* ---- refusals and ends ---- */
 
 static void test_refusals(void **state)
 {
@@ -570,8 +567,7 @@ static void test_connect_fails(void **state)
     assert_non_null(strstr(event.message, "connection refused"));
 }
 
-/* ---- time -------------------------------------------------------------------------------------------------
- */
+/* ---- time ---- */
 
 /* Row 58: a server that keeps the header going at a byte a second. */
 static void test_slow_header(void **state)
@@ -666,8 +662,7 @@ static void test_reconnect_with_open(void **state)
     assert_no_event();
 }
 
-/* ---- leaving
- * ------------------------------------------------------------------------------------------------ */
+/* ---- leaving ---- */
 
 static void test_close(void **state)
 {
@@ -725,8 +720,7 @@ static void test_close_before_open(void **state)
     assert_int_equal(sent_len, 0);
 }
 
-/* ---- memory
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 static unsigned long countdown, live;
 

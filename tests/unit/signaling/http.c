@@ -143,8 +143,7 @@ static void test_malformed_heads(void **state)
         expect(bad[i], DP_ERR_MALFORMED);
 }
 
-/* ---- the WebSocket handshake ----------------------------------------------------------------------------
- */
+/* ---- the WebSocket handshake ---- */
 
 #define KEY    "dGhlIHNhbXBsZSBub25jZQ==" /* RFC 6455 §1.3 */
 #define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
