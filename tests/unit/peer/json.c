@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "../rpc/failing.h"
 #include <datapeer/peer.h>
 #include <math.h>
 #include <stdio.h>
@@ -162,32 +163,13 @@ static void writes_what_json_lacks(void **state)
     dp_value_free(list);
 }
 
-static long allocations_left;
-static void *failing_alloc(void *ctx, size_t size)
-{
-    (void)ctx;
-    return allocations_left-- == 0 ? NULL : malloc(size);
-}
-static void *failing_realloc(void *ctx, void *old, size_t size)
-{
-    (void)ctx;
-    return allocations_left-- == 0 ? NULL : realloc(old, size);
-}
-static void plain_free(void *ctx, void *block)
-{
-    (void)ctx;
-    free(block);
-}
-
 static void survives_failed_allocations(void **state)
 {
     (void)state;
-    dp_allocator failing = {failing_alloc, failing_realloc, plain_free, NULL};
     bool done = false;
-    for (long n = 0; !done; n++) {
+    for (long n = 1; !done; n++) {
         assert_true(n < 1000);
-        allocations_left = n;
-        dp_set_allocator(&failing);
+        memory_start(n);
         dp_value *value = NULL;
         char *out = NULL;
         size_t len;
@@ -198,7 +180,7 @@ static void survives_failed_allocations(void **state)
         assert_true(done || error == DP_ERR_NO_MEMORY);
         dp_free(out);
         dp_value_free(value);
-        dp_set_allocator(NULL);
+        memory_stop();
     }
 }
 

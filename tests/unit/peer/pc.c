@@ -1,6 +1,7 @@
 /* Whole peer connections against each other: ICE, DTLS, SCTP and descriptions together, in virtual time. */
 #include "pair.h"
 
+#include "../rpc/failing.h"
 #include "peer/demux.h"
 #include <stdio.h>
 
@@ -315,32 +316,13 @@ static void demultiplexes_by_the_first_byte(void **state)
 
 /* Every allocation of ours fails in turn while a connection is made: a clean error or a connection, nothing
  * leaked. */
-static long allocations_left;
-static void *failing_alloc(void *ctx, size_t size)
-{
-    (void)ctx;
-    return allocations_left-- == 0 ? NULL : malloc(size);
-}
-static void *failing_realloc(void *ctx, void *old, size_t size)
-{
-    (void)ctx;
-    return allocations_left-- == 0 ? NULL : realloc(old, size);
-}
-static void plain_free(void *ctx, void *block)
-{
-    (void)ctx;
-    free(block);
-}
-
 static bool try_to_connect(long fail_at)
 {
     pair p;
     char offer[16384], answer[16384];
     size_t offer_len, answer_len;
     pair_new(&p, 13);
-    dp_allocator failing = {failing_alloc, failing_realloc, plain_free, NULL};
-    allocations_left = fail_at;
-    dp_set_allocator(&failing);
+    memory_start(fail_at);
     dp_channel_init init = DP_CHANNEL_INIT("test");
     if (dp_pc_create_channel(p.ends[0].pc, &p.ends[0].channel, p.now, &init) == DP_OK &&
         dp_pc_create_offer(p.ends[0].pc, p.now, offer, sizeof(offer), &offer_len) == DP_OK &&
@@ -351,21 +333,21 @@ static bool try_to_connect(long fail_at)
         while ((p.ends[0].opened == 0 || p.ends[1].opened == 0) && pair_step(&p, deadline)) {
         }
     }
-    bool all_done = allocations_left >= 0;
+    bool all_done = memory.count < fail_at;
     pair_free(&p);
-    dp_set_allocator(NULL);
+    memory_stop();
     return all_done;
 }
 
 static void failed_allocations_are_survived(void **state)
 {
     (void)state;
-    long n = 0;
+    long n = 1;
     while (!try_to_connect(n)) {
         n++;
         assert_true(n < 5000);
     }
-    printf("%ld allocations\n", n);
+    printf("%ld allocations\n", n - 1);
 }
 
 int main(void)
