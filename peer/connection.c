@@ -190,6 +190,12 @@ static void report_room(dp_connection *conn)
         conn->handler.on_drain(conn->handler.user, conn);
 }
 
+static bool fits_one_message(const dp_connection *conn, size_t len)
+{
+    uint64_t max = dp_pc_remote_max_message_size(dp_runner_pc(conn->runner));
+    return max == 0 || len <= max;
+}
+
 static bool to_json(outgoing *packed)
 {
     dp_value *value = NULL;
@@ -204,14 +210,21 @@ static bool to_json(outgoing *packed)
     return error == DP_OK;
 }
 
-/* An answer or request. */
+/* An answer or request. One that json can't carry, or not in one message, is left out: whoever waits for it
+ * times out, and the connection lives. */
 static bool next_of_rpc(dp_connection *conn)
 {
     outgoing *out = &conn->current;
     while (conn->rpc != NULL &&
-           dp_rpc_poll_transmit(conn->rpc, dp_loop_now(conn->peer->loop), &out->data, &out->len))
-        if (conn->serialization != SERIALIZATION_JSON || to_json(out))
+           dp_rpc_poll_transmit(conn->rpc, dp_loop_now(conn->peer->loop), &out->data, &out->len)) {
+        if (conn->serialization != SERIALIZATION_JSON || (to_json(out) && fits_one_message(conn, out->len)))
             return true;
+        dp_free(out->data);
+        memset(out, 0, sizeof(*out));
+        dp_connection_report(conn, "message-too-big", "json can't carry a request or answer");
+        if (conn->state == CONNECTION_CLOSED)
+            break;
+    }
     return false;
 }
 
@@ -247,11 +260,12 @@ static int send_piece(dp_connection *conn, bool *last)
         return dp_channel_send(conn->channel, now, conn->current.data, conn->current.len, !conn->current.text,
                                true);
     }
+    uint8_t piece[DP_CHUNK_MESSAGE_MAX];
     dp_chunker before = conn->chunker;
     size_t len;
-    int error = dp_chunker_next(&conn->chunker, conn->scratch, sizeof(conn->scratch), &len);
+    int error = dp_chunker_next(&conn->chunker, piece, sizeof(piece), &len);
     if (error == DP_OK)
-        error = dp_channel_send(conn->channel, now, conn->scratch, len, true, true);
+        error = dp_channel_send(conn->channel, now, piece, len, true, true);
     if (error == DP_ERR_WOULD_BLOCK)
         conn->chunker = before;
     *last = dp_chunker_count(&conn->chunker) == 0;
@@ -308,12 +322,6 @@ static int enqueue(dp_connection *conn, uint8_t *data, size_t len, bool text)
     conn->queued += len;
     dp_runner_wake(conn->runner);
     return DP_OK;
-}
-
-static bool fits_one_message(const dp_connection *conn, size_t len)
-{
-    uint64_t max = dp_pc_remote_max_message_size(dp_runner_pc(conn->runner));
-    return max == 0 || len <= max;
 }
 
 int dp_connection_send(dp_connection *conn, const dp_value *value)

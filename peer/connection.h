@@ -62,7 +62,6 @@ struct dp_connection {
     dp_time deadline;  /* of the set-up or the flush */
     size_t flush_left; /* bytes: as long as it changes, a flush has time */
     dp_deferred close_later;
-    uint8_t scratch[DP_CHUNK_MESSAGE_MAX];
 };
 
 struct dp_peer {

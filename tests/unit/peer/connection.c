@@ -581,6 +581,23 @@ static void asks_and_answers(void **state)
     assert_null(b.held);
 }
 
+/* Bytes are arrays of numbers in json, and json knows no chunks: the answer is lost, the connection is not.
+ */
+static void an_answer_too_big_for_json_is_left_out(void **state)
+{
+    (void)state;
+    with_rpc();
+    connect_as("json");
+    assert_int_equal(ask("hold", NULL, NULL), DP_OK);
+    WAIT(b.count[CALL] == 1);
+    dp_call_reply(b.held, pattern(200000));
+    WAIT(b.count[FAILED] == 1);
+    assert_int_equal(ask("echo", dp_value_string("x"), NULL), DP_OK);
+    WAIT(a.count[DONE] == 1);
+    assert_int_equal(a.done_error, DP_OK);
+    assert_int_equal(a.count[CLOSED] + b.count[CLOSED], 0);
+}
+
 static void streams(void **state)
 {
     (void)state;
@@ -1024,6 +1041,7 @@ int main(void)
         TEST(a_flush_ends_after_10_s),
         TEST(a_flush_that_goes_on_has_time),
         TEST_BOTH(asks_and_answers),
+        TEST(an_answer_too_big_for_json_is_left_out),
         TEST(streams),
         TEST(requests_need_a_connection),
         TEST_BOTH(a_flush_takes_answers_along),
