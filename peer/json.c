@@ -18,30 +18,33 @@ enum {
 
 /* ---- text to value ------------------------------------------------------------------------------------ */
 
+static const char *skip_digits(const char *at, const char *end)
+{
+    while (at < end && *at >= '0' && *at <= '9')
+        at++;
+    return at;
+}
+
 /* RFC 8259 §6. cJSON leaves numbers to strtod, which takes more. Returns the end, NULL if it is none. */
 static const char *scan_number(const char *at, const char *end)
 {
-    static const char digits[] = "0123456789";
-    size_t n;
     if (at < end && *at == '-')
         at++;
-    for (n = 0; at + n < end && memchr(digits, at[n], 10) != NULL; n++) {
-    }
-    if (n == 0 || (n > 1 && *at == '0'))
+    const char *from = at;
+    at = skip_digits(at, end);
+    if (at == from || (at - from > 1 && *from == '0'))
         return NULL;
-    at += n;
     if (at < end && *at == '.') {
-        for (n = 1; at + n < end && memchr(digits, at[n], 10) != NULL; n++) {
-        }
-        if (n == 1)
+        from = at + 1;
+        at = skip_digits(from, end);
+        if (at == from)
             return NULL;
-        at += n;
     }
     if (at < end && (*at == 'e' || *at == 'E')) {
-        at += at + 1 < end && (at[1] == '+' || at[1] == '-') ? 2 : 1;
-        for (n = 0; at + n < end && memchr(digits, at[n], 10) != NULL; n++) {
-        }
-        return n == 0 ? NULL : at + n;
+        from = at + 1 < end && (at[1] == '+' || at[1] == '-') ? at + 2 : at + 1;
+        at = skip_digits(from, end);
+        if (at == from)
+            return NULL;
     }
     return at;
 }
