@@ -289,8 +289,8 @@ static bool wants_more(int ret)
     return ret == MBEDTLS_ERR_SSL_WANT_READ || ret == MBEDTLS_ERR_SSL_WANT_WRITE;
 }
 
-/* PITFALLS of mbedTLS: a client without a certificate never runs the verify callback, and the handshake
- * completes. */
+/* docs/pitfalls.md of mbedTLS: a client without a certificate never runs the verify callback, and the
+ * handshake completes. */
 static dp_handshake_result finish(dp_handshake *h)
 {
     if (h->identity == IDENTITY_MATCH && mbedtls_ssl_get_peer_cert(&h->ssl) != NULL)

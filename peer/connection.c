@@ -251,7 +251,7 @@ static bool next_outgoing(dp_connection *conn)
 
 /* Hands one message of current over. What we send is ordered even on an unordered channel: the receiver
  * follows each message's U flag, and the reference page puts a stream together in the order of arrival
- * (PEERJS.md 4.6). */
+ * (docs/peerjs.md 4.6). */
 static int send_piece(dp_connection *conn, bool *last)
 {
     dp_time now = dp_loop_now(conn->peer->loop);

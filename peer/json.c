@@ -1,5 +1,5 @@
 /* The json serialization: JSON text to values and back. cJSON parses; what it lets pass is checked before
- * (PITFALLS.md). */
+ * (docs/pitfalls.md). */
 #include <datapeer/peer.h>
 
 #include "base/mem.h"

@@ -175,9 +175,9 @@ static void pump_dtls(dp_pc *pc, dp_time now)
 static void input_dtls(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const dp_address *local,
                        const dp_address *remote)
 {
-    /* PITFALLS: a handshake can be killed by one spoofed record, so only what ICE has proved to be the peer
-     * gets in. Flights may take another pair in each direction, so every valid pair counts, not the selected
-     * one alone. */
+    /* docs/pitfalls.md: a handshake can be killed by one spoofed record, so only what ICE has proved to be
+     * the peer gets in. Flights may take another pair in each direction, so every valid pair counts, not the
+     * selected one alone. */
     if (pc->dtls == NULL || !dp_ice_is_validated(pc->ice, local, remote)) {
         DP_LOG(&pc->log, DP_LOG_DEBUG, layer,
                "dropped a DTLS datagram from an address that ICE has not validated");

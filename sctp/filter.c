@@ -124,7 +124,7 @@ static int body_sound(uint8_t type, dp_rd *body)
     case CHUNK_ASCONF:
     case CHUNK_ASCONF_ACK:
     case CHUNK_PKTDROP:
-    case CHUNK_FORWARD_TSN: /* partial reliability is not negotiated: PITFALLS of usrsctp with it */
+    case CHUNK_FORWARD_TSN: /* partial reliability is not negotiated: docs/pitfalls.md of usrsctp with it */
     case CHUNK_I_FORWARD_TSN:
         return DP_ERR_UNSUPPORTED;
     default:

@@ -61,8 +61,8 @@ DP_API bool dp_signaling_poll_transmit(dp_signaling *signaling, uint8_t *out, si
 /* Our id: the configured one or what the server gave; NULL before that. */
 DP_API const char *dp_signaling_id(const dp_signaling *signaling);
 
-/* What an OFFER carries beside its description (PEERJS.md 1.6). All strings NUL-terminated; metadata is JSON
- * text or NULL. */
+/* What an OFFER carries beside its description (docs/peerjs.md 1.6). All strings NUL-terminated; metadata is
+ * JSON text or NULL. */
 typedef struct dp_signaling_offer {
     const char *connection_id;
     const char *sdp;

@@ -1,5 +1,5 @@
-/* The net disk's actions on a real folder: what is listed and read, and what no path reaches (BAD-INPUTS rows
- * 83-87). */
+/* The net disk's actions on a real folder: what is listed and read, and what no path reaches
+ * (docs/bad-inputs.md rows 83-87). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

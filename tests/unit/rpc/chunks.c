@@ -1,4 +1,4 @@
-/* PeerJS's chunk framing, both ways (BAD-INPUTS rows 73 to 76). */
+/* PeerJS's chunk framing, both ways (docs/bad-inputs.md rows 73 to 76). */
 #include "rpc/binarypack.h"
 
 #include "failing.h"

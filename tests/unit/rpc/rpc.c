@@ -1,5 +1,5 @@
-/* Requests, answers and streams between two ends, and against what pages and strangers send (BAD-INPUTS rows
- * 79 to 82). */
+/* Requests, answers and streams between two ends, and against what pages and strangers send
+ * (docs/bad-inputs.md rows 79 to 82). */
 #include "rpc/internal.h"
 
 #include "rpc/binarypack.h"

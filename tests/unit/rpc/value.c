@@ -1,4 +1,4 @@
-/* Values, and what BinaryPack refuses (BAD-INPUTS rows 71, 72, 77, 78). */
+/* Values, and what BinaryPack refuses (docs/bad-inputs.md rows 71, 72, 77, 78). */
 #include "rpc/binarypack.h"
 
 #include "failing.h"

@@ -6,7 +6,7 @@
 /* cmocka wants the headers above */
 #include <cmocka.h>
 
-/* Chromium's OPEN for createDataChannel("dc_x", {ordered: false}): PEERJS.md §4.6. */
+/* Chromium's OPEN for createDataChannel("dc_x", {ordered: false}): docs/peerjs.md §4.6. */
 static const uint8_t chromium_open[] = {0x03, 0x80, 0x01, 0x00, 0, 0, 0, 0, 0, 4, 0, 0, 'd', 'c', '_', 'x'};
 
 static void test_open_vector(void **state)

@@ -48,7 +48,7 @@ static void init_chunk(size_t parameters)
     dp_wr_u32(&wr, 7);
 }
 
-/* PEERJS.md §4.5: length 30 in a packet of 44, the last parameter's padding outside the length. */
+/* docs/peerjs.md §4.5: length 30 in a packet of 44, the last parameter's padding outside the length. */
 static void test_chromium_init(void **state)
 {
     (void)state;

@@ -616,7 +616,7 @@ static void test_no_open(void **state)
     assert_error("network", true);
 }
 
-/* PEERJS.md 1.2, rule 4: the server still holds our old socket and says nothing. */
+/* docs/peerjs.md 1.2, rule 4: the server still holds our old socket and says nothing. */
 static void test_reconnect_takes_over(void **state)
 {
     (void)state;

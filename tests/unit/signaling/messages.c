@@ -171,7 +171,7 @@ static void test_depth_and_size(void **state)
     free(big);
 }
 
-/* ---- writing: PeerJS 1.5.5, character for character (PEERJS.md 1.6) ---- */
+/* ---- writing: PeerJS 1.5.5, character for character (docs/peerjs.md 1.6) ---- */
 
 static void assert_written(const dp_wr *wr, const char *text)
 {
