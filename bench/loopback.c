@@ -1,10 +1,12 @@
 /* What a connection costs on this machine: two processes of ours over loopback, kernel sockets and all.
  *
- *   throughput   one reliable channel, 64 KiB messages, one way: MB/s, and processor seconds of both ends a
- * GiB set-up       from the offer to an open channel, median of many memory       resident bytes of a
- * connected pair, both ends in one process
+ * - throughput: one reliable channel, 64 KiB messages, one way: MB/s, and processor seconds of both ends a
+ * GiB
+ * - set-up: from the offer to an open channel, median of many
+ * - memory: resident bytes of a connected pair, both ends in one process
  *
  *     bench/loopback [seconds [pairs]] */
+#include "count.h"
 #include "peer/runner.h"
 #include <datapeer/datapeer.h>
 
@@ -24,26 +26,6 @@ static void need(bool ok, const char *what)
         fprintf(stderr, "loopback: %s failed\n", what);
         exit(1);
     }
-}
-
-/* Counts what our own code allocates (usrsctp and mbedTLS have allocators of their own). */
-static uint64_t allocations;
-static void *count_alloc(void *ctx, size_t size)
-{
-    (void)ctx;
-    allocations++;
-    return malloc(size);
-}
-static void *count_realloc(void *ctx, void *old, size_t size)
-{
-    (void)ctx;
-    allocations++;
-    return realloc(old, size);
-}
-static void count_free(void *ctx, void *block)
-{
-    (void)ctx;
-    free(block);
 }
 
 typedef struct end {
@@ -168,7 +150,7 @@ static void receiver(int pipe)
 {
     static char offered[SDP], sdp[SDP];
     dp_loop *loop;
-    dp_csprng *csprng;
+    dp_csprng *csprng = NULL;
     dp_certificate *certificate;
     end e;
     need(dp_loop_new(&loop) == DP_OK && dp_csprng_new(&csprng) == DP_OK, "start");
@@ -285,9 +267,9 @@ static void many(dp_loop *loop, dp_random random, const dp_certificate *certific
 int main(int argc, char **argv)
 {
     dp_loop *loop;
-    dp_csprng *csprng;
+    dp_csprng *csprng = NULL;
     dp_certificate *certificate;
-    dp_set_allocator(&(dp_allocator){count_alloc, count_realloc, count_free, NULL});
+    count_allocations();
     need(dp_loop_new(&loop) == DP_OK && dp_csprng_new(&csprng) == DP_OK, "start");
     dp_random random = dp_csprng_source(csprng);
     need(dp_certificate_generate(&certificate, &random, dp_clock_unix()) == DP_OK, "certificate");

@@ -1,9 +1,12 @@
 /* The insides of dp_rpc: what its files share.
  *
- *   rpc.c        the object: what comes in goes to an outgoing request or becomes a call; what goes out;
- * time; closing request.c    requests that we sent, until they are answered call.c       requests that we
- * serve, until they are answered stream_out.c an answer in pieces stream_in.c  the pieces of an answer, put
- * in order context.c    the members of a context */
+ * - rpc.c: the object; what comes in goes to an outgoing request or becomes a call; what goes out; time;
+ * closing
+ * - request.c: requests that we sent, until they are answered
+ * - call.c: requests that we serve, until they are answered
+ * - stream_out.c: an answer in pieces
+ * - stream_in.c: the pieces of an answer, put in order
+ * - context.c: the members of a context */
 #ifndef RPC_INTERNAL_H
 #define RPC_INTERNAL_H
 
