@@ -49,9 +49,8 @@ typedef struct dp_peer_config {
     uint16_t udp_port; /* where others reach us, one for all who call (for port forwarding); 0: any free one.
                           Calls of our own use a port each */
     bool include_loopback; /* offer 127.0.0.1 and ::1 as candidates too */
-    size_t
-        max_connections; /* 0: 256; over it a call takes the place of one that is not open yet, or is ignored
-                          */
+    /* 0: 256. Over it a call takes the place of one that is not open yet, or is ignored. */
+    size_t max_connections;
     size_t max_value_size; /* largest packed value that is accepted, 0: 64 MiB */
     dp_peer_handler handler;
 } dp_peer_config;

@@ -53,19 +53,26 @@ static void on_event(void *user, const dp_pc_event *event)
 
 static void on_fill(void *user) { (void)user; }
 
-static void open_end(end *e, unsigned number, bool caller)
+static void open_end_on(end *e, unsigned number, mux *m)
 {
     memset(e, 0, sizeof(*e));
     e->number = number;
-    if (caller)
-        assert_int_equal(dp_mux_new(&e->own_mux, loop, source, 0, true), DP_OK);
     runner_config config = {.loop = loop,
-                            .mux = caller ? e->own_mux : shared,
+                            .mux = m,
                             .pc = {.size = sizeof(config.pc), .random = source, .certificate = certificate},
                             .on_event = on_event,
                             .on_fill = on_fill,
                             .user = e};
     assert_int_equal(dp_runner_new(&e->runner, &config), DP_OK);
+}
+
+static void open_end(end *e, unsigned number, bool caller)
+{
+    mux *own = NULL;
+    if (caller)
+        assert_int_equal(dp_mux_new(&own, loop, source, 0, true), DP_OK);
+    open_end_on(e, number, caller ? own : shared);
+    e->own_mux = own;
 }
 
 static void close_end(end *e)
@@ -163,6 +170,29 @@ static void each_connection_hears_its_own_peer(void **state)
         }
 }
 
+/* A page that reloads may call again from the address of its last call, whose end here is not freed yet: the new one's answer to
+ * our check takes the route over. */
+static void a_new_connection_takes_the_route_over(void **state)
+{
+    (void)state;
+    open_end(&ends[0][0], 1, true);
+    open_end(&ends[0][1], 1, false);
+    negotiate(ends[0]);
+    RUN_UNTIL(ends[0][0].heard == 1 && ends[0][1].heard == 1);
+    mux *port = ends[0][0].own_mux;
+    dp_runner_free(ends[0][0].runner); /* ends[0][1] stays, and so does its route */
+    open_end_on(&ends[1][0], 2, port);
+    open_end(&ends[1][1], 2, false);
+    negotiate(ends[1]);
+    RUN_UNTIL(ends[1][0].heard == 1 && ends[1][1].heard == 1);
+    assert_false(ends[1][0].wrong || ends[1][1].wrong);
+    close_end(&ends[1][1]);
+    close_end(&ends[0][1]);
+    ends[1][0].own_mux = port;
+    close_end(&ends[1][0]);
+    memset(&ends[0][0], 0, sizeof(ends[0][0]));
+}
+
 static void ignore_packets(void *user, dp_udp *udp, dp_udp_packet *packets, size_t count)
 {
     (void)user;
@@ -214,6 +244,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_connection_hears_its_own_peer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_new_connection_takes_the_route_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(strangers_get_no_route, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_taken_port_is_an_error, set_up, tear_down),
     };

@@ -54,7 +54,8 @@ typedef struct pair {
     dp_duration jitter; /* reorders */
     uint64_t seed;
     uint64_t sent[2];
-    bool cut; /* nothing arrives */
+    uint64_t strays; /* datagrams that went to anybody but the other end */
+    bool cut;        /* nothing arrives */
 } pair;
 
 static uint32_t pair_random(pair *p)
@@ -126,6 +127,7 @@ static void pair_transmit(pair *p, int from)
     dp_datagram d = {.data = bytes, .capacity = sizeof(bytes)};
     while (dp_pc_poll_transmit(p->ends[from].pc, p->now, &d)) {
         p->sent[from]++;
+        p->strays += !dp_address_equal(&d.remote, &p->ends[1 - from].address);
         if (p->cut || !dp_address_equal(&d.remote, &p->ends[1 - from].address) ||
             pair_random(p) % 100 < p->loss_percent)
             continue;
