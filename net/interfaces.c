@@ -17,7 +17,7 @@ typedef struct found {
     dp_address address;
     uint32_t index; /* of the interface */
     uint32_t flags; /* IFA_F_... */
-    bool up;
+    bool up;        /* and running */
     bool loopback;
 } found;
 
@@ -68,6 +68,8 @@ static void on_address(found_list *list, const struct nlmsghdr *message)
         memcpy(&f->flags, flags, sizeof(f->flags));
 }
 
+/* IFF_UP is what the administrator wants and stays when the cable is pulled; IFF_RUNNING is whether the link can
+ * carry anything (operstate up, or unknown as with lo and tun: RFC 2863, Linux networking/operstates). */
 static void on_link(found_list *list, const struct nlmsghdr *message)
 {
     const struct ifinfomsg *link = NLMSG_DATA(message);
@@ -75,7 +77,7 @@ static void on_link(found_list *list, const struct nlmsghdr *message)
         return;
     for (size_t i = 0; i < list->count; i++) {
         if (list->items[i].index == (uint32_t)link->ifi_index) {
-            list->items[i].up = (link->ifi_flags & IFF_UP) != 0;
+            list->items[i].up = (link->ifi_flags & IFF_UP) != 0 && (link->ifi_flags & IFF_RUNNING) != 0;
             list->items[i].loopback = (link->ifi_flags & IFF_LOOPBACK) != 0;
         }
     }

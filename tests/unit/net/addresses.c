@@ -199,14 +199,16 @@ static void test_rules_states(void **state)
 {
     (void)state;
     fake_start();
-    add_link(1, IFF_UP | IFF_LOOPBACK);
-    add_link(2, IFF_UP);
-    add_link(3, 0);
+    add_link(1, IFF_UP | IFF_RUNNING | IFF_LOOPBACK);
+    add_link(2, IFF_UP | IFF_RUNNING);
+    add_link(3, IFF_RUNNING);
+    add_link(5, IFF_UP);
     add_address(1, "127.0.0.1", 0);
     add_address(1, "::1", 0);
     add_address(2, "192.0.2.1", 0);
     add_address(3, "192.0.2.2", 0); /* its interface is down */
     add_address(4, "192.0.2.3", 0); /* its interface is gone */
+    add_address(5, "192.0.2.4", 0); /* its cable is pulled */
     add_address(2, "2001:db8::1", IFA_F_DEPRECATED);
     add_address(2, "2001:db8::2", IFA_F_TENTATIVE);
     add_address(2, "2001:db8::3", IFA_F_DADFAILED);
@@ -225,7 +227,7 @@ static void test_rules_loopback_only(void **state)
 {
     (void)state;
     fake_start();
-    add_link(1, IFF_UP | IFF_LOOPBACK);
+    add_link(1, IFF_UP | IFF_RUNNING | IFF_LOOPBACK);
     add_address(1, "127.0.0.1", 0);
     add_address(1, "::1", 0);
     expect(false, "127.0.0.1 ::1"); /* nothing else is there */
@@ -236,7 +238,7 @@ static void test_rules_privacy(void **state)
     (void)state;
     fake_start();
     for (int i = 1; i <= 4; i++)
-        add_link(i, IFF_UP);
+        add_link(i, IFF_UP | IFF_RUNNING);
     add_address(1, "2001:db8:1::a:1:2", IFA_F_TEMPORARY);
     add_address(1, "2001:db8:1::211:22ff:fe33:4455", 0); /* EUI-64 in the same prefix: goes */
     add_address(1, "2001:db8:2::211:22ff:fe33:4455", 0); /* another prefix: stays */
@@ -258,7 +260,7 @@ static void test_rules_point_to_point(void **state)
 {
     (void)state;
     fake_start();
-    add_link(1, IFF_UP);
+    add_link(1, IFF_UP | IFF_RUNNING);
     struct nlmsghdr *header = begin(0, RTM_NEWADDR);
     struct ifaddrmsg ifa = {.ifa_family = AF_INET, .ifa_index = 1};
     put(0, &ifa, sizeof(ifa));
@@ -273,7 +275,7 @@ static void test_rules_odd_messages(void **state)
 {
     (void)state;
     fake_start();
-    add_link(1, IFF_UP);
+    add_link(1, IFF_UP | IFF_RUNNING);
     struct nlmsghdr *header = begin(0, RTM_NEWADDR); /* no body */
     end(0, header);
     header = begin(1, RTM_NEWLINK);
@@ -303,7 +305,7 @@ static void test_rules_odd_messages(void **state)
     assert_int_equal(n, 0);
     fake_start();
     recv_errno = EINTR;
-    add_link(1, IFF_UP);
+    add_link(1, IFF_UP | IFF_RUNNING);
     add_address(1, "192.0.2.1", 0);
     expect(false, "192.0.2.1");
     fake_start();
@@ -318,7 +320,7 @@ static void test_rules_very_many(void **state)
 {
     (void)state;
     fake_start();
-    add_link(1, IFF_UP);
+    add_link(1, IFF_UP | IFF_RUNNING);
     for (int i = 0; i < 200; i++)
         add_address(1, "192.0.2.1", 0);
     dp_address out[32];
