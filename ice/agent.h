@@ -1,18 +1,24 @@
 /* The inside of the ICE agent: what its files share. Start at agent.c.
  *   agent.c     the public interface, input and timer dispatch, states, events
- *   gather.c    local candidates (RFC 8445 §5.1)
+ *   gather.c    local candidates (RFC 8445 §5.1), sockets that come and go
+ *   relay.c     TURN servers: links, allocations, datagrams through them (turn.h)
  *   remote.c    remote candidates and the remote credentials (RFC 8838, RFC 8445 §7.3.1.3)
+ *   names.c     host names in candidates: ours (hidden addresses) and the peer's
  *   checklist.c candidate pairs: forming, ordering, states (RFC 8445 §6.1.2)
  *   transaction.c  STUN requests in flight: retransmission, matching of answers; the outgoing queue
  *   checks.c    connectivity checks: pacing, answers to ours (RFC 8445 §6.1.4, §7.2.5)
  *   respond.c   the peer's checks: answers, role conflicts, triggered checks (RFC 8445 §7.3)
- *   nominate.c  nomination, the selected pair, consent (RFC 8445 §8.1, RFC 7675) */
+ *   nominate.c  nomination, the selected pair (RFC 8445 §8.1)
+ *   consent.c   whether the path still works (RFC 7675)
+ *   restart.c   ICE restart and the path that carries data meanwhile (RFC 8445 §9) */
 #ifndef ICE_AGENT_H
 #define ICE_AGENT_H
 
 #include "base/log.h"
 #include "base/queue.h"
+#include "frames.h"
 #include "stun.h"
+#include "turn.h"
 #include <datapeer/ice.h>
 
 /* ---- limits ---- */
@@ -21,11 +27,17 @@
 #define DP_ICE_MAX_REMOTE       64 /* signalled by the peer */
 #define DP_ICE_MAX_PRFLX        32 /* learnt from the peer's checks, beside the 64 */
 #define DP_ICE_MAX_PAIRS        100
-#define DP_ICE_MAX_SERVERS      4
+#define DP_ICE_MAX_SERVERS      8
+#define DP_ICE_MAX_UNRESOLVED   16 /* remote candidates whose name is not resolved yet */
 #define DP_ICE_MAX_EARLY        16 /* checks that came before the remote credentials */
 #define DP_ICE_MAX_TRANSACTIONS 160
 #define DP_ICE_MAX_OUTGOING     64
 #define DP_ICE_MAX_STATES       8 /* state changes that the owner has not fetched yet */
+/* Requests to an IP address that has never answered one (RFC 8445 §19.5.1: candidates may point at a victim). One
+ * is 344 bytes at most, 100 to 130 with common ufrags. */
+#define DP_ICE_MAX_UNANSWERED 100
+#define DP_ICE_MAX_REDIRECTS  3 /* of one TURN server (300) */
+#define DP_ICE_MAX_REOPENS    5 /* new links to one TURN server after failures, without one success between */
 
 #define DP_ICE_UFRAG_LEN        8
 #define DP_ICE_PWD_LEN          24
@@ -38,9 +50,11 @@
 #define DP_ICE_RTO    DP_MS(500) /* RFC 8489 §6.2.1 */
 /* The wait stops doubling here: 7 tries then take 19.5 s, not 39.5 s, and a lost path is retried often
  * enough. */
-#define DP_ICE_RTO_MAX      DP_SECONDS(4)
-#define DP_ICE_TRIES        7
-#define DP_ICE_GATHER_TRIES 5 /* gives up on a silent STUN server after 11.5 s */
+#define DP_ICE_RTO_MAX         DP_SECONDS(4)
+#define DP_ICE_TRIES           7
+#define DP_ICE_GATHER_TRIES    5 /* gives up on a silent STUN server after 11.5 s */
+#define DP_ICE_GATHER_TIMEOUT  DP_SECONDS(10)
+#define DP_ICE_MAPPING_REFRESH DP_SECONDS(15) /* RFC 8445 §5.1.1.4 and §11: NAT bindings live 30 s or more */
 /* How long a controlling agent waits for a better pair once one works. Data flows meanwhile. */
 #define DP_ICE_NOMINATION_WAIT DP_MS(150)
 /* No path was found: fails this long after checking began or, if later candidates came, after DP_ICE_LATE
@@ -56,28 +70,40 @@
 /* A cancelled check's answer still counts for this long (RFC 8445 §7.3.1.4: the transaction's own time; a
  * browser that checks every 62 ms would then fill the list). */
 #define DP_ICE_CANCEL_GRACE DP_SECONDS(6)
-/* Longer than the longest time between two consent answers of a path that loses nothing. */
-#define DP_ICE_SILENCE DP_SECONDS(7)
+/* A consent check without an answer is followed by others this soon: a lost datagram must not look like a lost
+ * path, and a lost path is to be noticed early. */
+#define DP_ICE_PROBE        DP_MS(500)
+#define DP_ICE_PROBE_SLOW   DP_SECONDS(1) /* ... once the path counts as disconnected */
+#define DP_ICE_SILENCE      DP_SECONDS(5) /* nothing heard for so long, and ... */
+#define DP_ICE_UNANSWERED   DP_SECONDS(1) /* ... a check waits for so long: disconnected */
+#define DP_ICE_RECHECK      DP_SECONDS(5) /* all pairs are tried anew this often while disconnected */
+#define DP_ICE_LITE_SILENCE DP_SECONDS(7) /* a lite agent only listens; checks come every 4 to 6 s */
 
 /* ---- candidates and pairs ---- */
 
 #define DP_ICE_FOUNDATION_MAX 33
 
+/* Host and relayed candidates are bases: pairs are formed with them. The others are only signalled. */
 typedef struct dp_ice_local {
     dp_candidate_type type;
     uint32_t priority;
     uint32_t preference; /* local preference, RFC 8445 §5.1.2.1 */
     uint32_t foundation;
-    uint8_t server; /* server-reflexive: which server's answer */
+    uint8_t server; /* server-reflexive, relayed: which server's answer */
+    uint8_t base;   /* index of the base that it was found through; its own for a base */
+    uint8_t asked;  /* host: a bit for each server that was asked for a reflexive address */
+    bool gone;      /* its socket or relay has ended: the place can be taken */
     bool announced; /* the LOCAL_CANDIDATE event was fetched, or there is none for it */
     dp_address address;
-    dp_address base;
+    dp_address related; /* server-reflexive and relayed */
 } dp_ice_local;
 
 typedef struct dp_ice_remote {
     dp_candidate_type type;
     uint32_t priority;
     char foundation[DP_ICE_FOUNDATION_MAX];
+    bool answered;       /* a right answer came from this IP address */
+    uint16_t unanswered; /* requests sent to it */
     dp_address address;
 } dp_ice_remote;
 
@@ -89,7 +115,7 @@ typedef enum dp_ice_pair_state {
     DP_ICE_PAIR_FAILED,
 } dp_ice_pair_state;
 
-/* A host candidate and a remote candidate. Server-reflexive locals have no pairs of their own: checks leave
+/* A base and a remote candidate. Server-reflexive locals have no pairs of their own: checks leave
  * from the base anyway, and the pair of the base is always there (RFC 8445 §6.1.2.4 prunes them to it). For
  * the same reason a pair of the check list doubles as its entry in the valid list. */
 typedef struct dp_ice_pair {
@@ -97,7 +123,7 @@ typedef struct dp_ice_pair {
     uint64_t triggered;  /* place in the triggered-check queue, 0: not in it */
     dp_time answered_at; /* the last time that the peer answered a check of ours on it: consent */
     dp_time heard_at;    /* the last authenticated message of any kind */
-    uint8_t local;       /* index into locals, type host */
+    uint8_t local;       /* index into locals, a base */
     uint8_t remote;      /* index into remotes */
     uint8_t state;       /* dp_ice_pair_state */
     bool valid;
@@ -116,7 +142,8 @@ typedef struct dp_ice_pair {
 typedef struct dp_ice_outgoing {
     dp_stun_class class_;
     uint8_t transaction[DP_STUN_TRANSACTION_LEN];
-    dp_address local;
+    uint8_t base;  /* index into locals: where it leaves from */
+    bool previous; /* of the session before the restart: its credentials */
     dp_address remote;
     /* requests to the peer (to a STUN server: plain) */
     bool plain;
@@ -130,12 +157,16 @@ typedef struct dp_ice_outgoing {
     uint16_t unknown[DP_STUN_UNKNOWN_MAX];
 } dp_ice_outgoing;
 
-typedef enum dp_ice_purpose { DP_ICE_FOR_GATHERING, DP_ICE_FOR_CHECK, DP_ICE_FOR_CONSENT } dp_ice_purpose;
+typedef enum dp_ice_purpose {
+    DP_ICE_FOR_GATHERING,
+    DP_ICE_FOR_CHECK,
+    DP_ICE_FOR_CONSENT,
+    DP_ICE_FOR_PREVIOUS, /* consent on the path of the session before the restart */
+} dp_ice_purpose;
 
 typedef struct dp_ice_transaction {
     dp_ice_purpose purpose;
     uint8_t pair;   /* checks and consent */
-    uint8_t local;  /* gathering */
     uint8_t server; /* gathering */
     uint8_t tries_left;
     bool cancelled; /* RFC 8445 §7.3.1.4: sent no more, and its end is no failure, but an answer still counts
@@ -147,11 +178,57 @@ typedef struct dp_ice_transaction {
 
 /* A check that came before the remote credentials (bad-input row 22). */
 typedef struct dp_ice_early {
-    dp_address local;
+    uint8_t base;
     dp_address remote;
     size_t len;
     uint8_t *data;
 } dp_ice_early;
+
+/* ---- servers and relays ---- */
+
+typedef struct dp_ice_server_entry {
+    bool turn;
+    dp_ice_transport transport;
+    dp_address address;
+    char *name;
+    char *username;
+    char *credential;
+} dp_ice_server_entry;
+
+typedef enum dp_ice_relay_state {
+    DP_ICE_RELAY_IDLE,    /* no link: not begun, or given up */
+    DP_ICE_RELAY_OPENING, /* LINK_OPEN is due or was fetched */
+    DP_ICE_RELAY_ASKING,  /* the link is there: allocating */
+    DP_ICE_RELAY_READY,   /* relays */
+    DP_ICE_RELAY_CLOSING, /* the release has to leave, then LINK_CLOSE */
+} dp_ice_relay_state;
+
+typedef struct dp_ice_relay {
+    dp_ice_relay_state state;
+    uint8_t server;
+    uint8_t redirects;
+    uint8_t reopens;
+    bool open_due;      /* LINK_OPEN has not been fetched */
+    uint32_t link;      /* 0: none */
+    dp_time reopen_at;  /* DP_TIME_NEVER: not */
+    dp_address address; /* the server's, or its alternate's */
+    dp_turn *turn;
+    dp_frames *frames; /* streams only */
+} dp_ice_relay;
+
+/* A path that carried data when ICE was restarted, and goes on until the new session has one. */
+typedef struct dp_ice_previous {
+    bool alive;
+    uint8_t base;
+    dp_address remote;
+    dp_time answered_at;
+    dp_time heard_at;
+    dp_time consent_at;
+    char local_ufrag[DP_ICE_UFRAG_LEN + 1];
+    char local_pwd[DP_ICE_PWD_LEN + 1];
+    char remote_ufrag[DP_ICE_REMOTE_UFRAG_MAX + 1];
+    char remote_pwd[DP_ICE_REMOTE_PWD_MAX + 1];
+} dp_ice_previous;
 
 /* ---- the agent ---- */
 
@@ -159,24 +236,37 @@ struct dp_ice {
     dp_random random;
     dp_log log;
     dp_duration pacing;
+    dp_duration gather_timeout;
+    bool lite;
+    bool remote_lite;
+    bool relay_only;
+    bool hide_addresses;
+    uint8_t hide_key[16]; /* what hidden names are made from */
     dp_ice_role role;
     dp_ice_state state;
+    bool running; /* this session's checks have begun: both sides' credentials are known */
     uint64_t tie_breaker;
     char local_ufrag[DP_ICE_UFRAG_LEN + 1];
     char local_pwd[DP_ICE_PWD_LEN + 1];
     char remote_ufrag[DP_ICE_REMOTE_UFRAG_MAX + 1]; /* empty: not known yet */
     char remote_pwd[DP_ICE_REMOTE_PWD_MAX + 1];
+    dp_ice_previous *previous; /* NULL: never restarted */
 
     dp_ice_local locals[DP_ICE_MAX_LOCAL];
     size_t local_count;
-    size_t host_count; /* the first of them */
     uint32_t foundation_count;
-    dp_address servers[DP_ICE_MAX_SERVERS];
+    dp_ice_server_entry servers[DP_ICE_MAX_SERVERS];
     size_t server_count;
+    dp_ice_relay *relays; /* one for each TURN server */
+    size_t relay_count;
+    uint32_t link_serial;
+    uint32_t dead_links[DP_ICE_MAX_SERVERS]; /* LINK_CLOSE has not been fetched */
+    size_t dead_link_count;
     bool gathering; /* gather was called */
     bool gathered;
     bool gathered_reported;
-    size_t gather_next; /* the next of local * server to be asked */
+    dp_time gather_until;
+    dp_time refresh_at; /* the STUN servers are asked again */
 
     dp_ice_remote *remotes;
     size_t remote_capacity;
@@ -184,7 +274,9 @@ struct dp_ice {
     size_t prflx_count;  /* those learnt from checks */
     size_t prflx_serial;
     bool end_of_candidates;
-    dp_queue held; /* char *: the texts of candidates that came before the credentials */
+    dp_queue held;       /* char *: the texts of candidates that came before the credentials */
+    dp_queue unresolved; /* char *: the texts of candidates whose host name is being resolved */
+    size_t resolve_next; /* the next of them that the owner has to hear of */
 
     dp_ice_pair *pairs;
     size_t pair_capacity;
@@ -199,17 +291,22 @@ struct dp_ice {
     dp_ice_early early[DP_ICE_MAX_EARLY];
     size_t early_count;
 
-    dp_time pace_at;     /* the next new transaction may start */
-    dp_time fail_at;     /* no path by then: failed */
-    dp_time patience_at; /* not before, whatever fails */
-    dp_time nominate_at; /* controlling: no longer wait for a better pair */
-    dp_time consent_at;  /* the next consent check */
-    uint8_t active;      /* the pair for data: nominated or best valid; DP_ICE_NO_PAIR */
+    dp_time pace_at;          /* the next new transaction may start */
+    dp_time fail_at;          /* no path by then: failed */
+    dp_time patience_at;      /* not before, whatever fails */
+    dp_time nominate_at;      /* controlling: no longer wait for a better pair */
+    dp_time consent_at;       /* the next consent check */
+    dp_time unanswered_since; /* the first consent check on the active pair without an answer; 0: none */
+    dp_time recheck_at;       /* disconnected: all pairs are tried anew */
+    uint8_t active;           /* the pair for data: nominated or best valid; DP_ICE_NO_PAIR */
     bool active_reported;
+    uint8_t reply_base; /* before there is one: where the peer's data last came from */
+    dp_address reply_remote;
     dp_ice_state states[DP_ICE_MAX_STATES]; /* to be reported, oldest first */
     size_t state_count;
     dp_ice_stats stats;
-    char candidate_text[DP_CANDIDATE_TEXT_MAX]; /* of the last LOCAL_CANDIDATE event */
+    char text[DP_CANDIDATE_TEXT_MAX]; /* the texts of the last event */
+    char hostname[DP_ICE_HOST_MAX + 1];
 };
 
 #define DP_ICE_LOG(ice, level, ...) DP_LOG(&(ice)->log, level, "ice", __VA_ARGS__)
@@ -218,31 +315,74 @@ struct dp_ice {
 bool dp_ice_alive(const dp_ice *ice); /* neither FAILED nor CLOSED */
 bool dp_ice_has_remote(const dp_ice *ice);
 void dp_ice_set_state(dp_ice *ice, dp_ice_state state);
+/* Draws new local credentials; DP_OK, or CRYPTO and the old ones stay. */
+int dp_ice_draw_credentials(dp_ice *ice);
+/* What came to a base from remote: STUN is handled; true: payload of the peer's. */
+bool dp_ice_arrived(dp_ice *ice, dp_time now, uint8_t *data, size_t len, size_t base,
+                    const dp_address *remote, dp_ice_payload *payload);
 
 /* gather.c */
+bool dp_ice_is_base(const dp_ice_local *local); /* and its socket or relay is there */
 bool dp_ice_gather_pending(const dp_ice *ice);
 void dp_ice_gather_step(dp_ice *ice, dp_time now); /* the next request to a STUN server */
 void dp_ice_gather_answered(dp_ice *ice, const dp_ice_transaction *transaction,
                             const dp_stun_message *message);
-void dp_ice_gather_update(dp_ice *ice);                           /* finished? */
+void dp_ice_gather_update(dp_ice *ice, dp_time now); /* finished? time to ask again? */
+void dp_ice_gather_anew(dp_ice *ice, dp_time now);   /* signals and asks all again, after a restart */
+dp_time dp_ice_gather_next(const dp_ice *ice);
 int dp_ice_local_find(const dp_ice *ice, const dp_address *base); /* index of the host candidate, -1 */
-/* Records a local candidate found later; false if it is known or there is no room. */
-bool dp_ice_local_add(dp_ice *ice, dp_candidate_type type, const dp_address *address, size_t base,
-                      uint8_t server);
+/* Records a local candidate; its index, -1 if it is known or there is no room. */
+int dp_ice_local_add(dp_ice *ice, const dp_ice_local *local);
+/* An address of base's that a server or the peer sees. */
+void dp_ice_local_reflexive(dp_ice *ice, dp_candidate_type type, const dp_address *address, size_t base,
+                            uint8_t server);
+/* The base has ended, and with it all that goes through it. */
+void dp_ice_local_end(dp_ice *ice, dp_time now, size_t base);
+
+/* relay.c */
+void dp_ice_relays_open(dp_ice *ice, dp_time now); /* those that are not under way or ready */
+void dp_ice_relays_close(dp_ice *ice);
+void dp_ice_relays_free(dp_ice *ice);
+bool dp_ice_relays_pending(const dp_ice *ice); /* gathering waits for one */
+void dp_ice_relays_timeout(dp_ice *ice, dp_time now);
+dp_time dp_ice_relays_next(const dp_ice *ice);
+bool dp_ice_relays_transmit(dp_ice *ice, dp_time now, dp_datagram *out);
+bool dp_ice_relays_event(dp_ice *ice, dp_ice_event *event);
+dp_ice_relay *dp_ice_relay_of(const dp_ice *ice, size_t base); /* NULL: a host candidate, or it has ended */
+void dp_ice_permit(dp_ice *ice, dp_time now, const dp_ice_pair *pair); /* nothing for a host candidate */
+void dp_ice_bind(dp_ice *ice, dp_time now, const dp_ice_pair *pair);
+
+/* names.c */
+#define DP_ICE_HIDDEN_NAME_LEN 42 /* a UUID and ".local" */
+/* The name that stands for a local IP address: the same one as long as the agent lives. */
+int dp_ice_hidden_name(const dp_ice *ice, const dp_address *address, char name[DP_ICE_HIDDEN_NAME_LEN + 1]);
+int dp_ice_name_wait(dp_ice *ice, const char *text); /* the candidate waits for its name's addresses; LIMIT */
+bool dp_ice_names_event(dp_ice *ice, dp_ice_event *event);
+void dp_ice_names_clear(dp_ice *ice);
 
 /* remote.c */
 void dp_ice_begin(dp_ice *ice, dp_time now); /* starts checking once local and remote sides are known */
-void dp_ice_held_clear(dp_ice *ice);
+int dp_ice_remote_take(dp_ice *ice, dp_time now, const dp_candidate *candidate);
+void dp_ice_texts_clear(dp_queue *texts);                             /* frees them */
 void dp_ice_expect_until(dp_ice *ice, dp_time until);                 /* puts the failure off */
 int dp_ice_remote_find(const dp_ice *ice, const dp_address *address); /* -1 */
-int dp_ice_remote_learn(dp_ice *ice, const dp_address *address,
+int dp_ice_remote_learn(dp_ice *ice, dp_time now, const dp_address *address,
                         uint32_t priority); /* peer-reflexive; -1: no room */
 dp_address dp_ice_remote_address(const dp_ice *ice,
                                  const dp_ice_pair *pair); /* with the zone of the socket */
+void dp_ice_remote_answered(dp_ice *ice, size_t remote);
+bool dp_ice_remote_may_ask(const dp_ice *ice, size_t remote); /* false: too many requests went unanswered */
+void dp_ice_remote_asked(dp_ice *ice, size_t remote);
 
 /* checklist.c */
-void dp_ice_pairs_form(dp_ice *ice, dp_time now, size_t remote);
-int dp_ice_pair_find(const dp_ice *ice, const dp_address *local, const dp_address *remote); /* index, -1 */
+void dp_ice_pairs_form(dp_ice *ice, dp_time now, size_t remote);                /* with all bases */
+void dp_ice_pairs_form_base(dp_ice *ice, dp_time now, size_t base);             /* with all remotes */
+int dp_ice_pair_find(const dp_ice *ice, size_t base, const dp_address *remote); /* index, -1 */
+void dp_ice_pair_end(dp_ice *ice, size_t pair); /* it works no more: not valid, failed, no check under way */
+/* A candidate's place was taken by another one: its pairs begin anew. */
+void dp_ice_pairs_renew(dp_ice *ice, dp_time now, size_t base, size_t remote);
+#define DP_ICE_ANY SIZE_MAX
+void dp_ice_pairs_recheck(dp_ice *ice); /* all but the active one wait for a check again */
 /* The pair, made if it is new (then triggered checks may displace others); -1: no room, families differ. */
 int dp_ice_pair_get(dp_ice *ice, size_t local, size_t remote);
 void dp_ice_pairs_prioritise(dp_ice *ice); /* after a role switch or a changed candidate */
@@ -266,29 +406,53 @@ bool dp_ice_transactions_any(const dp_ice *ice, dp_ice_purpose purpose);
 void dp_ice_transactions_timeout(dp_ice *ice, dp_time now);
 dp_time dp_ice_transactions_next(const dp_ice *ice);
 void dp_ice_send(dp_ice *ice, const dp_ice_outgoing *message);
-bool dp_ice_write(const dp_ice *ice, const dp_ice_outgoing *message, dp_datagram *out);
+bool dp_ice_write(dp_ice *ice, const dp_ice_outgoing *message, dp_datagram *out);
 
 /* checks.c */
 void dp_ice_pace(dp_ice *ice, dp_time now); /* starts what may start now */
 bool dp_ice_pace_pending(const dp_ice *ice);
 void dp_ice_trigger(dp_ice *ice, size_t pair);
 void dp_ice_check_answered(dp_ice *ice, dp_time now, dp_ice_transaction *transaction,
-                           const dp_stun_message *message, const dp_address *local, const dp_address *remote);
+                           const dp_stun_message *message, size_t base, const dp_address *remote);
 void dp_ice_check_failed(dp_ice *ice, size_t pair);
 bool dp_ice_check_start(dp_ice *ice, dp_time now, dp_ice_purpose purpose, size_t pair, bool use_candidate);
 void dp_ice_switch_role(dp_ice *ice, dp_ice_role role);
 
 /* respond.c */
-void dp_ice_request(dp_ice *ice, dp_time now, const dp_stun_message *message, const dp_address *local,
+void dp_ice_request(dp_ice *ice, dp_time now, const dp_stun_message *message, size_t base,
                     const dp_address *remote);
 void dp_ice_early_replay(dp_ice *ice, dp_time now);
 void dp_ice_early_clear(dp_ice *ice);
+dp_ice_outgoing dp_ice_answer_to(const dp_stun_message *message, dp_stun_class class_, size_t base,
+                                 const dp_address *remote);
+/* USERNAME is "LOCAL:REMOTE" with these; remote "": any. */
+bool dp_ice_username_is(const dp_stun_message *message, const char *local_ufrag, const char *remote_ufrag);
 
 /* nominate.c */
 void dp_ice_nominate(dp_ice *ice, size_t pair); /* the pair is valid and nominated by whoever may */
 void dp_ice_select(dp_ice *ice, dp_time now);   /* after any change of validity or nomination */
 void dp_ice_nominate_step(dp_ice *ice, dp_time now);
+dp_time dp_ice_nominate_next(const dp_ice *ice);
+
+/* consent.c */
+bool dp_ice_is_fresh(const dp_ice *ice, size_t pair, dp_time now);
+dp_duration dp_ice_consent_interval(const dp_ice *ice);
 void dp_ice_consent_step(dp_ice *ice, dp_time now);
-dp_time dp_ice_nominate_next(const dp_ice *ice); /* when the two steps have something to do */
+void dp_ice_consent_answered(dp_ice *ice, dp_time now, size_t pair);
+void dp_ice_disconnected(dp_ice *ice,
+                         dp_time now); /* the path in use is silent or gone: look for another one */
+dp_time dp_ice_consent_next(const dp_ice *ice);
+
+/* restart.c */
+bool dp_ice_previous_is(const dp_ice *ice, size_t base, const dp_address *remote);
+bool dp_ice_previous_alive(const dp_ice *ice);
+/* True: the request was of the session before. */
+bool dp_ice_previous_request(dp_ice *ice, dp_time now, const dp_stun_message *message, size_t base,
+                             const dp_address *remote);
+void dp_ice_previous_answered(dp_ice *ice, dp_time now, dp_ice_transaction *transaction,
+                              const dp_stun_message *message, size_t base, const dp_address *remote);
+void dp_ice_previous_step(dp_ice *ice, dp_time now);
+dp_time dp_ice_previous_next(const dp_ice *ice);
+void dp_ice_previous_end(dp_ice *ice, dp_time now);
 
 #endif

@@ -20,7 +20,7 @@ void dp_ice_pair_set_state(dp_ice *ice, size_t index, dp_ice_pair_state state)
     if (pair->state == state)
         return;
     DP_ICE_LOG(ice, DP_LOG_DEBUG, "pair %s -> %s: %s -> %s",
-               dp_address_format(&ice->locals[pair->local].base, local),
+               dp_address_format(&ice->locals[pair->local].address, local),
                dp_address_format(&ice->remotes[pair->remote].address, remote), state_names[pair->state],
                state_names[state]);
     pair->state = (uint8_t)state;
@@ -40,10 +40,14 @@ void dp_ice_pairs_prioritise(dp_ice *ice)
         ice->pairs[i].priority = priority_of(ice, ice->pairs[i].local, ice->pairs[i].remote);
 }
 
-/* RFC 8445 §6.1.2.2: same family, IPv6 link-local only with its like (and on the same link). */
-static bool can_pair(const dp_address *local, const dp_address *remote)
+/* RFC 8445 §6.1.2.2: same family, IPv6 link-local only with its like (and on the same link). What goes through a
+ * relay can't be link-local at all. */
+static bool can_pair(const dp_ice *ice, size_t base, size_t index)
 {
-    if (local->family != remote->family)
+    const dp_address *local = &ice->locals[base].address;
+    const dp_address *remote = &ice->remotes[index].address;
+    if (!dp_ice_is_base(&ice->locals[base]) || local->family != remote->family ||
+        (ice->relay_only && ice->locals[base].type != DP_CANDIDATE_RELAY))
         return false;
     if (local->family == DP_FAMILY_IPV4)
         return true;
@@ -132,32 +136,79 @@ int dp_ice_pair_get(dp_ice *ice, size_t local, size_t remote)
 {
     int known = pair_at(ice, local, remote);
     if (known >= 0)
-        return known;
-    if (!can_pair(&ice->locals[local].base, &ice->remotes[remote].address))
+        return can_pair(ice, local, remote) ? known : -1;
+    if (!can_pair(ice, local, remote))
         return -1;
     return pair_add(ice, local, remote, true);
 }
 
-void dp_ice_pairs_form(dp_ice *ice, dp_time now, size_t remote)
+static void form(dp_ice *ice, dp_time now, size_t base, size_t remote)
 {
-    if (ice->state == DP_ICE_NEW)
+    int index = can_pair(ice, base, remote) && pair_at(ice, base, remote) < 0
+                    ? pair_add(ice, base, remote, false)
+                    : -1;
+    if (index < 0)
         return;
-    for (size_t i = 0; i < ice->host_count; i++) {
-        if (can_pair(&ice->locals[i].base, &ice->remotes[remote].address) && pair_at(ice, i, remote) < 0 &&
-            pair_add(ice, i, remote, false) >= 0)
-            dp_ice_expect_until(ice, now + DP_ICE_LATE);
-    }
+    dp_ice_expect_until(ice, now + DP_ICE_LATE);
+    /* Before the check, so that it finds the permission in place. */
+    dp_ice_permit(ice, now, &ice->pairs[index]);
 }
 
-int dp_ice_pair_find(const dp_ice *ice, const dp_address *local, const dp_address *remote)
+void dp_ice_pairs_form(dp_ice *ice, dp_time now, size_t remote)
+{
+    for (size_t i = 0; ice->running && i < ice->local_count; i++)
+        form(ice, now, i, remote);
+}
+
+void dp_ice_pairs_form_base(dp_ice *ice, dp_time now, size_t base)
+{
+    for (size_t i = 0; ice->running && i < ice->remote_count; i++)
+        form(ice, now, base, i);
+}
+
+int dp_ice_pair_find(const dp_ice *ice, size_t base, const dp_address *remote)
 {
     for (size_t i = 0; i < ice->pair_count; i++) {
         const dp_ice_pair *pair = &ice->pairs[i];
-        if (dp_address_equal(&ice->remotes[pair->remote].address, remote) &&
-            dp_address_equal(&ice->locals[pair->local].base, local))
+        if (pair->local == base && dp_address_equal(&ice->remotes[pair->remote].address, remote))
             return (int)i;
     }
     return -1;
+}
+
+void dp_ice_pair_end(dp_ice *ice, size_t index)
+{
+    dp_ice_pair *pair = &ice->pairs[index];
+    pair->valid = pair->nominated = pair->nominating = pair->nominate = pair->checked_by_peer = false;
+    pair->triggered = 0;
+    dp_ice_transactions_drop(ice, index);
+    dp_ice_pair_set_state(ice, index, DP_ICE_PAIR_FAILED);
+}
+
+void dp_ice_pairs_renew(dp_ice *ice, dp_time now, size_t base, size_t remote)
+{
+    for (size_t i = 0; i < ice->pair_count; i++) {
+        dp_ice_pair *pair = &ice->pairs[i];
+        if ((base != DP_ICE_ANY && pair->local != base) || (remote != DP_ICE_ANY && pair->remote != remote))
+            continue;
+        dp_ice_pair_end(ice, i);
+        if (!can_pair(ice, pair->local, pair->remote))
+            continue;
+        pair->heard_at = pair->answered_at = 0;
+        pair->priority = priority_of(ice, pair->local, pair->remote);
+        dp_ice_pair_set_state(ice, i, first_state(ice, pair));
+        dp_ice_permit(ice, now, pair);
+    }
+}
+
+void dp_ice_pairs_recheck(dp_ice *ice)
+{
+    for (size_t i = 0; i < ice->pair_count; i++) {
+        const dp_ice_pair *pair = &ice->pairs[i];
+        bool done = pair->state == DP_ICE_PAIR_FAILED || pair->state == DP_ICE_PAIR_SUCCEEDED;
+        if (done && i != ice->active && can_pair(ice, pair->local, pair->remote))
+            dp_ice_pair_set_state(ice, i, DP_ICE_PAIR_WAITING);
+    }
 }
 
 /* RFC 8445 §7.2.5.3.3 */

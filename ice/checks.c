@@ -32,7 +32,7 @@ bool dp_ice_check_start(dp_ice *ice, dp_time now, dp_ice_purpose purpose, size_t
                     .tie_breaker = ice->tie_breaker,
                     /* RFC 8445 §7.1.1: what a peer-reflexive candidate learnt from this check would have */
                     .priority = dp_candidate_priority(DP_CANDIDATE_PRFLX, local->preference),
-                    .local = local->base,
+                    .base = pair->local,
                     .remote = dp_ice_remote_address(ice, pair)}};
     return dp_ice_transaction_start(ice, now, &what);
 }
@@ -57,6 +57,8 @@ static int triggered_next(const dp_ice *ice)
 
 bool dp_ice_pace_pending(const dp_ice *ice)
 {
+    if (ice->lite) /* RFC 8445 §2.5: it answers only */
+        return false;
     return dp_ice_gather_pending(ice) || triggered_next(ice) >= 0 || dp_ice_pairs_pending(ice);
 }
 
@@ -67,11 +69,14 @@ static void start_pair(dp_ice *ice, dp_time now, size_t index)
     pair->triggered = 0;
     if (pair->state == DP_ICE_PAIR_SUCCEEDED && !nominating)
         return;
-    bool started = dp_ice_check_start(ice, now, DP_ICE_FOR_CHECK, index, nominating);
+    bool may_ask = dp_ice_remote_may_ask(ice, pair->remote);
+    bool started = may_ask && dp_ice_check_start(ice, now, DP_ICE_FOR_CHECK, index, nominating);
     if (nominating)
         pair->nominating = started;
     else if (started)
         dp_ice_pair_set_state(ice, index, DP_ICE_PAIR_IN_PROGRESS);
+    else if (!may_ask)
+        dp_ice_pair_set_state(ice, index, DP_ICE_PAIR_FAILED);
 }
 
 /* RFC 8445 §14.2: one new transaction each Ta. After a pause the first one leaves at once. Triggered checks
@@ -132,10 +137,10 @@ void dp_ice_check_failed(dp_ice *ice, size_t index)
 static void learn_local(dp_ice *ice, const dp_ice_pair *pair, const dp_address *mapped)
 {
     for (size_t i = 0; i < ice->local_count; i++) {
-        if (dp_address_equal(&ice->locals[i].address, mapped))
+        if (!ice->locals[i].gone && dp_address_equal(&ice->locals[i].address, mapped))
             return;
     }
-    (void)dp_ice_local_add(ice, DP_CANDIDATE_PRFLX, mapped, pair->local, 0);
+    dp_ice_local_reflexive(ice, DP_CANDIDATE_PRFLX, mapped, pair->local, 0);
 }
 
 static void succeeded(dp_ice *ice, dp_time now, const dp_ice_transaction *t, const dp_address *mapped)
@@ -144,6 +149,8 @@ static void succeeded(dp_ice *ice, dp_time now, const dp_ice_transaction *t, con
     dp_ice_pair *pair = &ice->pairs[index];
     pair->answered_at = now;
     pair->heard_at = now;
+    dp_ice_remote_answered(ice, pair->remote);
+    dp_ice_consent_answered(ice, now, index);
     if (t->purpose == DP_ICE_FOR_CONSENT)
         return;
     learn_local(ice, pair, mapped);
@@ -159,12 +166,12 @@ static void succeeded(dp_ice *ice, dp_time now, const dp_ice_transaction *t, con
 }
 
 void dp_ice_check_answered(dp_ice *ice, dp_time now, dp_ice_transaction *transaction,
-                           const dp_stun_message *message, const dp_address *local, const dp_address *remote)
+                           const dp_stun_message *message, size_t base, const dp_address *remote)
 {
     dp_ice_transaction t = *transaction;
     /* RFC 8489 §6.3.3, §6.3.4: else the transaction has failed. */
     bool understood = message->unknown_count == 0;
-    bool symmetric = dp_address_equal(&t.message.local, local) && dp_address_equal(&t.message.remote, remote);
+    bool symmetric = t.message.base == base && dp_address_equal(&t.message.remote, remote);
     if (symmetric && message->class_ == DP_STUN_SUCCESS && message->mapped.family == DP_FAMILY_NONE) {
         ice->stats.dropped_malformed++;
         return;

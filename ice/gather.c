@@ -1,146 +1,271 @@
 /* Gathering: host candidates from the owner's sockets, server-reflexive ones from STUN servers (RFC 8445
- * §5.1). */
+ * §5.1); sockets that come and go. Relayed candidates are relay.c's. */
 #include "agent.h"
 
+#include "base/mem.h"
 #include "candidate.h"
 
 #include <stdio.h>
 #include <string.h>
 
+bool dp_ice_is_base(const dp_ice_local *local)
+{
+    return !local->gone && (local->type == DP_CANDIDATE_HOST || local->type == DP_CANDIDATE_RELAY);
+}
+
+static bool is_host(const dp_ice_local *local) { return !local->gone && local->type == DP_CANDIDATE_HOST; }
+
 int dp_ice_local_find(const dp_ice *ice, const dp_address *base)
 {
-    for (size_t i = 0; i < ice->host_count; i++) {
-        if (dp_address_equal(&ice->locals[i].base, base))
+    for (size_t i = 0; i < ice->local_count; i++) {
+        if (is_host(&ice->locals[i]) && dp_address_equal(&ice->locals[i].address, base))
             return (int)i;
     }
     return -1;
 }
 
-/* RFC 8445 §5.1.1.3: equal for the same type, base address (without port) and STUN server. */
-static uint32_t foundation_of(dp_ice *ice, const dp_ice_local *local)
+/* ---- the list ---- */
+
+static bool same_ip(dp_address a, const dp_address *b)
 {
-    dp_address base = local->base;
+    a.port = b->port;
+    return dp_address_equal(&a, b);
+}
+
+/* RFC 8445 §5.1.1.3: equal for the same type, base address (without port) and server. */
+static uint32_t foundation_of(dp_ice *ice, const dp_ice_local *local, const dp_address *base)
+{
     for (size_t i = 0; i < ice->local_count; i++) {
         const dp_ice_local *other = &ice->locals[i];
-        base.port = other->base.port;
         if (other->type == local->type && other->server == local->server &&
-            dp_address_equal(&other->base, &base))
+            same_ip(ice->locals[other->base].address, base))
             return other->foundation;
     }
     return ++ice->foundation_count;
 }
 
-/* RFC 8445 §5.1.2.1: unique for each base, in the owner's order; loopback and link-local addresses come last.
- */
-static uint32_t preference_of(const dp_address *base, size_t index)
+/* A place for local: its own old one, a new one, else that of a candidate that has ended. -1: none. */
+static int place_for(const dp_ice *ice, const dp_ice_local *local)
 {
-    bool poor = dp_address_is_loopback(base) || dp_address_is_link_local(base);
-    return (poor ? 0x7FFFu : 0xFFFFu) - (uint32_t)index;
+    for (size_t i = 0; i < ice->local_count; i++) {
+        const dp_ice_local *other = &ice->locals[i];
+        if (other->gone && other->type == local->type && dp_address_equal(&other->address, &local->address))
+            return (int)i;
+    }
+    if (ice->local_count < DP_ICE_MAX_LOCAL)
+        return (int)ice->local_count;
+    for (size_t i = 0; i < ice->local_count; i++) {
+        bool in_use = ice->previous != NULL && ice->previous->alive && ice->previous->base == i;
+        if (ice->locals[i].gone && !in_use)
+            return (int)i;
+    }
+    return -1;
 }
 
-static bool add(dp_ice *ice, const dp_ice_local *local)
+static bool is_redundant(const dp_ice *ice, const dp_ice_local *local)
 {
-    if (ice->local_count == DP_ICE_MAX_LOCAL)
-        return false;
     /* RFC 8445 §5.1.3: the same address from the same base is redundant. */
     for (size_t i = 0; i < ice->local_count; i++) {
-        if (dp_address_equal(&ice->locals[i].address, &local->address) &&
-            dp_address_equal(&ice->locals[i].base, &local->base))
-            return false;
+        const dp_ice_local *other = &ice->locals[i];
+        bool self = local->base == DP_ICE_MAX_LOCAL; /* a base: its index is not known yet */
+        if (!other->gone && dp_address_equal(&other->address, &local->address) &&
+            (self ? other->type == local->type : other->base == local->base))
+            return true;
     }
-    dp_ice_local *slot = &ice->locals[ice->local_count];
-    *slot = *local;
-    slot->foundation = foundation_of(ice, local);
-    slot->priority = dp_candidate_priority(local->type, local->preference);
-    ice->local_count++;
-    return true;
+    return false;
 }
 
-bool dp_ice_local_add(dp_ice *ice, dp_candidate_type type, const dp_address *address, size_t base,
-                      uint8_t server)
+int dp_ice_local_add(dp_ice *ice, const dp_ice_local *local)
 {
+    int index = is_redundant(ice, local) ? -1 : place_for(ice, local);
+    if (index < 0)
+        return -1;
+    dp_ice_local added = *local;
+    if (added.base == DP_ICE_MAX_LOCAL)
+        added.base = (uint8_t)index;
+    const dp_address *base = added.base == index ? &added.address : &ice->locals[added.base].address;
+    added.foundation = foundation_of(ice, &added, base);
+    added.priority = dp_candidate_priority(added.type, added.preference);
+    ice->locals[index] = added;
+    if ((size_t)index == ice->local_count)
+        ice->local_count++;
+    return index;
+}
+
+void dp_ice_local_reflexive(dp_ice *ice, dp_candidate_type type, const dp_address *address, size_t base,
+                            uint8_t server)
+{
+    const dp_ice_local *from = &ice->locals[base];
     dp_ice_local local = {.type = type,
-                          .preference = ice->locals[base].preference,
+                          .preference = from->preference,
                           .server = server,
-                          .announced = type == DP_CANDIDATE_PRFLX, /* RFC 8445 §7.2.5.3.1: not signalled */
+                          .base = (uint8_t)base,
+                          /* RFC 8445 §7.2.5.3.1: peer-reflexive ones are not signalled */
+                          .announced = type == DP_CANDIDATE_PRFLX || ice->relay_only,
                           .address = *address,
-                          .base = ice->locals[base].base};
-    return add(ice, &local);
+                          .related = from->address};
+    (void)dp_ice_local_add(ice, &local);
 }
 
-int dp_ice_add_local_address(dp_ice *ice, const dp_address *local)
+/* ---- sockets ---- */
+
+/* RFC 8445 §5.1.2.1: unique for each base, in the owner's order. RFC 8421 §4: neither family may starve the other,
+ * so the first of each lie side by side, IPv6 in front. Addresses that lead nowhere but here come last.
+ *   65535, 65533, ... IPv6       65534, 65532, ... IPv4
+ *   32767, 32765, ... IPv6       32766, 32764, ... IPv4: loopback, link-local */
+static uint32_t preference_of(const dp_ice *ice, const dp_address *address)
 {
-    if (ice->gathering)
-        return DP_ERR_INVALID_STATE;
-    if (!dp_address_is_unicast(local))
+    uint32_t before = 0;
+    for (size_t i = 0; i < ice->local_count; i++)
+        before +=
+            ice->locals[i].type == DP_CANDIDATE_HOST && ice->locals[i].address.family == address->family;
+    bool poor = dp_address_is_loopback(address) || dp_address_is_link_local(address);
+    return (poor ? 0x7FFFu : 0xFFFFu) - 2 * before - (address->family == DP_FAMILY_IPV4 ? 1 : 0);
+}
+
+int dp_ice_add_local_address(dp_ice *ice, dp_time now, const dp_address *address)
+{
+    if (!dp_address_is_unicast(address))
         return DP_ERR_INVALID_ARGUMENT;
-    if (dp_ice_local_find(ice, local) >= 0)
+    if (ice->state == DP_ICE_CLOSED || dp_ice_local_find(ice, address) >= 0)
         return DP_OK;
     dp_ice_local host = {.type = DP_CANDIDATE_HOST,
-                         .preference = preference_of(local, ice->local_count),
-                         .address = *local,
-                         .base = *local};
-    if (!add(ice, &host))
+                         .preference = preference_of(ice, address),
+                         .base = DP_ICE_MAX_LOCAL,
+                         .announced = ice->relay_only,
+                         .address = *address};
+    int index = dp_ice_local_add(ice, &host);
+    if (index < 0)
         return DP_ERR_LIMIT;
-    ice->host_count = ice->local_count;
+    dp_ice_pairs_renew(ice, now, (size_t)index, DP_ICE_ANY);
+    if (!ice->gathering || !dp_ice_alive(ice))
+        return DP_OK;
+    ice->gathered = ice->gathered_reported = false;
+    ice->gather_until = now + ice->gather_timeout;
+    dp_ice_relays_open(ice, now);
+    dp_ice_pairs_form_base(ice, now, (size_t)index);
+    dp_ice_pace(ice, now);
+    dp_ice_gather_update(ice, now);
     return DP_OK;
 }
 
-int dp_ice_add_stun_server(dp_ice *ice, const dp_address *server)
+void dp_ice_local_end(dp_ice *ice, dp_time now, size_t base)
+{
+    for (size_t i = 0; i < ice->local_count; i++) {
+        if (ice->locals[i].base == base)
+            ice->locals[i].gone = true;
+    }
+    for (size_t i = ice->transaction_count; i-- > 0;) {
+        if (ice->transactions[i].message.base == base)
+            dp_ice_transaction_end(ice, &ice->transactions[i]);
+    }
+    for (size_t i = 0; i < ice->pair_count; i++) {
+        if (ice->pairs[i].local == base)
+            dp_ice_pair_end(ice, i);
+    }
+    if (ice->reply_base == base)
+        ice->reply_remote.family = DP_FAMILY_NONE;
+    if (ice->previous != NULL && ice->previous->alive && ice->previous->base == base)
+        dp_ice_previous_end(ice, now);
+    dp_ice_select(ice, now);
+}
+
+int dp_ice_remove_local_address(dp_ice *ice, dp_time now, const dp_address *address)
+{
+    int index = dp_ice_local_find(ice, address);
+    if (index < 0)
+        return DP_ERR_NOT_FOUND;
+    dp_ice_local_end(ice, now, (size_t)index);
+    dp_ice_gather_update(ice, now);
+    return DP_OK;
+}
+
+/* ---- servers ---- */
+
+static bool credential_is_valid(const char *text)
+{
+    size_t len = text != NULL ? strlen(text) : 0;
+    return len > 0 && len <= DP_ICE_CREDENTIAL_MAX;
+}
+
+int dp_ice_add_server(dp_ice *ice, const dp_ice_server *server)
 {
     if (ice->gathering)
         return DP_ERR_INVALID_STATE;
-    if (!dp_address_is_unicast(server))
+    if (server->size < sizeof *server || !dp_address_is_unicast(&server->address) ||
+        (!server->turn && server->transport != DP_ICE_UDP) ||
+        (server->turn &&
+         (!credential_is_valid(server->username) || !credential_is_valid(server->credential))))
         return DP_ERR_INVALID_ARGUMENT;
     if (ice->server_count == DP_ICE_MAX_SERVERS)
         return DP_ERR_LIMIT;
-    ice->servers[ice->server_count++] = *server;
+    dp_ice_server_entry *entry = &ice->servers[ice->server_count++]; /* freed with the agent, come what may */
+    entry->turn = server->turn;
+    entry->transport = server->transport;
+    entry->address = server->address;
+    entry->name = server->name != NULL ? dp_strdup(server->name) : NULL;
+    entry->username = server->turn ? dp_strdup(server->username) : NULL;
+    entry->credential = server->turn ? dp_strdup(server->credential) : NULL;
+    if ((server->name != NULL && entry->name == NULL) ||
+        (server->turn && (entry->username == NULL || entry->credential == NULL))) {
+        dp_free(entry->name);
+        dp_free(entry->username);
+        dp_free(entry->credential);
+        memset(entry, 0, sizeof *entry);
+        ice->server_count--;
+        return DP_ERR_NO_MEMORY;
+    }
     return DP_OK;
 }
 
-static bool can_ask(const dp_address *base, const dp_address *server)
+static bool can_ask(const dp_ice_local *local, const dp_ice_server_entry *server)
 {
-    return base->family == server->family &&
-           (!dp_address_is_loopback(base) || dp_address_is_loopback(server)) &&
-           dp_address_is_link_local(base) == dp_address_is_link_local(server);
+    const dp_address *base = &local->address;
+    return is_host(local) && server->transport == DP_ICE_UDP && base->family == server->address.family &&
+           (!dp_address_is_loopback(base) || dp_address_is_loopback(&server->address)) &&
+           dp_address_is_link_local(base) == dp_address_is_link_local(&server->address);
 }
 
-/* Moves gather_next to a socket and a server that fit each other; false at the end. */
-static bool gather_find(const dp_ice *ice, size_t *at)
+/* A socket and a server that fit each other, the one not asked through the other yet. */
+static bool gather_find(const dp_ice *ice, size_t *local, size_t *server)
 {
-    size_t end = ice->gathering ? ice->host_count * ice->server_count : 0;
-    for (; *at < end; (*at)++) {
-        if (can_ask(&ice->locals[*at / ice->server_count].base, &ice->servers[*at % ice->server_count]))
-            return true;
+    if (!ice->gathering || ice->lite || ice->relay_only)
+        return false;
+    for (*local = 0; *local < ice->local_count; (*local)++) {
+        for (*server = 0; *server < ice->server_count; (*server)++) {
+            if ((ice->locals[*local].asked & 1u << *server) == 0 &&
+                can_ask(&ice->locals[*local], &ice->servers[*server]))
+                return true;
+        }
     }
     return false;
 }
 
 bool dp_ice_gather_pending(const dp_ice *ice)
 {
-    size_t at = ice->gather_next;
-    return gather_find(ice, &at);
+    size_t local;
+    size_t server;
+    return gather_find(ice, &local, &server);
 }
 
 void dp_ice_gather_step(dp_ice *ice, dp_time now)
 {
-    if (!gather_find(ice, &ice->gather_next))
+    size_t local;
+    size_t server;
+    if (!gather_find(ice, &local, &server))
         return;
-    size_t local = ice->gather_next / ice->server_count;
-    size_t server = ice->gather_next % ice->server_count;
+    ice->locals[local].asked = (uint8_t)(ice->locals[local].asked | 1u << server);
     dp_ice_transaction what = {.purpose = DP_ICE_FOR_GATHERING,
                                .pair = DP_ICE_NO_PAIR,
-                               .local = (uint8_t)local,
                                .server = (uint8_t)server,
                                .tries_left = DP_ICE_GATHER_TRIES,
                                .rto = DP_ICE_RTO,
                                .message = {.class_ = DP_STUN_REQUEST,
                                            .plain = true,
-                                           .local = ice->locals[local].base,
-                                           .remote = ice->servers[server]}};
+                                           .base = (uint8_t)local,
+                                           .remote = ice->servers[server].address}};
     if (!dp_ice_transaction_start(ice, now, &what))
         DP_ICE_LOG(ice, DP_LOG_WARN, "a STUN server could not be asked");
-    ice->gather_next++;
 }
 
 void dp_ice_gather_answered(dp_ice *ice, const dp_ice_transaction *transaction,
@@ -149,19 +274,76 @@ void dp_ice_gather_answered(dp_ice *ice, const dp_ice_transaction *transaction,
     /* RFC 8489 §6.3.3: a success with something that must be understood and isn't is none. */
     if (message->class_ == DP_STUN_SUCCESS && message->unknown_count == 0 &&
         dp_address_is_unicast(&message->mapped))
-        (void)dp_ice_local_add(ice, DP_CANDIDATE_SRFLX, &message->mapped, transaction->local,
+        dp_ice_local_reflexive(ice, DP_CANDIDATE_SRFLX, &message->mapped, transaction->message.base,
                                transaction->server);
     else
         DP_ICE_LOG(ice, DP_LOG_WARN, "a STUN server gave no address (error %u)", message->error_code);
 }
 
-void dp_ice_gather_update(dp_ice *ice)
+/* ---- beginning and end ---- */
+
+static bool gather_is_over(const dp_ice *ice, dp_time now)
 {
-    if (ice->gathering && !ice->gathered && !dp_ice_gather_pending(ice) &&
-        !dp_ice_transactions_any(ice, DP_ICE_FOR_GATHERING)) {
+    return now >= ice->gather_until ||
+           (!dp_ice_gather_pending(ice) && !dp_ice_transactions_any(ice, DP_ICE_FOR_GATHERING) &&
+            !dp_ice_relays_pending(ice));
+}
+
+/* The NAT's bindings have to live until the peer's checks come, and may change meanwhile. Servers that were silent
+ * are left alone. */
+static bool wants_refresh(const dp_ice *ice)
+{
+    if (!ice->gathered || (ice->active != DP_ICE_NO_PAIR && ice->pairs[ice->active].nominated))
+        return false;
+    for (size_t i = 0; i < ice->local_count; i++) {
+        if (ice->locals[i].type == DP_CANDIDATE_SRFLX && !ice->locals[i].gone)
+            return true;
+    }
+    return false;
+}
+
+static void ask_again(dp_ice *ice)
+{
+    for (size_t i = 0; i < ice->local_count; i++) {
+        const dp_ice_local *local = &ice->locals[i];
+        if (local->type == DP_CANDIDATE_SRFLX && !local->gone)
+            ice->locals[local->base].asked =
+                (uint8_t)(ice->locals[local->base].asked & ~(1u << local->server));
+    }
+}
+
+void dp_ice_gather_update(dp_ice *ice, dp_time now)
+{
+    if (ice->gathering && !ice->gathered && gather_is_over(ice, now)) {
         ice->gathered = true;
+        ice->refresh_at = now + DP_ICE_MAPPING_REFRESH;
         DP_ICE_LOG(ice, DP_LOG_DEBUG, "gathered %zu local candidates", ice->local_count);
     }
+    if (wants_refresh(ice) && now >= ice->refresh_at) {
+        ice->refresh_at = now + DP_ICE_MAPPING_REFRESH;
+        ask_again(ice);
+    }
+}
+
+dp_time dp_ice_gather_next(const dp_ice *ice)
+{
+    if (ice->gathering && !ice->gathered)
+        return ice->gather_until;
+    return wants_refresh(ice) ? ice->refresh_at : DP_TIME_NEVER;
+}
+
+void dp_ice_gather_anew(dp_ice *ice, dp_time now)
+{
+    for (size_t i = 0; i < ice->local_count; i++) {
+        dp_ice_local *local = &ice->locals[i];
+        local->asked = 0;
+        local->announced = ice->relay_only && local->type != DP_CANDIDATE_RELAY;
+        if (!dp_ice_is_base(local))
+            local->gone = true;
+    }
+    ice->gathered = ice->gathered_reported = false;
+    ice->gather_until = now + ice->gather_timeout;
+    dp_ice_relays_open(ice, now);
 }
 
 int dp_ice_gather(dp_ice *ice, dp_time now)
@@ -169,8 +351,10 @@ int dp_ice_gather(dp_ice *ice, dp_time now)
     if (ice->gathering || !dp_ice_alive(ice))
         return DP_ERR_INVALID_STATE;
     ice->gathering = true;
+    ice->gather_until = now + ice->gather_timeout;
+    dp_ice_relays_open(ice, now);
     dp_ice_begin(ice, now);
     dp_ice_pace(ice, now);
-    dp_ice_gather_update(ice);
+    dp_ice_gather_update(ice, now);
     return DP_OK;
 }

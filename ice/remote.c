@@ -22,7 +22,7 @@ dp_address dp_ice_remote_address(const dp_ice *ice, const dp_ice_pair *pair)
 {
     dp_address address = ice->remotes[pair->remote].address;
     if (dp_address_is_link_local(&address) && address.scope == 0)
-        address.scope = ice->locals[pair->local].base.scope;
+        address.scope = ice->locals[pair->local].address.scope;
     return address;
 }
 
@@ -45,19 +45,83 @@ static int remote_add(dp_ice *ice, const dp_ice_remote *remote)
     return (int)ice->remote_count++;
 }
 
+/* ---- peer-reflexive ---- */
+
+/* With all places taken: that of the one that has been of no use for longest (a NAT that gives new ports now and
+ * then would use them up in a long call). -1: all are of use. */
+static int forgettable(const dp_ice *ice, dp_time now)
+{
+    int oldest = -1;
+    dp_time oldest_at = now - DP_ICE_CONSENT_EXPIRY;
+    for (size_t i = 0; i < ice->remote_count; i++) {
+        dp_time at = 0;
+        bool in_use = ice->remotes[i].type != DP_CANDIDATE_PRFLX;
+        for (size_t k = 0; k < ice->pair_count && !in_use; k++) {
+            const dp_ice_pair *pair = &ice->pairs[k];
+            if (pair->remote != i)
+                continue;
+            in_use = pair->valid || pair->triggered != 0;
+            at = pair->heard_at > at ? pair->heard_at : at;
+        }
+        if (!in_use && at < oldest_at) {
+            oldest = (int)i;
+            oldest_at = at;
+        }
+    }
+    return oldest;
+}
+
 /* RFC 8445 §7.3.1.3. The foundation must differ from every other: '*' is no ice-char, so no peer can name it.
  */
-int dp_ice_remote_learn(dp_ice *ice, const dp_address *address, uint32_t priority)
+int dp_ice_remote_learn(dp_ice *ice, dp_time now, const dp_address *address, uint32_t priority)
 {
-    if (ice->prflx_count >= DP_ICE_MAX_PRFLX || !dp_address_is_unicast(address))
+    if (!dp_address_is_unicast(address))
         return -1;
     dp_ice_remote remote = {.type = DP_CANDIDATE_PRFLX, .priority = priority, .address = *address};
     (void)snprintf(remote.foundation, sizeof remote.foundation, "*%zu", ice->prflx_serial++);
-    int index = remote_add(ice, &remote);
-    if (index >= 0)
-        ice->prflx_count++;
+    if (ice->prflx_count < DP_ICE_MAX_PRFLX) {
+        int index = remote_add(ice, &remote);
+        ice->prflx_count += index >= 0;
+        return index;
+    }
+    int index = forgettable(ice, now);
+    if (index >= 0) {
+        ice->remotes[index] = remote;
+        dp_ice_pairs_renew(ice, now, DP_ICE_ANY, (size_t)index);
+    }
     return index;
 }
+
+/* ---- who has answered ---- */
+
+static bool same_ip(dp_address a, const dp_address *b)
+{
+    a.port = b->port;
+    return dp_address_equal(&a, b);
+}
+
+void dp_ice_remote_answered(dp_ice *ice, size_t remote) { ice->remotes[remote].answered = true; }
+
+bool dp_ice_remote_may_ask(const dp_ice *ice, size_t remote)
+{
+    unsigned unanswered = 0;
+    for (size_t i = 0; i < ice->remote_count; i++) {
+        if (!same_ip(ice->remotes[i].address, &ice->remotes[remote].address))
+            continue;
+        if (ice->remotes[i].answered)
+            return true;
+        unanswered += ice->remotes[i].unanswered;
+    }
+    return unanswered < DP_ICE_MAX_UNANSWERED;
+}
+
+void dp_ice_remote_asked(dp_ice *ice, size_t remote)
+{
+    if (!ice->remotes[remote].answered)
+        ice->remotes[remote].unanswered++;
+}
+
+/* ---- signalled ---- */
 
 /* Why a well-formed candidate is of no use; NULL if it is. */
 static const char *useless(const dp_ice *ice, const dp_candidate *candidate)
@@ -68,8 +132,6 @@ static const char *useless(const dp_ice *ice, const dp_candidate *candidate)
         return "not component 1";
     if (candidate->ufrag[0] != '\0' && strcmp(candidate->ufrag, ice->remote_ufrag) != 0)
         return "of another ufrag";
-    if (candidate->hostname[0] != '\0')
-        return "a host name: its address is learnt from its checks";
     if (!dp_address_is_unicast(&candidate->address))
         return "no address that a peer can have";
     if (ice->remote_count - ice->prflx_count >= DP_ICE_MAX_REMOTE)
@@ -89,14 +151,14 @@ static void identify(dp_ice *ice, dp_ice_remote *known, const dp_ice_remote *sig
 {
     if (known->type != DP_CANDIDATE_PRFLX || signalled->type == DP_CANDIDATE_PRFLX)
         return;
-    dp_address address = known->address;
-    *known = *signalled;
-    known->address = address;
+    known->type = signalled->type;
+    known->priority = signalled->priority;
+    memcpy(known->foundation, signalled->foundation, sizeof known->foundation);
     ice->prflx_count--;
     dp_ice_pairs_prioritise(ice);
 }
 
-static int add_candidate(dp_ice *ice, dp_time now, const dp_candidate *candidate)
+int dp_ice_remote_take(dp_ice *ice, dp_time now, const dp_candidate *candidate)
 {
     const char *why = useless(ice, candidate);
     if (why != NULL) {
@@ -135,12 +197,25 @@ static int hold(dp_ice *ice, const char *text)
     return DP_OK;
 }
 
-void dp_ice_held_clear(dp_ice *ice)
+void dp_ice_texts_clear(dp_queue *texts)
 {
     char *text = NULL;
-    while (dp_queue_pop(&ice->held, &text))
+    while (dp_queue_pop(texts, &text))
         dp_free(text);
-    dp_queue_clear(&ice->held);
+    dp_queue_clear(texts);
+}
+
+/* A name leads to an address of the peer's own network, so a relay has no use for it. */
+static int add_candidate(dp_ice *ice, dp_time now, const dp_candidate *candidate, const char *text)
+{
+    bool other = candidate->ufrag[0] != '\0' && strcmp(candidate->ufrag, ice->remote_ufrag) != 0;
+    if (candidate->hostname[0] == '\0' || candidate->tcp || other)
+        return dp_ice_remote_take(ice, now, candidate);
+    int err = ice->relay_only || ice->lite ? DP_ERR_LIMIT : dp_ice_name_wait(ice, text);
+    if (err != DP_ERR_LIMIT)
+        return err;
+    skip(ice, "a host name, and nobody to ask or too many of them");
+    return DP_OK;
 }
 
 int dp_ice_add_remote_candidate(dp_ice *ice, dp_time now, const char *text)
@@ -162,18 +237,20 @@ int dp_ice_add_remote_candidate(dp_ice *ice, dp_time now, const char *text)
         return err;
     if (!dp_ice_has_remote(ice))
         return hold(ice, text);
-    err = add_candidate(ice, now, &candidate);
+    err = add_candidate(ice, now, &candidate, text);
     dp_ice_pace(ice, now);
     return err;
 }
 
 void dp_ice_begin(dp_ice *ice, dp_time now)
 {
-    if (ice->state != DP_ICE_NEW || !ice->gathering || !dp_ice_has_remote(ice))
+    if (ice->running || !ice->gathering || !dp_ice_has_remote(ice))
         return;
-    dp_ice_set_state(ice, DP_ICE_CHECKING);
+    ice->running = true;
+    if (!dp_ice_previous_alive(ice))
+        dp_ice_set_state(ice, DP_ICE_CHECKING);
     ice->patience_at = now + DP_ICE_PATIENCE;
-    dp_ice_expect_until(ice, now + DP_ICE_CHECKING_MAX);
+    ice->fail_at = now + DP_ICE_CHECKING_MAX;
     for (size_t i = 0; i < ice->remote_count; i++)
         dp_ice_pairs_form(ice, now, i);
     char *text = NULL;
@@ -186,6 +263,15 @@ void dp_ice_begin(dp_ice *ice, dp_time now)
     dp_ice_pace(ice, now);
 }
 
+void dp_ice_set_remote_lite(dp_ice *ice)
+{
+    if (ice->running)
+        return;
+    ice->remote_lite = true;
+    if (!ice->lite)
+        ice->role = DP_ICE_CONTROLLING;
+}
+
 int dp_ice_set_remote_credentials(dp_ice *ice, dp_time now, const char *ufrag, const char *pwd)
 {
     if (ufrag == NULL || pwd == NULL ||
@@ -194,7 +280,7 @@ int dp_ice_set_remote_credentials(dp_ice *ice, dp_time now, const char *ufrag, c
         return DP_ERR_INVALID_ARGUMENT;
     if (!dp_ice_alive(ice))
         return DP_ERR_INVALID_STATE;
-    if (dp_ice_has_remote(ice)) /* other ones would be an ICE restart */
+    if (dp_ice_has_remote(ice)) /* other ones need dp_ice_restart first */
         return strcmp(ufrag, ice->remote_ufrag) == 0 && strcmp(pwd, ice->remote_pwd) == 0
                    ? DP_OK
                    : DP_ERR_INVALID_STATE;

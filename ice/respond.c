@@ -9,12 +9,11 @@
 
 /* One place for each path: the peer repeats its check, and the last one is the one that it still waits for.
  */
-static void early_keep(dp_ice *ice, const dp_stun_message *message, const dp_address *local,
-                       const dp_address *remote)
+static void early_keep(dp_ice *ice, const dp_stun_message *message, size_t base, const dp_address *remote)
 {
     dp_ice_early *slot = NULL;
     for (size_t i = 0; i < ice->early_count && slot == NULL; i++) {
-        if (dp_address_equal(&ice->early[i].remote, remote) && dp_address_equal(&ice->early[i].local, local))
+        if (ice->early[i].base == base && dp_address_equal(&ice->early[i].remote, remote))
             slot = &ice->early[i];
     }
     if (slot == NULL && ice->early_count == DP_ICE_MAX_EARLY) {
@@ -30,7 +29,7 @@ static void early_keep(dp_ice *ice, const dp_stun_message *message, const dp_add
     if (slot == NULL)
         slot = &ice->early[ice->early_count++];
     dp_free(slot->data);
-    *slot = (dp_ice_early){.local = *local, .remote = *remote, .len = message->len, .data = copy};
+    *slot = (dp_ice_early){.base = (uint8_t)base, .remote = *remote, .len = message->len, .data = copy};
 }
 
 void dp_ice_early_clear(dp_ice *ice)
@@ -46,30 +45,30 @@ void dp_ice_early_replay(dp_ice *ice, dp_time now)
 {
     for (size_t i = 0; i < ice->early_count; i++) {
         const dp_ice_early *early = &ice->early[i];
-        dp_ice_input(ice, now, early->data, early->len, &early->local, &early->remote);
+        dp_ice_payload none;
+        if (dp_ice_is_base(&ice->locals[early->base]))
+            (void)dp_ice_arrived(ice, now, early->data, early->len, early->base, &early->remote, &none);
     }
     dp_ice_early_clear(ice);
 }
 
 /* ---- who may ask ---- */
 
-/* "LOCAL:REMOTE"; as long as the remote ufrag isn't known, any. */
-static bool username_is_right(const dp_ice *ice, const dp_stun_message *message)
+bool dp_ice_username_is(const dp_stun_message *message, const char *local_ufrag, const char *remote_ufrag)
 {
     size_t prefix = DP_ICE_UFRAG_LEN + 1;
     if (message->username == NULL || message->username_len <= prefix ||
-        memcmp(message->username, ice->local_ufrag, DP_ICE_UFRAG_LEN) != 0 ||
-        message->username[prefix - 1] != ':')
+        memcmp(message->username, local_ufrag, DP_ICE_UFRAG_LEN) != 0 || message->username[prefix - 1] != ':')
         return false;
     size_t rest = message->username_len - prefix;
-    return !dp_ice_has_remote(ice) || (rest == strlen(ice->remote_ufrag) &&
-                                       memcmp(message->username + prefix, ice->remote_ufrag, rest) == 0);
+    return remote_ufrag[0] == '\0' ||
+           (rest == strlen(remote_ufrag) && memcmp(message->username + prefix, remote_ufrag, rest) == 0);
 }
 
 /* RFC 8489 §9.1.3 would answer 400 and 401. Silence gives a scanner nothing and amplifies nothing. */
 static bool authorized(dp_ice *ice, const dp_stun_message *message)
 {
-    if (username_is_right(ice, message) &&
+    if (dp_ice_username_is(message, ice->local_ufrag, ice->remote_ufrag) &&
         dp_stun_check_integrity(message, ice->local_pwd, DP_ICE_PWD_LEN) == DP_OK)
         return true;
     ice->stats.dropped_unauthorized++;
@@ -79,10 +78,10 @@ static bool authorized(dp_ice *ice, const dp_stun_message *message)
 
 /* ---- answers ---- */
 
-static dp_ice_outgoing answer_to(const dp_stun_message *message, dp_stun_class class_,
-                                 const dp_address *local, const dp_address *remote)
+dp_ice_outgoing dp_ice_answer_to(const dp_stun_message *message, dp_stun_class class_, size_t base,
+                                 const dp_address *remote)
 {
-    dp_ice_outgoing answer = {.class_ = class_, .local = *local, .remote = *remote};
+    dp_ice_outgoing answer = {.class_ = class_, .base = (uint8_t)base, .remote = *remote};
     memcpy(answer.transaction, message->transaction, sizeof answer.transaction);
     return answer;
 }
@@ -99,6 +98,8 @@ static unsigned refusal(dp_ice *ice, const dp_stun_message *message)
         return 0;
     /* The larger tie-breaker controls; equal ones count as larger on the side that looks. */
     ice->stats.role_conflicts++;
+    if (ice->lite) /* it can't control: the peer has to */
+        return DP_STUN_CODE_ROLE_CONFLICT;
     bool ours = ice->tie_breaker >= message->tie_breaker;
     if (ours == (ice->role == DP_ICE_CONTROLLING))
         return DP_STUN_CODE_ROLE_CONFLICT;
@@ -117,51 +118,58 @@ static void trigger(dp_ice *ice, dp_time now, size_t index)
 }
 
 /* The pair on which the check came; made, with its remote candidate, if it is new. -1: no room. */
-static int pair_of(dp_ice *ice, dp_time now, const dp_stun_message *message, const dp_address *local,
+static int pair_of(dp_ice *ice, dp_time now, const dp_stun_message *message, size_t base,
                    const dp_address *remote)
 {
-    int local_index = dp_ice_local_find(ice, local);
     int remote_index = dp_ice_remote_find(ice, remote);
     size_t before = ice->pair_count;
     if (remote_index < 0)
-        remote_index = dp_ice_remote_learn(ice, remote, message->priority);
-    int pair = local_index < 0 || remote_index < 0
-                   ? -1
-                   : dp_ice_pair_get(ice, (size_t)local_index, (size_t)remote_index);
-    if (pair < 0)
+        remote_index = dp_ice_remote_learn(ice, now, remote, message->priority);
+    int pair = remote_index < 0 ? -1 : dp_ice_pair_get(ice, base, (size_t)remote_index);
+    if (pair < 0) {
         ice->stats.dropped_limit++;
-    else if (ice->pair_count > before)
+    } else if (ice->pair_count > before) {
         dp_ice_expect_until(ice, now + DP_ICE_LATE);
+        dp_ice_permit(ice, now, &ice->pairs[pair]);
+    }
     return pair;
 }
 
-void dp_ice_request(dp_ice *ice, dp_time now, const dp_stun_message *message, const dp_address *local,
-                    const dp_address *remote)
+/* A lite agent sends no checks: the peer's prove the path, and are its consent (RFC 7675 §5.1 leaves that to full
+ * agents). */
+static void lite_heard(dp_ice *ice, dp_time now, size_t index)
 {
-    if (!authorized(ice, message))
-        return;
-    if (ice->state == DP_ICE_NEW) {
-        early_keep(ice, message, local, remote);
-        return;
-    }
-    unsigned code = refusal(ice, message);
-    if (code != 0) {
-        dp_ice_outgoing answer = answer_to(message, DP_STUN_ERROR, local, remote);
-        answer.error_code = (uint16_t)code;
-        answer.unknown_count = (uint8_t)message->unknown_count;
-        memcpy(answer.unknown, message->unknown, sizeof answer.unknown);
-        dp_ice_send(ice, &answer);
-        return;
-    }
-    int index = pair_of(ice, now, message, local, remote);
+    dp_ice_pair *pair = &ice->pairs[index];
+    pair->valid = true;
+    pair->answered_at = now;
+    dp_ice_pair_set_state(ice, index, DP_ICE_PAIR_SUCCEEDED);
+}
+
+static void refuse(dp_ice *ice, const dp_stun_message *message, size_t base, const dp_address *remote,
+                   unsigned code)
+{
+    dp_ice_outgoing answer = dp_ice_answer_to(message, DP_STUN_ERROR, base, remote);
+    answer.error_code = (uint16_t)code;
+    answer.unknown_count = (uint8_t)message->unknown_count;
+    memcpy(answer.unknown, message->unknown, sizeof answer.unknown);
+    dp_ice_send(ice, &answer);
+}
+
+static void accept_check(dp_ice *ice, dp_time now, const dp_stun_message *message, size_t base,
+                         const dp_address *remote)
+{
+    int index = pair_of(ice, now, message, base, remote);
     if (index < 0)
         return; /* no answer either: a pair that the peer finds valid would carry data that we drop */
-    dp_ice_outgoing answer = answer_to(message, DP_STUN_SUCCESS, local, remote);
+    dp_ice_outgoing answer = dp_ice_answer_to(message, DP_STUN_SUCCESS, base, remote);
     dp_ice_send(ice, &answer);
     dp_ice_pair *pair = &ice->pairs[index];
     pair->checked_by_peer = true;
     pair->heard_at = now;
-    trigger(ice, now, (size_t)index);
+    if (ice->lite)
+        lite_heard(ice, now, (size_t)index);
+    else
+        trigger(ice, now, (size_t)index);
     if (message->use_candidate && ice->role == DP_ICE_CONTROLLED) {
         if (pair->valid)
             dp_ice_nominate(ice, (size_t)index);
@@ -169,4 +177,20 @@ void dp_ice_request(dp_ice *ice, dp_time now, const dp_stun_message *message, co
             pair->nominate = true; /* RFC 8445 §7.3.1.5 */
     }
     dp_ice_select(ice, now);
+}
+
+void dp_ice_request(dp_ice *ice, dp_time now, const dp_stun_message *message, size_t base,
+                    const dp_address *remote)
+{
+    if (dp_ice_previous_request(ice, now, message, base, remote) || !authorized(ice, message))
+        return;
+    if (!ice->running) {
+        early_keep(ice, message, base, remote);
+        return;
+    }
+    unsigned code = refusal(ice, message);
+    if (code != 0)
+        refuse(ice, message, base, remote, code);
+    else
+        accept_check(ice, now, message, base, remote);
 }

@@ -28,6 +28,19 @@ static dp_ice_transaction *place(dp_ice *ice)
     return err == DP_OK ? &ice->transactions[ice->transaction_count++] : NULL;
 }
 
+/* A candidate may point at somebody who never asked for this: see DP_ICE_MAX_UNANSWERED. False: not sent. */
+static bool send_request(dp_ice *ice, const dp_ice_transaction *t)
+{
+    if (t->purpose == DP_ICE_FOR_CHECK) {
+        size_t remote = ice->pairs[t->pair].remote;
+        if (!dp_ice_remote_may_ask(ice, remote))
+            return false;
+        dp_ice_remote_asked(ice, remote);
+    }
+    dp_ice_send(ice, &t->message);
+    return true;
+}
+
 bool dp_ice_transaction_start(dp_ice *ice, dp_time now, const dp_ice_transaction *what)
 {
     uint8_t id[DP_STUN_TRANSACTION_LEN];
@@ -41,7 +54,7 @@ bool dp_ice_transaction_start(dp_ice *ice, dp_time now, const dp_ice_transaction
     memcpy(t->message.transaction, id, sizeof id);
     t->tries_left--;
     t->next_at = now + t->rto;
-    dp_ice_send(ice, &t->message);
+    (void)send_request(ice, t); /* the caller has asked dp_ice_remote_may_ask */
     return true;
 }
 
@@ -73,7 +86,7 @@ void dp_ice_transactions_cancel(dp_ice *ice, dp_time now, size_t pair)
 void dp_ice_transactions_drop(dp_ice *ice, size_t pair)
 {
     for (size_t i = ice->transaction_count; i-- > 0;) {
-        if (ice->transactions[i].purpose != DP_ICE_FOR_GATHERING && ice->transactions[i].pair == pair)
+        if (ice->transactions[i].pair == pair)
             dp_ice_transaction_end(ice, &ice->transactions[i]);
     }
 }
@@ -93,7 +106,8 @@ static void retransmit(dp_ice *ice, dp_time now, dp_ice_transaction *t)
     if (t->rto < DP_ICE_RTO_MAX)
         t->rto = t->rto * 2 < DP_ICE_RTO_MAX ? t->rto * 2 : DP_ICE_RTO_MAX;
     t->next_at = now + t->rto;
-    dp_ice_send(ice, &t->message);
+    if (!send_request(ice, t))
+        t->tries_left = 0;
 }
 
 void dp_ice_transactions_timeout(dp_ice *ice, dp_time now)
@@ -141,8 +155,11 @@ void dp_ice_send(dp_ice *ice, const dp_ice_outgoing *message)
 static void write_request(const dp_ice *ice, const dp_ice_outgoing *message, dp_wr *wr)
 {
     char username[DP_ICE_REMOTE_UFRAG_MAX + 1 + DP_ICE_UFRAG_LEN + 1];
+    const dp_ice_previous *old = message->previous ? ice->previous : NULL;
+    const char *pwd = old != NULL ? old->remote_pwd : ice->remote_pwd;
     /* RFC 8445 §7.2.2: the peer's ufrag first, its password is the key. */
-    int n = snprintf(username, sizeof username, "%s:%s", ice->remote_ufrag, ice->local_ufrag);
+    int n = snprintf(username, sizeof username, "%s:%s", old != NULL ? old->remote_ufrag : ice->remote_ufrag,
+                     old != NULL ? old->local_ufrag : ice->local_ufrag);
     dp_stun_write_attribute(wr, DP_STUN_USERNAME, username, (size_t)n);
     dp_stun_write_u64(wr,
                       message->role == DP_ICE_CONTROLLING ? DP_STUN_ICE_CONTROLLING : DP_STUN_ICE_CONTROLLED,
@@ -150,7 +167,7 @@ static void write_request(const dp_ice *ice, const dp_ice_outgoing *message, dp_
     if (message->use_candidate)
         dp_stun_write_attribute(wr, DP_STUN_USE_CANDIDATE, "", 0);
     dp_stun_write_u32(wr, DP_STUN_PRIORITY, message->priority);
-    dp_stun_write_integrity(wr, ice->remote_pwd, strlen(ice->remote_pwd));
+    dp_stun_write_integrity(wr, pwd, strlen(pwd));
     dp_stun_write_fingerprint(wr);
 }
 
@@ -166,19 +183,27 @@ static void write_response(const dp_ice *ice, const dp_ice_outgoing *message, dp
         if (message->unknown_count > 0)
             dp_stun_write_unknown_attributes(wr, message->unknown, message->unknown_count);
     }
-    dp_stun_write_integrity(wr, ice->local_pwd, DP_ICE_PWD_LEN);
+    const char *pwd = message->previous ? ice->previous->local_pwd : ice->local_pwd;
+    dp_stun_write_integrity(wr, pwd, DP_ICE_PWD_LEN);
     dp_stun_write_fingerprint(wr);
 }
 
-bool dp_ice_write(const dp_ice *ice, const dp_ice_outgoing *message, dp_datagram *out)
+bool dp_ice_write(dp_ice *ice, const dp_ice_outgoing *message, dp_datagram *out)
 {
-    dp_wr wr = dp_wr_init(out->data, out->capacity);
+    const dp_ice_local *local = &ice->locals[message->base];
+    dp_ice_relay *relay = dp_ice_relay_of(ice, message->base);
+    size_t headroom = relay != NULL ? dp_turn_headroom(relay->turn, &message->remote) : 0;
+    if (local->gone || headroom > out->capacity)
+        return false;
+    dp_wr wr = dp_wr_init(out->data + headroom, out->capacity - headroom);
     dp_stun_write_header(&wr, message->class_, DP_STUN_METHOD_BINDING, message->transaction);
     if (message->class_ == DP_STUN_REQUEST && !message->plain)
         write_request(ice, message, &wr);
     else if (message->class_ != DP_STUN_REQUEST)
         write_response(ice, message, &wr);
-    out->local = message->local;
+    out->local = local->address;
     out->remote = message->remote;
-    return dp_stun_finish(&wr, &out->length) == DP_OK;
+    out->link = relay != NULL ? relay->link : 0;
+    return dp_stun_finish(&wr, &out->length) == DP_OK &&
+           (relay == NULL || dp_turn_wrap(relay->turn, &message->remote, out, headroom));
 }

@@ -57,7 +57,7 @@ static void check_invariants(const dp_ice *ice, dp_time now)
              ice->state == DP_ICE_DISCONNECTED) == (ice->active != DP_ICE_NO_PAIR));
     for (size_t i = 0; i < ice->pair_count; i++) {
         const dp_ice_pair *pair = &ice->pairs[i];
-        require(pair->local < ice->host_count && pair->remote < ice->remote_count);
+        require(pair->local < ice->local_count && pair->remote < ice->remote_count);
         require(!pair->nominated || pair->valid);
         require(!pair->valid || (pair->answered_at <= now && now < pair->answered_at + DP_SECONDS(100000)));
         for (size_t k = 0; k < i; k++)
@@ -78,7 +78,7 @@ static void drain(world *w)
         }
         uint8_t data[DP_DATAGRAM_MAX];
         dp_datagram d = {.data = data, .capacity = sizeof data};
-        while (dp_ice_poll_transmit(w->ice[i], &d)) {
+        while (dp_ice_poll_transmit(w->ice[i], w->now, &d)) {
             require(d.length <= DP_DATAGRAM_MAX && d.remote.port != 0);
             if (w->kept_count[i] == KEEP) {
                 memmove(&w->kept[i][0], &w->kept[i][1], sizeof w->kept[i] - sizeof w->kept[i][0]);
@@ -102,7 +102,8 @@ static void input(world *w, unsigned to, const uint8_t *data, size_t len, const 
         return;
     if (len > 0)
         memcpy(exact, data, len);
-    dp_ice_input(w->ice[to], w->now, exact, len, local, remote);
+    dp_ice_payload payload;
+    (void)dp_ice_input(w->ice[to], w->now, exact, len, local, remote, &payload);
     free(exact);
 }
 
@@ -268,11 +269,12 @@ static bool start(world *w, uint8_t options)
             *a = base;
             a->ip[3] = (uint8_t)(1 + i);
             a->port = (uint16_t)(1000 * (i + 1) + k);
-            (void)dp_ice_add_local_address(w->ice[i], a);
+            (void)dp_ice_add_local_address(w->ice[i], w->now, a);
         }
     }
     if ((options & 4) != 0)
-        (void)dp_ice_add_stun_server(w->ice[0], &w->addresses[1][1]);
+        (void)dp_ice_add_server(
+            w->ice[0], &(dp_ice_server){.size = sizeof(dp_ice_server), .address = w->addresses[1][1]});
     if ((options & 8) != 0)
         w->ice[1]->tie_breaker = w->ice[0]->tie_breaker;
     (void)dp_ice_gather(w->ice[1], w->now);

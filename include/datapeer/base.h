@@ -155,12 +155,13 @@ DP_API const char *dp_address_format_ip(const dp_address *address, char text[DP_
 /* Same family, ip and port (scope only counts if both have one). */
 DP_API bool dp_address_equal(const dp_address *a, const dp_address *b);
 
-/* A slot for one UDP datagram that leaves. The caller owns data[0..capacity); the callee writes it and sets
- * length, local (which socket) and remote. A capacity of DP_DATAGRAM_MAX is always enough. */
+/* A slot for one datagram that leaves. The caller owns data[0..capacity); the callee writes it and sets length,
+ * and local (which socket) and remote, or link. A capacity of DP_DATAGRAM_MAX is always enough. */
 typedef struct dp_datagram {
     uint8_t *data;
     size_t capacity;
     size_t length;
+    uint32_t link; /* not 0: it goes to this link (<datapeer/ice.h>), whatever local and remote are */
     dp_address local;
     dp_address remote;
 } dp_datagram;

@@ -118,6 +118,12 @@ DP_API int dp_udp_slot(dp_loop *loop, dp_datagram *slot); /* WOULD_BLOCK: the ba
 DP_API void dp_udp_commit(dp_loop *loop, dp_udp *udp, const dp_datagram *slot);
 DP_API void dp_udp_flush(dp_loop *loop);
 
+/* Binds to port of group's family on the interface of local (IPv6: local->scope; IPv4: its address), shared with
+ * other programs there (SO_REUSEADDR, SO_REUSEPORT), joins group on it and sends with TTL 255 and loop-back: what
+ * mDNS needs. dp_udp_local is local with the port; dp_udp_close leaves the group. IO, NO_MEMORY. */
+DP_API int dp_udp_open_multicast(dp_udp **out, dp_loop *loop, const dp_address *group, const dp_address *local,
+                                 const dp_udp_handler *handler);
+
 /* ---- TCP ------------------------------------------------------------------------------------------- */
 
 /* A stream whose other end vanishes without a word (no power, no network), or takes no byte of what is sent,
@@ -138,6 +144,18 @@ typedef struct dp_tcp_handler {
  * (dp_resolve); a numeric address never blocks. NO_MEMORY. */
 DP_API int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port, dp_duration timeout,
                           const dp_tcp_handler *handler);
+/* TLS over a stream that is being connected; call it right after dp_tcp_connect. on_connected then comes when the
+ * handshake is done, and sent and received bytes are those inside. A certificate that is not valid for
+ * server_name closes it with AUTH and the reason. */
+typedef struct dp_tls_options {
+    size_t size;             /* sizeof(dp_tls_options) */
+    const char *server_name; /* a host name (SNI) or a numeric address; required, copied */
+    const char *ca_file;     /* PEM; NULL: the system's authorities (/etc/ssl/certs/ca-certificates.crt) */
+    dp_random random;        /* required */
+    dp_log log;
+} dp_tls_options;
+/* NO_MEMORY, IO (the file of authorities can't be read), INVALID_STATE (connected already). */
+DP_API int dp_tcp_start_tls(dp_tcp *tcp, const dp_tls_options *options);
 /* Queues; bytes are copied. WOULD_BLOCK over 1 MiB queued (nothing was taken; on_drained follows), TOO_LARGE
  * if len alone is over 1 MiB, NO_MEMORY, CLOSED. Also before on_connected. What is sent in one round leaves
  * together at its end. */
@@ -162,6 +180,12 @@ DP_API void dp_tcp_set_handler(dp_tcp *tcp, const dp_tcp_handler *handler);
  * or nothing else is there; no IPv4-mapped, site-local or deprecated ones (RFC 8445 §5.1.1.1). Port 0, scope
  * set for link-local. At most capacity of them. IO. */
 DP_API int dp_interfaces(dp_address *out, size_t capacity, size_t *count, bool include_loopback);
+
+/* Calls fn in the loop, at most once a round, after an address or a link of this machine came, went or changed
+ * (rtnetlink): ask dp_interfaces what there is now. IO, NO_MEMORY. */
+typedef struct dp_interface_watch dp_interface_watch;
+DP_API int dp_interface_watch_new(dp_interface_watch **out, dp_loop *loop, void (*fn)(void *user), void *user);
+DP_API void dp_interface_watch_free(dp_interface_watch *watch);
 
 /* A numeric address (IPv6 also in brackets or with %zone), "localhost", or a name resolved (blocking,
  * getaddrinfo). At most capacity addresses. NOT_FOUND, TIMEOUT, IO, NO_MEMORY; INVALID_ARGUMENT for an empty

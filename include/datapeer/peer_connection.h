@@ -41,6 +41,9 @@ typedef struct dp_pc_config {
     const dp_certificate *certificate; /* required; borrowed as long as the object lives */
     size_t max_message_size;           /* largest message that is accepted, told to the peer; 0: 262144 */
     dp_duration ice_pacing;            /* 0: 50 ms */
+    bool ice_lite;                     /* these three: see dp_ice_config */
+    bool relay_only;
+    bool hide_addresses;
 } dp_pc_config;
 
 #define DP_PC_MAX_MESSAGE_SIZE 262144
@@ -50,20 +53,27 @@ DP_API int dp_pc_new(dp_pc **out, const dp_pc_config *config);
 /* Frees at once, telling the peer nothing: call close and drain poll_transmit before. */
 DP_API void dp_pc_free(dp_pc *pc);
 
-/* See dp_ice_add_local_address and dp_ice_add_stun_server. Before the first description. */
-DP_API int dp_pc_add_local_address(dp_pc *pc, const dp_address *local);
-DP_API int dp_pc_add_stun_server(dp_pc *pc, const dp_address *server);
+/* See dp_ice_add_local_address, dp_ice_remove_local_address: at any time. */
+DP_API int dp_pc_add_local_address(dp_pc *pc, dp_time now, const dp_address *local);
+DP_API int dp_pc_remove_local_address(dp_pc *pc, dp_time now, const dp_address *local);
+/* See dp_ice_add_server. Before the first description. */
+DP_API int dp_pc_add_ice_server(dp_pc *pc, const dp_ice_server *server);
 
 /* See dp_sctp_open_channel. */
 DP_API int dp_pc_create_channel(dp_pc *pc, dp_channel **out, dp_time now, const dp_channel_init *init);
 
+/* W3C restartIce: the next create_offer begins an ICE restart; data flows on the old path meanwhile. INVALID_STATE
+ * before the connection was negotiated, or when it has failed or is closed. */
+DP_API int dp_pc_restart_ice(dp_pc *pc);
 /* createOffer and setLocalDescription in one: writes the text and begins to gather. Candidates that are known
- * at once (host) are in the text; later ones come as events. INVALID_STATE if there is a description already,
- * NO_SPACE (16 KiB is enough). */
+ * at once (host) are in the text; later ones come as events. INVALID_STATE if there is a description already
+ * and no restart is due, NO_SPACE (16 KiB is enough). */
 DP_API int dp_pc_create_offer(dp_pc *pc, dp_time now, char *out, size_t capacity, size_t *len);
 /* The same for an answer, after set_remote_description with an offer. */
 DP_API int dp_pc_create_answer(dp_pc *pc, dp_time now, char *out, size_t capacity, size_t *len);
-/* error (may be NULL) gets the line and the reason of a description that is refused; the connection is then
+/* An offer on a connection that was negotiated is answered with the same parameters, or, if its ufrag and
+ * password are other ones, restarts ICE; one that comes while an offer of ours waits rolls that back.
+ * error (may be NULL) gets the line and the reason of a description that is refused; the connection is then
  * as before. */
 DP_API int dp_pc_set_remote_description(dp_pc *pc, dp_time now, dp_sdp_type type, const char *sdp, size_t len,
                                         dp_sdp_error *error);
@@ -76,6 +86,12 @@ DP_API uint64_t dp_pc_remote_max_message_size(const dp_pc *pc);
 DP_API const char *dp_pc_mid(const dp_pc *pc);
 DP_API unsigned dp_pc_mline_index(const dp_pc *pc);
 DP_API const char *dp_pc_local_ufrag(const dp_pc *pc);
+
+/* See dp_ice_link_opened and its neighbours, dp_ice_resolved. */
+DP_API void dp_pc_link_opened(dp_pc *pc, dp_time now, uint32_t link);
+DP_API void dp_pc_link_input(dp_pc *pc, dp_time now, uint32_t link, uint8_t *data, size_t len);
+DP_API void dp_pc_link_closed(dp_pc *pc, dp_time now, uint32_t link);
+DP_API void dp_pc_resolved(dp_pc *pc, dp_time now, const char *hostname, const dp_address *addresses, size_t count);
 
 /* A datagram that came to the socket bound to local. data is changed in place. */
 DP_API void dp_pc_input(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const dp_address *local,
@@ -98,9 +114,13 @@ DP_API void dp_pc_close(dp_pc *pc, dp_time now);
 typedef enum dp_pc_event_type {
     DP_PC_EVENT_STATE,           /* state; for FAILED: error, message */
     DP_PC_EVENT_ICE_STATE,       /* ice_state */
-    DP_PC_EVENT_LOCAL_CANDIDATE, /* candidate: send it to the peer */
+    DP_PC_EVENT_LOCAL_CANDIDATE, /* candidate: send it to the peer; hostname, local: see dp_ice_event */
     DP_PC_EVENT_GATHERING_COMPLETE,
-    DP_PC_EVENT_SELECTED_PAIR,       /* local, remote */
+    DP_PC_EVENT_SELECTED_PAIR,       /* local, remote, local_type, remote_type */
+    DP_PC_EVENT_RESOLVE,             /* hostname: dp_pc_resolved is due */
+    DP_PC_EVENT_PUBLISH,             /* hostname, local: publish it by mDNS (its candidate was in a description) */
+    DP_PC_EVENT_LINK_OPEN,           /* link */
+    DP_PC_EVENT_LINK_CLOSE,          /* link.id */
     DP_PC_EVENT_CHANNEL_OPEN,        /* channel, incoming */
     DP_PC_EVENT_MESSAGE,             /* channel, data, len, binary */
     DP_PC_EVENT_BUFFERED_AMOUNT_LOW, /* channel */
@@ -112,9 +132,13 @@ typedef struct dp_pc_event {
     dp_pc_event_type type;
     dp_pc_state state;
     dp_ice_state ice_state;
-    const char *candidate;
+    const char *candidate; /* texts are valid until the next call */
+    const char *hostname;
     dp_address local;
     dp_address remote;
+    dp_candidate_type local_type;
+    dp_candidate_type remote_type;
+    dp_ice_link link;
     dp_channel *channel;
     bool incoming;
     bool binary;

@@ -34,6 +34,13 @@ typedef struct node {
     size_t history_count;
     unsigned selections;
     unsigned sent;
+    unsigned payloads;
+    char resolve[256]; /* the name of the last RESOLVE event */
+    unsigned resolves;
+    char hostname[256]; /* of the last LOCAL_CANDIDATE event */
+    dp_ice_link link;   /* of the last LINK_OPEN event */
+    unsigned links;
+    unsigned links_closed;
     bool gathering_complete;
     char candidates[DP_ICE_MAX_LOCAL][DP_CANDIDATE_TEXT_MAX];
     size_t candidate_count;
@@ -113,8 +120,14 @@ static inline void net_address(testnet *net, unsigned i, const char *ip, uint16_
 {
     node *n = &net->nodes[i];
     n->addresses[n->address_count] = addr(ip, port);
-    assert_int_equal(dp_ice_add_local_address(n->ice, &n->addresses[n->address_count]), DP_OK);
+    assert_int_equal(dp_ice_add_local_address(n->ice, net->now, &n->addresses[n->address_count]), DP_OK);
     n->address_count++;
+}
+
+static inline void net_stun_server(testnet *net, unsigned i, const dp_address *address)
+{
+    dp_ice_server server = {.size = sizeof server, .address = *address};
+    assert_int_equal(dp_ice_add_server(net->nodes[i].ice, &server), DP_OK);
 }
 
 static inline void net_credentials(testnet *net, unsigned i)
@@ -197,6 +210,7 @@ static inline void net_event(testnet *net, unsigned i, const dp_ice_event *event
     switch (event->type) {
     case DP_ICE_EVENT_LOCAL_CANDIDATE:
         assert_true(n->candidate_count < DP_ICE_MAX_LOCAL);
+        (void)snprintf(n->hostname, sizeof n->hostname, "%s", event->hostname != NULL ? event->hostname : "");
         memcpy(n->candidates[n->candidate_count++], event->candidate, strlen(event->candidate) + 1);
         if (!n->mute_candidates)
             assert_int_equal(dp_ice_add_remote_candidate(net->nodes[1 - i].ice, net->now, event->candidate),
@@ -212,6 +226,17 @@ static inline void net_event(testnet *net, unsigned i, const dp_ice_event *event
     case DP_ICE_EVENT_SELECTED_PAIR:
         n->selections++;
         break;
+    case DP_ICE_EVENT_RESOLVE:
+        n->resolves++;
+        (void)snprintf(n->resolve, sizeof n->resolve, "%s", event->hostname);
+        break;
+    case DP_ICE_EVENT_LINK_OPEN:
+        n->links++;
+        n->link = event->link;
+        break;
+    case DP_ICE_EVENT_LINK_CLOSE:
+        n->links_closed++;
+        break;
     }
 }
 
@@ -224,7 +249,7 @@ static inline void net_pump(testnet *net)
         dp_ice_event event;
         while (dp_ice_poll_event(net->nodes[i].ice, &event))
             net_event(net, i, &event);
-        while (dp_ice_poll_transmit(net->nodes[i].ice, &d)) {
+        while (dp_ice_poll_transmit(net->nodes[i].ice, net->now, &d)) {
             if (net->nodes[i].dead)
                 continue;
             net->nodes[i].sent++;
@@ -232,6 +257,14 @@ static inline void net_pump(testnet *net)
                 net_route(net, i, &d);
         }
     }
+}
+
+/* Data that is accepted is counted. */
+static inline void net_input(testnet *net, unsigned i, uint8_t *data, size_t len, const dp_address *local,
+                             const dp_address *remote)
+{
+    dp_ice_payload payload;
+    net->nodes[i].payloads += dp_ice_input(net->nodes[i].ice, net->now, data, len, local, remote, &payload);
 }
 
 static inline void net_deliver(testnet *net)
@@ -244,7 +277,7 @@ static inline void net_deliver(testnet *net)
         }
         net->packets[k] = net->packets[--net->packet_count]; /* swapped: reorders too */
         if (!net->nodes[p.to].dead)
-            dp_ice_input(net->nodes[p.to].ice, net->now, p.data, p.len, &p.local, &p.remote);
+            net_input(net, p.to, p.data, p.len, &p.local, &p.remote);
     }
 }
 
@@ -293,6 +326,16 @@ static inline bool net_completed(const testnet *net)
 {
     return dp_ice_get_state(net->nodes[0].ice) == DP_ICE_COMPLETED &&
            dp_ice_get_state(net->nodes[1].ice) == DP_ICE_COMPLETED;
+}
+
+/* Was node i ever in that state? */
+static inline bool net_was(const testnet *net, unsigned i, dp_ice_state state)
+{
+    for (size_t k = 0; k < net->nodes[i].history_count; k++) {
+        if (net->nodes[i].history[k] == state)
+            return true;
+    }
+    return false;
 }
 
 static inline bool net_usable(const testnet *net)

@@ -1,0 +1,136 @@
+/* Whether the path still works: the peer's consent to our traffic (RFC 7675), silence, and the search for another
+ * path when it comes.
+ *
+ *   a check each 4-6 s ---answered--> (again)
+ *     | no answer for 0.5 s: a check each 0.5 s
+ *     | nothing heard for 5 s, and a check waits for 1 s: DISCONNECTED; every pair is tried anew
+ *     |   another pair works: it carries the data, and is nominated if we control
+ *     | 30 s without an answer: the pair must not be used; none left: FAILED */
+#include "agent.h"
+
+#include "base/crypto.h"
+
+/* RFC 7675 §5.1: 4 to 6 s, drawn anew each time. Without randomness it is 5 s. */
+dp_duration dp_ice_consent_interval(const dp_ice *ice)
+{
+    uint32_t r = UINT32_MAX / 2;
+    (void)dp_random_bytes(&ice->random, &r, sizeof r);
+    return DP_ICE_CONSENT_MIN + ((uint64_t)r * DP_ICE_CONSENT_SPREAD >> 32);
+}
+
+/* ---- silence ---- */
+
+/* When the pair in use will count as silent if nothing comes. */
+static dp_time silent_at(const dp_ice *ice)
+{
+    const dp_ice_pair *pair = &ice->pairs[ice->active];
+    if (ice->lite)
+        return pair->heard_at + DP_ICE_LITE_SILENCE;
+    if (ice->unanswered_since == 0)
+        return DP_TIME_NEVER;
+    dp_time quiet = pair->heard_at + DP_ICE_SILENCE;
+    dp_time asked = ice->unanswered_since + DP_ICE_UNANSWERED;
+    return quiet > asked ? quiet : asked;
+}
+
+bool dp_ice_is_fresh(const dp_ice *ice, size_t index, dp_time now)
+{
+    if (index == ice->active)
+        return now < silent_at(ice);
+    return now < ice->pairs[index].heard_at + DP_ICE_SILENCE;
+}
+
+void dp_ice_disconnected(dp_ice *ice, dp_time now)
+{
+    if (ice->state == DP_ICE_DISCONNECTED)
+        return;
+    dp_ice_set_state(ice, DP_ICE_DISCONNECTED);
+    if (ice->state != DP_ICE_DISCONNECTED)
+        return;
+    for (size_t i = 0; i < ice->pair_count; i++)
+        ice->pairs[i].nominating = false; /* whatever takes over can be nominated at once */
+    ice->fail_at = now + DP_ICE_CONSENT_EXPIRY;
+    ice->recheck_at = now; /* not here: the caller may be in the middle of the list */
+}
+
+/* ---- consent ---- */
+
+static dp_time consent_end(const dp_ice_pair *pair) { return pair->answered_at + DP_ICE_CONSENT_EXPIRY; }
+
+/* The peer may still have our consent: what it sends is taken as long as its checks come. */
+static void consent_lost(dp_ice *ice, dp_time now, size_t index)
+{
+    dp_time heard_at = ice->pairs[index].heard_at;
+    dp_ice_pair_end(ice, index);
+    ice->pairs[index].checked_by_peer = now < heard_at + DP_ICE_CONSENT_EXPIRY;
+}
+
+/* RFC 7675 §5.1: 30 s without an answer and a pair must not be used. This goes for those in reserve, too: the
+ * next check of the peer triggers ours, and only its answer makes such a pair valid again. */
+static void consent_expire(dp_ice *ice, dp_time now)
+{
+    bool used = false;
+    bool lost = false;
+    for (size_t i = 0; i < ice->pair_count; i++) {
+        if (!ice->pairs[i].valid || now < consent_end(&ice->pairs[i]))
+            continue;
+        used = used || i == ice->active;
+        lost = true;
+        consent_lost(ice, now, i);
+    }
+    if (lost)
+        dp_ice_select(ice, now);
+    if (used && ice->active == DP_ICE_NO_PAIR && !dp_ice_previous_alive(ice)) {
+        DP_ICE_LOG(ice, DP_LOG_INFO, "consent lost: the peer is silent");
+        dp_ice_set_state(ice, DP_ICE_FAILED);
+    }
+}
+
+static void ask(dp_ice *ice, dp_time now)
+{
+    (void)dp_ice_check_start(ice, now, DP_ICE_FOR_CONSENT, ice->active, false);
+    if (ice->unanswered_since == 0)
+        ice->unanswered_since = now;
+    ice->consent_at = now + (ice->state == DP_ICE_DISCONNECTED ? DP_ICE_PROBE_SLOW : DP_ICE_PROBE);
+}
+
+void dp_ice_consent_answered(dp_ice *ice, dp_time now, size_t pair)
+{
+    if (pair != ice->active)
+        return;
+    ice->unanswered_since = 0;
+    ice->consent_at = now + dp_ice_consent_interval(ice);
+}
+
+void dp_ice_consent_step(dp_ice *ice, dp_time now)
+{
+    consent_expire(ice, now);
+    if (ice->active != DP_ICE_NO_PAIR) {
+        if (!ice->lite && now >= ice->consent_at)
+            ask(ice, now);
+        if (now >= silent_at(ice)) {
+            dp_ice_disconnected(ice, now);
+            dp_ice_select(ice, now); /* one in reserve may have been heard of lately */
+        }
+    }
+    if (ice->state == DP_ICE_DISCONNECTED && now >= ice->recheck_at) {
+        ice->recheck_at = now + DP_ICE_RECHECK;
+        dp_ice_pairs_recheck(ice);
+    }
+}
+
+dp_time dp_ice_consent_next(const dp_ice *ice)
+{
+    dp_time next = ice->state == DP_ICE_DISCONNECTED ? ice->recheck_at : DP_TIME_NEVER;
+    for (size_t i = 0; i < ice->pair_count; i++) {
+        if (ice->pairs[i].valid && consent_end(&ice->pairs[i]) < next)
+            next = consent_end(&ice->pairs[i]);
+    }
+    if (ice->active == DP_ICE_NO_PAIR)
+        return next;
+    if (!ice->lite && ice->consent_at < next)
+        next = ice->consent_at;
+    if (ice->state != DP_ICE_DISCONNECTED && silent_at(ice) < next)
+        next = silent_at(ice);
+    return next;
+}

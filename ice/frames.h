@@ -1,0 +1,20 @@
+/* Cuts a byte stream into the messages of TURN over TCP and TLS (RFC 8656 §3.1: STUN messages and padded ChannelData,
+ * which tell their own lengths). */
+#ifndef ICE_FRAMES_H
+#define ICE_FRAMES_H
+
+#include <datapeer/base.h>
+
+#define DP_FRAME_MAX 1600 /* the longest frame that is taken */
+
+typedef struct dp_frames {
+    size_t len; /* bytes in hand */
+    uint8_t data[DP_FRAME_MAX];
+} dp_frames;
+
+/* Takes bytes from the front of data and returns how many (all, or up to the end of a frame). *frame_len is not 0 if
+ * frames->data now begins with a whole frame (its padding left out): use it before the next call. Latches nothing:
+ * *broken is set to true if the stream can't be cut any more (no STUN and no channel, or too long): close it. */
+size_t dp_frames_take(dp_frames *frames, const uint8_t *data, size_t len, size_t *frame_len, bool *broken);
+
+#endif
