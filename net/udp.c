@@ -115,26 +115,23 @@ static void set_buffer(int fd, int force, int plain, int bytes)
         (void)setsockopt(fd, SOL_SOCKET, plain, &bytes, sizeof(bytes));
 }
 
-int dp_udp_open(dp_udp **out, dp_loop *loop, const dp_address *local, const dp_udp_handler *handler)
+int dp_udp_adopt(dp_udp **out, dp_loop *loop, int fd, const dp_address *local, const dp_udp_handler *handler)
 {
-    if (loop->udp == NULL && udp_io_new(loop) != DP_OK)
-        return DP_ERR_NO_MEMORY;
-    dp_udp *udp = dp_calloc(1, sizeof(*udp));
-    if (udp == NULL)
-        return DP_ERR_NO_MEMORY;
-    dp_source_init(&udp->source, loop, on_udp);
-    udp->handler = *handler;
-    udp->local = *local;
-    int fd = dp_socket_open(local, SOCK_DGRAM);
-    if (fd < 0 || dp_socket_bind(fd, &udp->local) != DP_OK ||
-        dp_source_set(&udp->source, fd, EPOLLIN) != DP_OK) {
-        if (fd >= 0)
-            close(fd);
-        dp_free(udp);
-        return DP_ERR_IO;
+    dp_udp *udp = NULL;
+    int err = DP_ERR_NO_MEMORY;
+    if (loop->udp != NULL || udp_io_new(loop) == DP_OK)
+        udp = dp_calloc(1, sizeof(*udp));
+    if (udp != NULL) {
+        dp_source_init(&udp->source, loop, on_udp);
+        udp->handler = *handler;
+        udp->local = *local;
+        err = dp_source_set(&udp->source, fd, EPOLLIN);
     }
-    set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, RECEIVE_BUFFER);
-    set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, SEND_BUFFER);
+    if (err != DP_OK) {
+        dp_free(udp);
+        close(fd);
+        return err;
+    }
     int segment = 0;
     socklen_t len = sizeof(segment);
     dp_udp_set_offload(udp, getsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment, &len) == 0, true);
@@ -145,6 +142,21 @@ int dp_udp_open(dp_udp **out, dp_loop *loop, const dp_address *local, const dp_u
     loop->udp->first = udp;
     *out = udp;
     return DP_OK;
+}
+
+int dp_udp_open(dp_udp **out, dp_loop *loop, const dp_address *local, const dp_udp_handler *handler)
+{
+    dp_address bound = *local;
+    int fd = dp_socket_open(local, SOCK_DGRAM);
+    if (fd < 0)
+        return DP_ERR_IO;
+    if (dp_socket_bind(fd, &bound) != DP_OK) {
+        close(fd);
+        return DP_ERR_IO;
+    }
+    set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, RECEIVE_BUFFER);
+    set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, SEND_BUFFER);
+    return dp_udp_adopt(out, loop, fd, &bound, handler);
 }
 
 void dp_udp_set_offload(dp_udp *udp, bool gso, bool gro)
