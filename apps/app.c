@@ -40,72 +40,120 @@ static void log_line(void *ctx, dp_log_level level, const char *layer, const cha
     fputc('\n', stderr);
 }
 
-static bool parse_port(const char *text, uint16_t *port)
+static const char common_help[] =
+    "\n"
+    "The PeerServer:\n"
+    "  --server URL           ws://HOST[:PORT]/PATH (default: $PEER_SERVER_URL or ws://127.0.0.1:9000/)\n"
+    "  --key KEY              its key (default: $PEER_KEY or peerjs)\n"
+    "  --id ID                our own id (default: the server gives one)\n"
+    "\n";
+
+enum {
+    OPTION_SERVER = 256,
+    OPTION_KEY,
+    OPTION_ID,
+    OPTION_ICE_SERVER,
+    OPTION_TURN_USER,
+    OPTION_TURN_CA,
+    OPTION_RELAY_ONLY,
+    OPTION_HIDE_ADDRESSES,
+    OPTION_BIND,
+    OPTION_PORT,
+    OPTION_PORT_RANGE,
+    OPTION_LITE,
+};
+
+static const struct option options[] = {
+    {"server", required_argument, NULL, OPTION_SERVER},
+    {"key", required_argument, NULL, OPTION_KEY},
+    {"id", required_argument, NULL, OPTION_ID},
+    {"output", required_argument, NULL, 'o'},
+    {"ice-server", required_argument, NULL, OPTION_ICE_SERVER},
+    {"turn-user", required_argument, NULL, OPTION_TURN_USER},
+    {"turn-ca", required_argument, NULL, OPTION_TURN_CA},
+    {"relay-only", no_argument, NULL, OPTION_RELAY_ONLY},
+    {"hide-addresses", no_argument, NULL, OPTION_HIDE_ADDRESSES},
+    {"bind", required_argument, NULL, OPTION_BIND},
+    {"port", required_argument, NULL, OPTION_PORT},
+    {"port-range", required_argument, NULL, OPTION_PORT_RANGE},
+    {"lite", no_argument, NULL, OPTION_LITE},
+    {"verbose", no_argument, NULL, 'v'},
+    {"help", no_argument, NULL, 'h'},
+    {0},
+};
+
+static const char *from_environment(const char *name)
 {
-    char *end;
-    long number = strtol(text, &end, 10);
-    if (*text == '\0' || *end != '\0' || number < 0 || number > 65535) {
-        app_error("'%s' is no UDP port; it should be a number from 1 to 65535", text);
+    const char *text = getenv(name);
+    return text != NULL && text[0] != '\0' ? text : NULL;
+}
+
+/* False: wrong, and that was printed. */
+static bool take_option(app *a, int option)
+{
+    network_options *net = &a->network;
+    switch (option) {
+    case OPTION_SERVER:
+        a->server = optarg;
+        return true;
+    case OPTION_KEY:
+        a->key = optarg;
+        return true;
+    case OPTION_ID:
+        a->id = optarg;
+        return true;
+    case 'o':
+        a->output = optarg;
+        return true;
+    case 'v':
+        a->verbose++;
+        return true;
+    case OPTION_ICE_SERVER:
+        return network_add_server(net, optarg);
+    case OPTION_TURN_USER:
+        net->turn_user = optarg;
+        return true;
+    case OPTION_TURN_CA:
+        net->turn_ca = optarg;
+        return true;
+    case OPTION_RELAY_ONLY:
+        return net->relay_only = true;
+    case OPTION_HIDE_ADDRESSES:
+        return net->hide_addresses = true;
+    case OPTION_BIND:
+        return network_add_bind(net, optarg);
+    case OPTION_PORT:
+        return network_set_port(net, optarg);
+    case OPTION_PORT_RANGE:
+        return network_set_port_range(net, optarg);
+    case OPTION_LITE:
+        return net->lite = true;
+    default:
         return false;
     }
-    *port = (uint16_t)number;
-    return true;
 }
 
 int app_options(app *a, int argc, char **argv, const char *help, char ***operands, int *operand_count)
 {
-    static const struct option options[] = {
-        {"server", required_argument, NULL, 's'},
-        {"key", required_argument, NULL, 'k'},
-        {"id", required_argument, NULL, 'i'},
-        {"output", required_argument, NULL, 'o'},
-        {"stun", required_argument, NULL, 'S'},
-        {"port", required_argument, NULL, 'p'},
-        {"verbose", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
     memset(a, 0, sizeof(*a));
-    const char *server = getenv("PEER_SERVER_URL");
-    const char *key = getenv("PEER_KEY");
-    a->server = server != NULL && server[0] != '\0' ? server : DEFAULT_SERVER;
-    a->key = key != NULL && key[0] != '\0' ? key : NULL;
+    a->server = from_environment("PEER_SERVER_URL");
+    a->server = a->server != NULL ? a->server : DEFAULT_SERVER;
+    a->key = from_environment("PEER_KEY");
+    a->network.turn_user = from_environment("TURN_USER");
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, "o:vh", options, NULL)) != -1;) {
-        switch (c) {
-        case 's':
-            a->server = optarg;
-            break;
-        case 'k':
-            a->key = optarg;
-            break;
-        case 'i':
-            a->id = optarg;
-            break;
-        case 'o':
-            a->output = optarg;
-            break;
-        case 'S':
-            a->stun = optarg;
-            break;
-        case 'p':
-            if (!parse_port(optarg, &a->port))
-                return EXIT_USAGE;
-            break;
-        case 'v':
-            a->verbose++;
-            break;
-        case 'h':
-            fputs(help, stdout);
+        if (c == 'h') {
+            printf("%s%s%s", help, common_help, network_help);
             return -1;
-        default:
+        }
+        if (!take_option(a, c)) {
             fprintf(stderr, "Try 'datapeer %s --help'.\n", argv[0]);
             return EXIT_USAGE;
         }
     }
     *operands = argv + optind;
     *operand_count = argc - optind;
-    return EXIT_OK;
+    return network_check(&a->network, argv[0]) ? EXIT_OK : EXIT_USAGE;
 }
 
 static void on_signal(void *user, int number)
@@ -142,25 +190,34 @@ int app_start(app *a)
     return EXIT_OK;
 }
 
-static int resolve_stun(const char *text, dp_address *out, size_t *count)
+static void explain(const app *a, int error)
 {
-    dp_server_url url;
-    int error = dp_server_url_parse(&url, text);
-    if (error != DP_OK)
-        return error;
-    const char *bracket = strchr(text, ']'); /* the colons of an IPv6 address are no port's */
-    uint16_t port = strchr(bracket != NULL ? bracket : text, ':') != NULL ? url.port : 3478;
-    return dp_resolve(url.host, port, out, 4, count);
+    const network_options *net = &a->network;
+    if (error == DP_ERR_INVALID_ARGUMENT && a->id != NULL && !dp_peer_id_valid(a->id))
+        app_error("'%s' can't be an id: letters and digits, in groups joined by one '-', '_' or space",
+                  a->id);
+    else if (error == DP_ERR_INVALID_ARGUMENT)
+        app_error("an ICE server can't be used: is its address one of a single machine?");
+    else if (error == DP_ERR_MALFORMED)
+        app_error("'%s' is no server address; it should look like ws://host:9000/", a->server);
+    else if (error == DP_ERR_UNSUPPORTED)
+        app_error("'%s': secure servers (wss, https) can't be used yet; use ws://", a->server);
+    else if (error == DP_ERR_IO && net->port != 0)
+        app_error("UDP port %u can't be used: is another program using it? Choose one with --port",
+                  net->port);
+    else if (error == DP_ERR_IO && net->port_min != 0)
+        app_error("no UDP port from %u to %u is free: give a wider --port-range", net->port_min,
+                  net->port_max);
+    else
+        app_error("can't start: %s", dp_strerror(error));
 }
 
-int app_peer(app *a, const dp_peer_handler *handler, bool reconnect)
+int app_peer(app *a, const dp_peer_handler *handler)
 {
-    dp_address stun[4];
-    size_t stun_count = 0;
-    if (a->stun != NULL && resolve_stun(a->stun, stun, &stun_count) != DP_OK) {
-        app_error("--stun %s can't be resolved; it should look like stun.example.org:3478", a->stun);
-        return EXIT_USAGE;
-    }
+    const network_options *net = &a->network;
+    ice_servers ice;
+    if (!network_resolve(&ice, net))
+        return EXIT_NETWORK;
     dp_peer_config config = {.size = sizeof(config),
                              .loop = a->loop,
                              .random = a->random,
@@ -168,28 +225,27 @@ int app_peer(app *a, const dp_peer_handler *handler, bool reconnect)
                              .server = a->server,
                              .key = a->key,
                              .id = a->id,
-                             .stun_servers = stun,
-                             .stun_server_count = stun_count,
-                             .reconnect = reconnect,
-                             .udp_port = a->port,
+                             .reconnect = true,
+                             .ice_servers = ice.servers,
+                             .ice_server_count = ice.count,
+                             .turn_ca_file = net->turn_ca,
+                             .relay_only = net->relay_only,
+                             .hide_addresses = net->hide_addresses,
+                             .ice_lite = net->lite,
+                             .bind_addresses = net->binds,
+                             .bind_count = net->bind_count,
+                             .udp_port = net->port,
+                             .port_min = net->port_min,
+                             .port_max = net->port_max,
                              .include_loopback = true,
                              .handler = *handler};
     int error = dp_peer_new(&a->peer, &config);
     if (error == DP_OK)
         return EXIT_OK;
-    if (error == DP_ERR_INVALID_ARGUMENT && a->id != NULL && !dp_peer_id_valid(a->id))
-        app_error("'%s' can't be an id: letters and digits, in groups joined by one '-', '_' or space",
-                  a->id);
-    else if (error == DP_ERR_MALFORMED)
-        app_error("'%s' is no server address; it should look like ws://host:9000/", a->server);
-    else if (error == DP_ERR_UNSUPPORTED)
-        app_error("'%s': secure servers (wss, https) can't be used yet; use ws://", a->server);
-    else if (error == DP_ERR_IO && a->port != 0)
-        app_error("UDP port %u can't be used: is another program using it? Choose one with --port", a->port);
-    else
-        app_error("can't start: %s", dp_strerror(error));
+    explain(a, error);
     bool usage = error == DP_ERR_INVALID_ARGUMENT || error == DP_ERR_MALFORMED ||
-                 error == DP_ERR_UNSUPPORTED || (error == DP_ERR_IO && a->port != 0);
+                 error == DP_ERR_UNSUPPORTED ||
+                 (error == DP_ERR_IO && (net->port != 0 || net->port_min != 0));
     return usage ? EXIT_USAGE : EXIT_NETWORK;
 }
 

@@ -2,6 +2,7 @@
 #ifndef APPS_APP_H
 #define APPS_APP_H
 
+#include "network.h"
 #include <datapeer/datapeer.h>
 
 enum {
@@ -17,8 +18,7 @@ typedef struct app {
     const char *key;    /* --key, PEER_KEY, or NULL */
     const char *id;     /* --id or NULL */
     const char *output; /* -o or NULL */
-    const char *stun;   /* --stun HOST:PORT or NULL */
-    uint16_t port;      /* --port or 0 */
+    network_options network;
     int verbose;
     dp_loop *loop;
     dp_csprng *csprng;
@@ -36,8 +36,8 @@ int app_options(app *a, int argc, char **argv, const char *help, char ***operand
 /* Loop, random source, SIGINT, SIGTERM and SIGHUP (which stop the loop). EXIT_OK or prints and gives another
  * code. */
 int app_start(app *a);
-/* A Peer with the options' server, key, id and STUN server. */
-int app_peer(app *a, const dp_peer_handler *handler, bool reconnect);
+/* A Peer with the options' PeerServer, key, id and network. It comes back to a PeerServer that was lost. */
+int app_peer(app *a, const dp_peer_handler *handler);
 /* Ends the peer in an orderly way and frees everything; returns the exit code. */
 int app_finish(app *a);
 /* Ends the loop with this exit code. */

@@ -11,19 +11,24 @@
 #include <unistd.h>
 
 static const char ls_help[] =
-    "Usage: datapeer ls ID[:PATH] [--server URL] [--key KEY] [--stun HOST:PORT] [-v]\n"
+    "Usage: datapeer ls ID[:PATH] [--server URL] [options]\n"
     "\n"
     "Lists a folder of the device ID: size, date and name of each entry, folders with a '/'.\n"
     "\n"
-    "Example: datapeer ls my-pictures:holidays\n";
+    "Example: datapeer ls my-pictures:holidays\n"
+    "\n"
+    "  -v, -vv, -vvv          say more on standard error\n";
 
 static const char get_help[] =
-    "Usage: datapeer get ID:PATH [-o FILE] [--server URL] [--key KEY] [--stun HOST:PORT] [-v]\n"
+    "Usage: datapeer get ID:PATH [-o FILE] [--server URL] [options]\n"
     "\n"
     "Downloads a file from the device ID into FILE (default: its own name, here; '-': standard output)\n"
     "and prints its SHA-256. FILE appears only when it is complete.\n"
     "\n"
-    "Example: datapeer get my-pictures:holidays/beach.jpg\n";
+    "Example: datapeer get my-pictures:holidays/beach.jpg\n"
+    "\n"
+    "  -o, --output FILE      where to write\n"
+    "  -v, -vv, -vvv          say more on standard error\n";
 
 typedef struct client {
     app app;
@@ -31,6 +36,7 @@ typedef struct client {
     const char *path;
     bool get;
     bool asked;
+    bool connected;
     bool done;
     /* get: */
     const char *target;
@@ -262,6 +268,7 @@ static void on_connection_open(void *user, dp_connection *conn)
         app_stop(&c->app, EXIT_USAGE);
         return;
     }
+    c->connected = true;
     c->started = dp_clock_now();
     dp_request request = {.size = sizeof(request),
                           .action = c->get ? "fs.read" : "fs.list",
@@ -319,6 +326,8 @@ static void on_peer_error(void *user, dp_peer *peer, const char *type, const cha
 {
     client *c = user;
     (void)peer;
+    if (c->connected) /* the PeerServer may come and go; while the device is there all is well */
+        return;
     if (strcmp(type, "peer-unavailable") == 0) { /* the connection's own error has said so */
         app_error("is the device running, and is its id really '%s'?", c->device);
     } else {
@@ -355,7 +364,7 @@ static int run(client *c, int argc, char **argv, const char *help)
     if (code == EXIT_OK)
         code = app_start(&c->app);
     if (code == EXIT_OK)
-        code = app_peer(&c->app, &handler, false);
+        code = app_peer(&c->app, &handler);
     if (code == EXIT_OK)
         dp_loop_run(c->app.loop);
     else

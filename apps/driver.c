@@ -10,13 +10,15 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char help[] = "Usage: datapeer peer [--server URL] [--key KEY] [--id ID] [-v]\n"
+static const char help[] = "Usage: datapeer peer [--server URL] [--key KEY] [--id ID] [options]\n"
                            "\n"
                            "Connects to the PeerServer, prints {\"ready\":true,\"peer\":\"ID\"}, then reads "
                            "one JSON object a line and answers\n"
                            "each with one line that has the same \"id\". Operations: open, request, upload, "
                            "stream, send, recv, close,\n"
-                           "waitclose, state, quit.\n";
+                           "waitclose, state, quit.\n"
+                           "\n"
+                           "  -v, -vv, -vvv          say more on standard error\n";
 
 enum {
     MAX_LINE = 64 << 20,
@@ -679,7 +681,7 @@ int cmd_peer(int argc, char **argv)
     dp_peer_handler handler = {.on_open = on_peer_open, .on_error = on_peer_error, .user = &d};
     code = app_start(&d.app);
     if (code == EXIT_OK)
-        code = app_peer(&d.app, &handler, true);
+        code = app_peer(&d.app, &handler);
     if (code == EXIT_OK)
         dp_loop_run(d.app.loop);
     else

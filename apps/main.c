@@ -11,14 +11,7 @@ static const char help[] =
     "  datapeer get ID:PATH      download a file from a device\n"
     "  datapeer peer             drive PeerJS connections with JSON lines (for tests)\n"
     "\n"
-    "Options of all of them:\n"
-    "  --server URL    the PeerServer (default: $PEER_SERVER_URL or ws://127.0.0.1:9000/)\n"
-    "  --key KEY       its key (default: $PEER_KEY or peerjs)\n"
-    "  --id ID         our own id (default: the server gives one)\n"
-    "  --stun HOST:PORT  a STUN server, to be reachable from other networks\n"
-    "  --port N        our UDP port for all who call us (default: any free one)\n"
-    "  -v, -vv, -vvv   say more on standard error\n"
-    "  --help, --version\n"
+    "Each explains its options: datapeer serve --help. --version tells the version.\n"
     "\n"
     "Exit status: 0 done, 1 refused or failed, 2 wrong use, 3 not reachable, 130 interrupted.\n";
 

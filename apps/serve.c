@@ -6,13 +6,16 @@
 #include <string.h>
 
 static const char help[] =
-    "Usage: datapeer serve DIR [--id ID] [--port N] [--server URL] [--key KEY] [--stun HOST:PORT] [-v]\n"
+    "Usage: datapeer serve DIR [--id ID] [--port N] [--server URL] [options]\n"
     "\n"
     "Lets every peer that knows the id list and read (never change) the files in DIR.\n"
     "Prints the id once it can be called; Ctrl-C ends it. All connections use one UDP port: any free one, or "
     "N.\n"
     "\n"
-    "Example: datapeer serve ~/Pictures --id my-pictures --server ws://peers.example.org:9000/\n";
+    "Example: datapeer serve ~/Pictures --id my-pictures --server ws://peers.example.org:9000/\n"
+    "\n"
+    "  --lite                 on a public address that everybody reaches: only answer (ICE lite)\n"
+    "  -v, -vv, -vvv          say more on standard error\n";
 
 typedef struct server {
     app app;
@@ -102,7 +105,7 @@ int cmd_serve(int argc, char **argv)
     if (code == EXIT_OK)
         code = app_start(&s.app);
     if (code == EXIT_OK)
-        code = app_peer(&s.app, &handler, true);
+        code = app_peer(&s.app, &handler);
     if (code == EXIT_OK)
         dp_loop_run(s.app.loop);
     else

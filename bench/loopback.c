@@ -73,6 +73,7 @@ static void on_fill(void *user)
 }
 
 /* As a Peer does it: all who are called share one port, callers have one each. */
+static network *net;
 static mux *shared_mux;
 
 static void end_new(end *e, bool caller, dp_loop *loop, dp_random random, const dp_certificate *certificate)
@@ -80,9 +81,13 @@ static void end_new(end *e, bool caller, dp_loop *loop, dp_random random, const 
     memset(e, 0, sizeof(*e));
     e->loop = loop;
     mux **m = caller ? &e->own_mux : &shared_mux;
+    if (net == NULL) {
+        network_config on = {.loop = loop, .random = random, .include_loopback = true};
+        need(dp_network_new(&net, &on) == DP_OK, "dp_network_new");
+    }
     if (*m == NULL)
-        need(dp_mux_new(m, loop, random, 0, true) == DP_OK, "dp_mux_new");
-    runner_config config = {.loop = loop,
+        need(dp_mux_new(m, net, 0) == DP_OK, "dp_mux_new");
+    runner_config config = {.network = net,
                             .mux = *m,
                             .pc = {.size = sizeof(config.pc), .random = random, .certificate = certificate},
                             .on_event = on_event,
@@ -276,6 +281,7 @@ int main(int argc, char **argv)
     throughput(loop, random, certificate, argc > 1 ? (unsigned)atoi(argv[1]) : 5);
     many(loop, random, certificate, argc > 2 ? (unsigned)atoi(argv[2]) : 100);
     dp_mux_free(shared_mux);
+    dp_network_free(net);
     dp_certificate_free(certificate);
     dp_csprng_free(csprng);
     dp_loop_free(loop);

@@ -34,8 +34,8 @@ struct dp_connection {
     dp_peer *peer;
     dp_connection *next; /* the peer's list */
     runner *runner;
-    mux *
-        own_mux; /* of a caller: several connections of the same two peers need different ports on one side */
+    /* Of a caller: several connections of the same two peers need different ports on one side. */
+    mux *own_mux;
     dp_channel *channel;
     connection_state state;
     dp_connection_handler handler;
@@ -73,11 +73,14 @@ struct dp_peer {
     dp_tcp *tcp;
     const dp_certificate *certificate;
     dp_certificate *own_certificate;
-    dp_address stun_servers[8];
-    size_t stun_server_count;
+    dp_ice_server ice_servers[DP_PEER_MAX_ICE_SERVERS]; /* with texts of our own */
+    size_t ice_server_count;
+    bool relay_only;
+    bool hide_addresses;
+    bool ice_lite;
     bool reconnect;
+    network *network;
     mux *mux;
-    bool include_loopback;
     size_t max_connections;
     size_t max_value_size;
     dp_connection *connections;

@@ -7,13 +7,16 @@
 #include "peer/mux.h"
 
 #include "base/crypto.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/table.h"
 #include "peer/demux.h"
 #include <string.h>
 
+static const char layer[] = "peer";
+
 enum {
-    MAX_SOCKETS = 16,
+    MAX_SOCKETS = NETWORK_MAX_ADDRESSES,
     MAX_ROUTES = 128, /* of one connection: more than the 100 pairs that ICE checks */
     PORT_TRIES = 16,
 };
@@ -30,9 +33,10 @@ typedef struct mux_route {
 } mux_route;
 
 struct mux {
-    dp_loop *loop;
-    dp_udp *sockets[MAX_SOCKETS];
-    size_t socket_count;
+    network *network;
+    mux *next;                    /* in the network's list */
+    dp_udp *sockets[MAX_SOCKETS]; /* NULL: a free place */
+    uint16_t port;                /* what was asked for, else the first socket's; 0: none yet */
     mux_member *members;
     dp_table routes;
 };
@@ -80,12 +84,14 @@ static void add_route(mux *m, mux_member *member, const route_key *key)
     member->route_count++;
 }
 
-static size_t socket_index(const mux *m, const dp_address *local)
+static void drop_routes_of_socket(mux *m, size_t socket)
 {
-    size_t i = 0;
-    while (i < m->socket_count && !dp_address_equal(dp_udp_local(m->sockets[i]), local))
-        i++;
-    return i;
+    for (mux_member *member = m->members; member != NULL; member = member->next)
+        for (mux_route *route = member->routes, *next; route != NULL; route = next) {
+            next = route->next;
+            if (route->key.socket == socket)
+                drop_route(m, route);
+        }
 }
 
 /* ---- the way in ---- */
@@ -100,7 +106,7 @@ static mux_member *member_by_ufrag(const mux *m, const char *ufrag)
 
 static void give(mux *m, mux_member *member, dp_udp_packet *packet, const dp_address *local)
 {
-    dp_pc_input(member->pc, dp_loop_now(m->loop), packet->data, packet->len, local, &packet->remote);
+    dp_pc_input(member->pc, dp_loop_now(m->network->loop), packet->data, packet->len, local, &packet->remote);
     member->touched = true;
 }
 
@@ -172,50 +178,204 @@ static void on_writable(void *user, dp_udp *udp)
         member->on_writable(member->user);
 }
 
-/* ---- life ---- */
+/* ---- sockets ---- */
+
+static dp_udp_handler handler_of(mux *m) { return (dp_udp_handler){on_packets, on_writable, m}; }
+
+static size_t socket_count(const mux *m)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < MAX_SOCKETS; i++)
+        count += m->sockets[i] != NULL;
+    return count;
+}
 
 static void close_sockets(mux *m)
 {
-    while (m->socket_count > 0)
-        dp_udp_close(m->sockets[--m->socket_count]);
+    for (size_t i = 0; i < MAX_SOCKETS; i++) {
+        if (m->sockets[i] != NULL)
+            dp_udp_close(m->sockets[i]);
+        m->sockets[i] = NULL;
+    }
 }
 
-/* All addresses at one port; the first socket's if port is 0. */
-static int open_sockets(mux *m, uint16_t port, bool all, const dp_address *addresses, size_t count)
+/* The socket on address, whatever its port; MAX_SOCKETS if there is none. */
+static size_t socket_on(const mux *m, const dp_address *address)
 {
-    dp_udp_handler handler = {on_packets, on_writable, m};
-    for (size_t i = 0; i < count; i++) {
-        dp_address local = addresses[i];
-        local.port = port != 0 || m->socket_count == 0 ? port : dp_mux_port(m);
-        int error = dp_udp_open(&m->sockets[m->socket_count], m->loop, &local, &handler);
+    size_t i = 0;
+    for (; i < MAX_SOCKETS; i++) {
+        dp_address wanted = *address;
+        if (m->sockets[i] == NULL)
+            continue;
+        wanted.port = dp_udp_local(m->sockets[i])->port;
+        if (dp_address_equal(dp_udp_local(m->sockets[i]), &wanted))
+            break;
+    }
+    return i;
+}
+
+/* port 0: the kernel chooses. */
+static int open_socket(mux *m, const dp_address *address, uint16_t port, dp_udp **out)
+{
+    size_t i = 0;
+    while (i < MAX_SOCKETS && m->sockets[i] != NULL)
+        i++;
+    if (i == MAX_SOCKETS)
+        return DP_ERR_LIMIT;
+    dp_address local = *address;
+    dp_udp_handler handler = handler_of(m);
+    local.port = port;
+    int error = dp_udp_open(&m->sockets[i], m->network->loop, &local, &handler);
+    if (error != DP_OK)
+        m->sockets[i] = NULL;
+    *out = m->sockets[i];
+    return error;
+}
+
+/* All of the network's addresses at one port; the first socket's if port is 0. */
+static int open_sockets(mux *m, uint16_t port, bool all)
+{
+    for (size_t i = 0; i < m->network->address_count; i++) {
+        dp_udp *udp;
+        int error = open_socket(m, &m->network->addresses[i], port, &udp);
         if (error == DP_OK) {
-            m->socket_count++;
-        } else if (all) {
+            port = dp_udp_local(udp)->port;
+        } else if (all || error == DP_ERR_NO_MEMORY) {
             close_sockets(m);
             return error;
         }
     }
-    return m->socket_count > 0 ? DP_OK : DP_ERR_IO;
+    if (socket_count(m) == 0)
+        return DP_ERR_IO;
+    m->port = port;
+    return DP_OK;
 }
 
-int dp_mux_new(mux **out, dp_loop *loop, dp_random random, uint16_t port, bool include_loopback)
+/* Ports to try, from anywhere in the network's range; without a range it is the kernel that chooses, a few times. */
+typedef struct port_tries {
+    const network *network;
+    unsigned start;
+    unsigned count;
+    unsigned done;
+} port_tries;
+
+static int begin_tries(port_tries *tries, const network *net)
 {
-    dp_address addresses[MAX_SOCKETS];
-    size_t count = 0;
+    uint16_t random;
+    int error = dp_random_bytes(&net->random, &random, sizeof(random));
+    bool range = net->port_min != 0;
+    unsigned count = range ? (unsigned)net->port_max - net->port_min + 1u : (unsigned)PORT_TRIES;
+    *tries = (port_tries){.network = net, .start = error == DP_OK ? random % count : 0, .count = count};
+    return error;
+}
+
+static bool next_try(port_tries *tries, uint16_t *port)
+{
+    if (tries->done == tries->count)
+        return false;
+    unsigned offset = (tries->start + tries->done++) % tries->count;
+    *port = tries->network->port_min != 0 ? (uint16_t)(tries->network->port_min + offset) : 0;
+    return true;
+}
+
+static int choose_port(mux *m)
+{
+    int error = DP_ERR_IO;
+    for (int all = 1; all >= 0; all--) {
+        port_tries tries;
+        uint16_t port;
+        error = begin_tries(&tries, m->network);
+        if (error != DP_OK)
+            return error;
+        error = DP_ERR_IO;
+        while (error == DP_ERR_IO && next_try(&tries, &port))
+            error = open_sockets(m, port, all == 1);
+        if (error != DP_ERR_IO)
+            return error;
+    }
+    return error;
+}
+
+/* ---- addresses that come and go ---- */
+
+static void remove_socket(mux *m, size_t i)
+{
+    dp_address local = *dp_udp_local(m->sockets[i]);
+    drop_routes_of_socket(m, i);
+    dp_udp_close(m->sockets[i]);
+    m->sockets[i] = NULL;
+    for (mux_member *member = m->members; member != NULL; member = member->next) {
+        (void)dp_pc_remove_local_address(member->pc, dp_loop_now(m->network->loop), &local);
+        member->touched = true;
+    }
+}
+
+static void add_socket(mux *m, const dp_address *address)
+{
+    char text[DP_ADDRESS_TEXT_MAX];
+    dp_udp *udp = NULL;
+    port_tries tries;
+    uint16_t port;
+    int error = m->port != 0 ? open_socket(m, address, m->port, &udp) : DP_ERR_IO;
+    if (error == DP_ERR_IO && begin_tries(&tries, m->network) == DP_OK)
+        while (error == DP_ERR_IO && next_try(&tries, &port))
+            error = open_socket(m, address, port, &udp);
+    if (error != DP_OK) {
+        DP_LOG(&m->network->log, DP_LOG_WARN, layer, "no UDP port can be had on %s: %s",
+               dp_address_format_ip(address, text), dp_strerror(error));
+        return;
+    }
+    m->port = m->port != 0 ? m->port : dp_udp_local(udp)->port;
+    for (mux_member *member = m->members; member != NULL; member = member->next) {
+        if (dp_pc_add_local_address(member->pc, dp_loop_now(m->network->loop), dp_udp_local(udp)) != DP_OK)
+            DP_LOG(&m->network->log, DP_LOG_WARN, layer, "a connection has too many addresses for %s",
+                   dp_address_format_ip(address, text));
+        member->touched = true;
+    }
+}
+
+void dp_mux_update(mux *m)
+{
+    const network *net = m->network;
+    bool kept[MAX_SOCKETS] = {false};
+    for (size_t i = 0; i < net->address_count; i++) {
+        size_t s = socket_on(m, &net->addresses[i]);
+        if (s < MAX_SOCKETS)
+            kept[s] = true;
+    }
+    for (size_t i = 0; i < MAX_SOCKETS; i++)
+        if (m->sockets[i] != NULL && !kept[i])
+            remove_socket(m, i);
+    for (size_t i = 0; i < net->address_count; i++)
+        if (socket_on(m, &net->addresses[i]) == MAX_SOCKETS)
+            add_socket(m, &net->addresses[i]);
+    for (mux_member *member = m->members, *next; member != NULL; member = next) {
+        next = member->next;
+        if (member->touched) {
+            member->touched = false;
+            member->on_changed(member->user);
+        }
+    }
+}
+
+/* ---- life ---- */
+
+int dp_mux_new(mux **out, network *net, uint16_t port)
+{
     uint64_t seed;
-    int error = dp_interfaces(addresses, MAX_SOCKETS, &count, include_loopback);
-    if (error == DP_OK)
-        error = count == 0 ? DP_ERR_IO : dp_random_bytes(&random, &seed, sizeof(seed));
+    int error = dp_random_bytes(&net->random, &seed, sizeof(seed));
     if (error != DP_OK)
         return error;
     mux *m = dp_calloc(1, sizeof(*m));
     if (m == NULL)
         return DP_ERR_NO_MEMORY;
-    m->loop = loop;
+    m->network = net;
+    m->port = port;
     dp_table_init(&m->routes, seed);
-    error = open_sockets(m, port, true, addresses, count);
-    for (int tries = 1; error != DP_OK && port == 0 && tries < PORT_TRIES; tries++)
-        error = open_sockets(m, port, tries + 1 < PORT_TRIES, addresses, count);
+    if (net->address_count > 0)
+        error = port != 0 ? open_sockets(m, port, true) : choose_port(m);
+    m->next = net->muxes;
+    net->muxes = m;
     if (error != DP_OK) {
         dp_mux_free(m);
         return error;
@@ -228,17 +388,25 @@ void dp_mux_free(mux *m)
 {
     if (m == NULL)
         return;
+    mux **at = &m->network->muxes;
+    while (*at != m)
+        at = &(*at)->next;
+    *at = m->next;
     close_sockets(m);
     dp_table_clear(&m->routes);
     dp_free(m);
 }
 
-uint16_t dp_mux_port(const mux *m) { return dp_udp_local(m->sockets[0])->port; }
+uint16_t dp_mux_port(const mux *m) { return m->port; }
+
+mux *dp_mux_next(const mux *m) { return m->next; }
 
 int dp_mux_join(mux *m, mux_member *member)
 {
-    for (size_t i = 0; i < m->socket_count; i++) {
-        int error = dp_pc_add_local_address(member->pc, dp_udp_local(m->sockets[i]));
+    for (size_t i = 0; i < MAX_SOCKETS; i++) {
+        int error = m->sockets[i] == NULL ? DP_OK
+                                          : dp_pc_add_local_address(member->pc, dp_loop_now(m->network->loop),
+                                                                    dp_udp_local(m->sockets[i]));
         if (error != DP_OK)
             return error;
     }
@@ -260,6 +428,8 @@ void dp_mux_leave(mux *m, mux_member *member)
 
 dp_udp *dp_mux_socket(const mux *m, const dp_address *local)
 {
-    size_t i = socket_index(m, local);
-    return i < m->socket_count ? m->sockets[i] : NULL;
+    for (size_t i = 0; i < MAX_SOCKETS; i++)
+        if (m->sockets[i] != NULL && dp_address_equal(dp_udp_local(m->sockets[i]), local))
+            return m->sockets[i];
+    return NULL;
 }

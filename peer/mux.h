@@ -3,7 +3,7 @@
 #ifndef PEER_MUX_H
 #define PEER_MUX_H
 
-#include <datapeer/net.h>
+#include "peer/network.h"
 #include <datapeer/peer_connection.h>
 
 typedef struct mux mux;
@@ -13,6 +13,7 @@ typedef struct mux_member {
     dp_pc *pc;
     void (*on_input)(void *user); /* datagrams were given to pc: poll it */
     void (*on_writable)(void *user);
+    void (*on_changed)(void *user); /* pc's local addresses have changed: poll it */
     void *user;
     /* the mux's: */
     struct mux_member *next;
@@ -21,12 +22,18 @@ typedef struct mux_member {
     bool touched;
 } mux_member;
 
-/* Binds port on every usable address; IO if one of them refuses. 0: any free port, the same on all addresses;
- * an address on which none of several can be had is then left out. IO if there is no address at all. */
-int dp_mux_new(mux **out, dp_loop *loop, dp_random random, uint16_t port, bool include_loopback);
+/* Binds port on every address of the network; IO if one of them refuses. 0: any free port, of the network's range
+ * if it has one, the same on all addresses; an address on which none of several can be had is then left out. IO if
+ * no socket at all could be opened though there are addresses. Without any address it waits for one. */
+int dp_mux_new(mux **out, network *net, uint16_t port);
 /* After all members have left. */
 void dp_mux_free(mux *m);
+/* 0: there was no address yet, and any port will do. */
 uint16_t dp_mux_port(const mux *m);
+/* Opens sockets on the network's new addresses, at the mux's port if it is free there, and closes those of addresses
+ * that have gone; tells the members. */
+void dp_mux_update(mux *m);
+mux *dp_mux_next(const mux *m); /* in the network's list */
 /* Adds the mux's addresses to member->pc as local addresses, and takes it in. LIMIT, NO_MEMORY. */
 int dp_mux_join(mux *m, mux_member *member);
 void dp_mux_leave(mux *m, mux_member *member);

@@ -15,22 +15,25 @@ static int start_runner(dp_connection *conn)
 {
     dp_peer *peer = conn->peer;
     if (conn->caller) {
-        int result = dp_mux_new(&conn->own_mux, peer->loop, peer->random, 0, peer->include_loopback);
+        int result = dp_mux_new(&conn->own_mux, peer->network, 0);
         if (result != DP_OK)
             return result;
     }
-    runner_config config = {.loop = peer->loop,
+    runner_config config = {.network = peer->network,
                             .mux = conn->own_mux != NULL ? conn->own_mux : peer->mux,
                             .pc = {.size = sizeof(config.pc),
                                    .random = peer->random,
                                    .log = peer->log,
-                                   .certificate = peer->certificate},
+                                   .certificate = peer->certificate,
+                                   .relay_only = peer->relay_only,
+                                   .hide_addresses = peer->hide_addresses,
+                                   .ice_lite = peer->ice_lite},
                             .on_event = on_event,
                             .on_fill = dp_connection_fill,
                             .user = conn};
     int error = dp_runner_new(&conn->runner, &config);
-    for (size_t i = 0; error == DP_OK && i < peer->stun_server_count; i++)
-        error = dp_pc_add_stun_server(dp_runner_pc(conn->runner), &peer->stun_servers[i]);
+    for (size_t i = 0; error == DP_OK && i < peer->ice_server_count; i++)
+        error = dp_pc_add_ice_server(dp_runner_pc(conn->runner), &peer->ice_servers[i]);
     return error;
 }
 
@@ -272,7 +275,11 @@ static void on_event(void *user, const dp_pc_event *event)
     case DP_PC_EVENT_ICE_STATE:
     case DP_PC_EVENT_GATHERING_COMPLETE: /* PeerJS has no message for the end of candidates */
     case DP_PC_EVENT_SELECTED_PAIR:
-    case DP_PC_EVENT_BUFFERED_AMOUNT_LOW:
-        break; /* dp_connection_fill runs after each round */
+    case DP_PC_EVENT_BUFFERED_AMOUNT_LOW: /* dp_connection_fill runs after each round */
+    case DP_PC_EVENT_RESOLVE:             /* these are the runner's */
+    case DP_PC_EVENT_PUBLISH:
+    case DP_PC_EVENT_LINK_OPEN:
+    case DP_PC_EVENT_LINK_CLOSE:
+        break;
     }
 }

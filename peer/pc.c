@@ -13,8 +13,9 @@ const char *dp_pc_state_name(dp_pc_state state)
 }
 
 /* SCTP packets have to fit, sealed, into what a path of 1,280 bytes (IPv6's least) carries in UDP: browsers
- * keep to 1,200. */
+ * keep to 1,200, and the 4 bytes of a TURN channel fit as well. */
 enum { DATAGRAM_SIZE = 1200, SCTP_PACKET_MAX = DATAGRAM_SIZE - DP_DTLS_OVERHEAD - 3 };
+_Static_assert(DATAGRAM_SIZE + DP_ICE_HEADROOM_MAX <= DP_DATAGRAM_MAX, "a slot holds every datagram of ours");
 
 int dp_pc_new(dp_pc **out, const dp_pc_config *config)
 {
@@ -27,9 +28,16 @@ int dp_pc_new(dp_pc **out, const dp_pc_config *config)
     pc->log = config->log;
     pc->certificate = config->certificate;
     pc->max_message_size = config->max_message_size != 0 ? config->max_message_size : DP_PC_MAX_MESSAGE_SIZE;
+    pc->ice_lite = config->ice_lite;
+    dp_queue_init(&pc->kept, sizeof(pc_kept_event), PC_KEPT_MAX);
 
-    dp_ice_config ice = {
-        .size = sizeof(ice), .random = pc->random, .log = pc->log, .pacing = config->ice_pacing};
+    dp_ice_config ice = {.size = sizeof(ice),
+                         .random = pc->random,
+                         .log = pc->log,
+                         .pacing = config->ice_pacing,
+                         .lite = config->ice_lite,
+                         .relay_only = config->relay_only,
+                         .hide_addresses = config->hide_addresses};
     dp_sctp_config sctp = {.size = sizeof(sctp),
                            .random = pc->random,
                            .log = pc->log,
@@ -56,17 +64,23 @@ void dp_pc_free(dp_pc *pc)
         dp_dtls_free(pc->dtls);
     if (pc->ice != NULL)
         dp_ice_free(pc->ice);
+    dp_queue_clear(&pc->kept);
     dp_free(pc);
 }
 
-int dp_pc_add_local_address(dp_pc *pc, const dp_address *local)
+int dp_pc_add_local_address(dp_pc *pc, dp_time now, const dp_address *local)
 {
-    return dp_ice_add_local_address(pc->ice, local);
+    return dp_ice_add_local_address(pc->ice, now, local);
 }
 
-int dp_pc_add_stun_server(dp_pc *pc, const dp_address *server)
+int dp_pc_remove_local_address(dp_pc *pc, dp_time now, const dp_address *local)
 {
-    return dp_ice_add_stun_server(pc->ice, server);
+    return dp_ice_remove_local_address(pc->ice, now, local);
+}
+
+int dp_pc_add_ice_server(dp_pc *pc, const dp_ice_server *server)
+{
+    return pc->gathered ? DP_ERR_INVALID_STATE : dp_ice_add_server(pc->ice, server);
 }
 
 int dp_pc_create_channel(dp_pc *pc, dp_channel **out, dp_time now, const dp_channel_init *init)
@@ -130,7 +144,7 @@ static void update_state(dp_pc *pc, dp_time now)
 
 dp_pc_state dp_pc_get_state(const dp_pc *pc) { return pc->state; }
 
-/* ---- the way in: demux -> ice | dtls -> sctp ---- */
+/* ---- the way in: ice -> demux -> dtls -> sctp ---- */
 
 static int start_dtls(dp_pc *pc, dp_time now)
 {
@@ -172,45 +186,72 @@ static void pump_dtls(dp_pc *pc, dp_time now)
     update_state(pc, now);
 }
 
-static void input_dtls(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const dp_address *local,
-                       const dp_address *remote)
+int dp_pc_prepare_dtls(dp_pc *pc, dp_time now)
 {
-    /* docs/pitfalls.md: a handshake can be killed by one spoofed record, so only what ICE has proved to be
-     * the peer gets in. Flights may take another pair in each direction, so every valid pair counts, not the
-     * selected one alone. */
-    if (pc->dtls == NULL || !dp_ice_is_validated(pc->ice, local, remote)) {
-        DP_LOG(&pc->log, DP_LOG_DEBUG, layer,
-               "dropped a DTLS datagram from an address that ICE has not validated");
+    dp_address local, remote;
+    dp_dtls_config config = {.size = sizeof(config),
+                             .random = pc->random,
+                             .log = pc->log,
+                             .role = pc->dtls_client ? DP_DTLS_CLIENT : DP_DTLS_SERVER,
+                             .certificate = pc->certificate};
+    int error = dp_dtls_new(&pc->dtls, &config);
+    if (error == DP_OK)
+        error =
+            dp_dtls_set_remote_fingerprints(pc->dtls, pc->remote_fingerprints, pc->remote_fingerprint_count);
+    /* An answer that takes its time: the peer's checks may have found a pair before it. */
+    if (error == DP_OK && dp_ice_selected_pair(pc->ice, &local, &remote))
+        error = start_dtls(pc, now);
+    return error;
+}
+
+/* docs/pitfalls.md: a handshake can be killed by one spoofed record, so only what ICE has proved to come from the
+ * peer gets here. Flights may take another pair in each direction, so every valid pair counts, not the selected
+ * one alone. */
+static void input_payload(dp_pc *pc, dp_time now, const dp_ice_payload *payload)
+{
+    /* All else that RFC 7983 knows (RTP, ZRTP) is nothing that anybody here speaks. */
+    if (dp_demux_classify(payload->data, payload->len) != DP_DEMUX_DTLS || pc->dtls == NULL)
         return;
-    }
-    pc->reply_local = *local;
-    pc->reply_remote = *remote;
     if (start_dtls(pc, now) != DP_OK)
         return;
-    dp_dtls_input(pc->dtls, now, data, len);
+    dp_dtls_input(pc->dtls, now, payload->data, payload->len);
     pump_dtls(pc, now);
 }
+
+static bool is_over(const dp_pc *pc) { return pc->state == DP_PC_CLOSED || pc->state == DP_PC_FAILED; }
 
 void dp_pc_input(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const dp_address *local,
                  const dp_address *remote)
 {
-    if (pc->state == DP_PC_CLOSED || pc->state == DP_PC_FAILED)
-        return;
-    switch (dp_demux_classify(data, len)) {
-    case DP_DEMUX_STUN:
-        dp_ice_input(pc->ice, now, data, len, local, remote);
-        break;
-    case DP_DEMUX_DTLS:
-        input_dtls(pc, now, data, len, local, remote);
-        break;
-    case DP_DEMUX_OTHER:
-        break; /* RTP, ZRTP, TURN channels: nobody here speaks them */
+    dp_ice_payload payload;
+    if (!is_over(pc) && dp_ice_input(pc->ice, now, data, len, local, remote, &payload))
+        input_payload(pc, now, &payload);
+}
+
+void dp_pc_link_opened(dp_pc *pc, dp_time now, uint32_t link) { dp_ice_link_opened(pc->ice, now, link); }
+
+void dp_pc_link_closed(dp_pc *pc, dp_time now, uint32_t link) { dp_ice_link_closed(pc->ice, now, link); }
+
+void dp_pc_link_input(dp_pc *pc, dp_time now, uint32_t link, uint8_t *data, size_t len)
+{
+    while (len > 0 && !is_over(pc)) {
+        dp_ice_payload payload = {0};
+        size_t taken = dp_ice_link_input(pc->ice, now, link, data, len, &payload);
+        if (payload.len > 0)
+            input_payload(pc, now, &payload);
+        if (taken == 0 || taken > len)
+            break; /* the link is none of ICE's any more */
+        data += taken;
+        len -= taken;
     }
 }
 
-/* ---- time ---- */
+void dp_pc_resolved(dp_pc *pc, dp_time now, const char *hostname, const dp_address *addresses, size_t count)
+{
+    dp_ice_resolved(pc->ice, now, hostname, addresses, count);
+}
 
-static bool is_over(const dp_pc *pc) { return pc->state == DP_PC_CLOSED || pc->state == DP_PC_FAILED; }
+/* ---- time ---- */
 
 void dp_pc_handle_timeout(dp_pc *pc, dp_time now)
 {
@@ -238,87 +279,133 @@ dp_time dp_pc_next_timeout(const dp_pc *pc)
     return earlier(at, dp_sctp_next_timeout(pc->sctp));
 }
 
-/* ---- the way out: sctp -> dtls -> datagram ---- */
+/* ---- the way out: sctp -> dtls -> ice -> datagram ---- */
 
-static bool find_path(const dp_pc *pc, dp_datagram *out)
-{
-    if (dp_ice_selected_pair(pc->ice, &out->local, &out->remote))
-        return true;
-    out->local = pc->reply_local;
-    out->remote = pc->reply_remote;
-    return pc->reply_remote.family != DP_FAMILY_NONE;
-}
-
-/* usrsctp's packet is encrypted straight into the slot: the only copy after usrsctp's own. */
+/* usrsctp's packet is encrypted straight into the slot, behind what a relay puts in front of it: the only copy
+ * after usrsctp's own. False: nothing to send, or no way to the peer. */
 static bool transmit_sctp(dp_pc *pc, dp_datagram *out)
 {
     const uint8_t *packet;
-    size_t len;
-    if (pc->dtls == NULL || dp_dtls_get_state(pc->dtls) != DP_DTLS_CONNECTED || !find_path(pc, out))
-        return false;
-    while (dp_sctp_poll_transmit(pc->sctp, &packet, &len)) {
-        int error = dp_dtls_seal(pc->dtls, out->data, out->capacity, &out->length, packet, len);
-        if (error == DP_OK)
+    size_t len, headroom;
+    while (pc->dtls != NULL && dp_dtls_get_state(pc->dtls) == DP_DTLS_CONNECTED &&
+           dp_ice_send_begin(pc->ice, out, &headroom) && dp_sctp_poll_transmit(pc->sctp, &packet, &len)) {
+        int error =
+            dp_dtls_seal(pc->dtls, out->data + headroom, out->capacity - headroom, &out->length, packet, len);
+        if (error != DP_OK) {
+            DP_LOG(&pc->log, DP_LOG_WARN, layer, "an SCTP packet of %zu bytes could not be sealed: %s", len,
+                   dp_strerror(error));
+            continue;
+        }
+        dp_ice_send_end(pc->ice, out, headroom);
+        if (out->length > 0)
             return true;
-        DP_LOG(&pc->log, DP_LOG_WARN, layer, "an SCTP packet of %zu bytes could not be sealed: %s", len,
-               dp_strerror(error));
     }
     return false;
 }
 
 static bool transmit_dtls(dp_pc *pc, dp_datagram *out)
 {
-    return pc->dtls != NULL && find_path(pc, out) &&
-           dp_dtls_poll_transmit(pc->dtls, out->data, out->capacity, &out->length);
+    size_t headroom;
+    while (pc->dtls != NULL && dp_ice_send_begin(pc->ice, out, &headroom) &&
+           dp_dtls_poll_transmit(pc->dtls, out->data + headroom, out->capacity - headroom, &out->length)) {
+        dp_ice_send_end(pc->ice, out, headroom);
+        if (out->length > 0)
+            return true;
+    }
+    return false;
 }
 
-bool dp_pc_poll_transmit(dp_pc *pc, dp_time now, dp_datagram *out)
+/* close_notify goes behind the last data, and behind it what ICE gives back (allocations on relays). */
+static bool transmit_last(dp_pc *pc, dp_time now, dp_datagram *out)
 {
-    if (!is_over(pc) && dp_ice_poll_transmit(pc->ice, out))
-        return true;
-    /* The handshake's last flight goes before the first data; close_notify goes behind the last. */
-    if (!pc->closing && transmit_dtls(pc, out))
-        return true;
-    if (transmit_sctp(pc, out))
-        return true;
     if (pc->closing && pc->dtls != NULL && !pc->dtls_close_queued) {
         pc->dtls_close_queued = true;
         dp_dtls_close(pc->dtls, now);
     }
-    return transmit_dtls(pc, out);
+    if (transmit_dtls(pc, out))
+        return true;
+    if (!pc->ice_closed) {
+        pc->ice_closed = true;
+        dp_ice_close(pc->ice);
+    }
+    return dp_ice_poll_transmit(pc->ice, now, out);
+}
+
+bool dp_pc_poll_transmit(dp_pc *pc, dp_time now, dp_datagram *out)
+{
+    if (out->capacity < DP_DATAGRAM_MAX)
+        return false;
+    out->link = 0;
+    if (!is_over(pc) && dp_ice_poll_transmit(pc->ice, now, out))
+        return true;
+    /* The handshake's last flight goes before the first data. */
+    if (!pc->closing && transmit_dtls(pc, out))
+        return true;
+    if (transmit_sctp(pc, out))
+        return true;
+    return is_over(pc) && transmit_last(pc, now, out);
 }
 
 /* ---- events ---- */
 
+static void log_selected_pair(const dp_pc *pc, const dp_ice_event *ice)
+{
+    static const char *const types[] = {"host", "srflx", "prflx", "relay"};
+    char local[DP_ADDRESS_TEXT_MAX], remote[DP_ADDRESS_TEXT_MAX];
+    DP_LOG(&pc->log, DP_LOG_INFO, layer, "selected pair: %s %s -> %s %s", types[ice->local_type],
+           dp_address_format(&ice->local, local), types[ice->remote_type],
+           dp_address_format(&ice->remote, remote));
+}
+
+void dp_pc_take_ice_event(dp_pc *pc, dp_time now, dp_pc_event *out, const dp_ice_event *ice)
+{
+    static const dp_pc_event_type types[] = {
+        [DP_ICE_EVENT_LOCAL_CANDIDATE] = DP_PC_EVENT_LOCAL_CANDIDATE,
+        [DP_ICE_EVENT_GATHERING_COMPLETE] = DP_PC_EVENT_GATHERING_COMPLETE,
+        [DP_ICE_EVENT_STATE] = DP_PC_EVENT_ICE_STATE,
+        [DP_ICE_EVENT_SELECTED_PAIR] = DP_PC_EVENT_SELECTED_PAIR,
+        [DP_ICE_EVENT_RESOLVE] = DP_PC_EVENT_RESOLVE,
+        [DP_ICE_EVENT_LINK_OPEN] = DP_PC_EVENT_LINK_OPEN,
+        [DP_ICE_EVENT_LINK_CLOSE] = DP_PC_EVENT_LINK_CLOSE,
+    };
+    *out = (dp_pc_event){.type = types[ice->type],
+                         .ice_state = ice->state,
+                         .candidate = ice->candidate,
+                         .hostname = ice->hostname,
+                         .local = ice->local,
+                         .remote = ice->remote,
+                         .local_type = ice->local_type,
+                         .remote_type = ice->remote_type,
+                         .link = ice->link};
+    if (ice->type == DP_ICE_EVENT_GATHERING_COMPLETE) {
+        pc->gathering_complete = true;
+    } else if (ice->type == DP_ICE_EVENT_STATE) {
+        pc->ice_state = ice->state;
+        update_state(pc, now);
+    } else if (ice->type == DP_ICE_EVENT_SELECTED_PAIR) {
+        log_selected_pair(pc, ice);
+        if (pc->dtls != NULL && start_dtls(pc, now) == DP_OK)
+            pump_dtls(pc, now);
+    }
+}
+
+static bool take_kept_event(dp_pc *pc, dp_pc_event *event)
+{
+    if (!dp_queue_pop(&pc->kept, &pc->current))
+        return false;
+    *event = pc->current.event;
+    event->hostname = event->hostname != NULL ? pc->current.text : NULL;
+    event->link.name = event->link.name != NULL ? pc->current.text : NULL;
+    return true;
+}
+
 static bool take_ice_event(dp_pc *pc, dp_time now, dp_pc_event *event)
 {
     dp_ice_event ice;
-    while (dp_ice_poll_event(pc->ice, &ice)) {
-        switch (ice.type) {
-        case DP_ICE_EVENT_LOCAL_CANDIDATE:
-            event->type = DP_PC_EVENT_LOCAL_CANDIDATE;
-            event->candidate = ice.candidate;
-            return true;
-        case DP_ICE_EVENT_GATHERING_COMPLETE:
-            pc->gathering_complete = true;
-            event->type = DP_PC_EVENT_GATHERING_COMPLETE;
-            return true;
-        case DP_ICE_EVENT_STATE:
-            pc->ice_state = ice.state;
-            update_state(pc, now);
-            event->type = DP_PC_EVENT_ICE_STATE;
-            event->ice_state = ice.state;
-            return true;
-        case DP_ICE_EVENT_SELECTED_PAIR:
-            if (pc->dtls != NULL && start_dtls(pc, now) == DP_OK)
-                pump_dtls(pc, now);
-            event->type = DP_PC_EVENT_SELECTED_PAIR;
-            event->local = ice.local;
-            event->remote = ice.remote;
-            return true;
-        }
-    }
-    return false;
+    if (!dp_ice_poll_event(pc->ice, &ice))
+        return false;
+    dp_pc_take_ice_event(pc, now, event, &ice);
+    return true;
 }
 
 static bool take_sctp_event(dp_pc *pc, dp_pc_event *event)
@@ -362,7 +449,7 @@ bool dp_pc_poll_event(dp_pc *pc, dp_time now, dp_pc_event *event)
 {
     memset(event, 0, sizeof(*event));
     /* Channels that the connection's end closes are told before the end itself. */
-    if (take_ice_event(pc, now, event) || take_sctp_event(pc, event))
+    if (take_kept_event(pc, event) || take_ice_event(pc, now, event) || take_sctp_event(pc, event))
         return true;
     if (pc->reported_state != pc->state) {
         pc->reported_state = pc->state;

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/queue.h"
 #include <datapeer/peer_connection.h>
 
 /* What is remembered of an offer until it is answered, and of our own. */
@@ -14,12 +15,21 @@ typedef struct pc_description {
     bool unbundled;
 } pc_description;
 
+/* W3C RTCSignalingState. After the first negotiation (dtls is not NULL then) it goes round again for each ICE
+ * restart. */
 typedef enum pc_negotiation {
     PC_NEGOTIATION_NONE,
     PC_HAVE_LOCAL_OFFER,
     PC_HAVE_REMOTE_OFFER,
     PC_NEGOTIATED,
 } pc_negotiation;
+
+/* An event that ICE gave while a description was written, kept for poll_event. */
+typedef struct pc_kept_event {
+    dp_pc_event event;
+    char text[DP_ICE_HOST_MAX + 1]; /* what hostname or link.name point at */
+} pc_kept_event;
+enum { PC_KEPT_MAX = 64 };
 
 struct dp_pc {
     dp_random random;
@@ -32,7 +42,6 @@ struct dp_pc {
 
     pc_negotiation negotiation;
     pc_description description;
-    bool offerer;
     bool dtls_client;
     bool dtls_started;
     dp_fingerprint remote_fingerprints[DP_SDP_MAX_FINGERPRINTS];
@@ -40,11 +49,17 @@ struct dp_pc {
     uint16_t remote_sctp_port;
     uint64_t remote_max_message_size;
     dp_sdp_setup remote_setup;
+    char remote_ufrag[DP_ICE_UFRAG_MAX +
+                      1]; /* of the session under way: another one in an offer is a restart */
+    char remote_pwd[DP_ICE_UFRAG_MAX + 1];
+    bool gathered; /* dp_ice_gather was called */
     bool gathering_complete;
-
-    /* Where DTLS goes while ICE has selected no pair: back to where it came from. */
-    dp_address reply_local;
-    dp_address reply_remote;
+    bool restart_due; /* the next offer restarts ICE */
+    bool ice_lite;
+    uint64_t session_id;
+    uint64_t session_version; /* of our last description */
+    dp_queue kept;            /* of pc_kept_event */
+    pc_kept_event current;    /* the one that poll_event gave last */
 
     dp_pc_state state;
     dp_pc_state reported_state;
@@ -52,12 +67,15 @@ struct dp_pc {
     bool closing; /* close was called: what is queued may still leave */
     bool dtls_close_queued;
     bool sctp_ended;
+    bool ice_closed;
     int error;
     char message[512];
 };
 
 /* Copies an error text for the FAILED event; the first one stays. */
 void dp_pc_set_error(dp_pc *pc, int error, const char *message);
+/* Turns an event of ICE into one of ours, after what the peer connection itself has to do about it. */
+void dp_pc_take_ice_event(dp_pc *pc, dp_time now, dp_pc_event *out, const dp_ice_event *ice);
 /* Builds the DTLS end once both descriptions are there. */
 int dp_pc_prepare_dtls(dp_pc *pc, dp_time now);
 

@@ -7,7 +7,7 @@
 
 static const char layer[] = "peer";
 
-enum { DEFAULT_MAX_CONNECTIONS = 256, MAX_STUN_SERVERS = 8 };
+enum { DEFAULT_MAX_CONNECTIONS = 256 };
 #define TCP_TIMEOUT DP_SECONDS(15)
 
 /* ---- life ---- */
@@ -29,6 +29,84 @@ static void on_reconnect_timer(void *user)
         DP_LOG(&peer->log, DP_LOG_WARN, layer, "reconnecting to the PeerServer is not possible now");
 }
 
+static int copy_text(const char **out, const char *text)
+{
+    *out = text != NULL ? dp_strdup(text) : NULL;
+    return text != NULL && *out == NULL ? DP_ERR_NO_MEMORY : DP_OK;
+}
+
+static int copy_ice_servers(dp_peer *peer, const dp_peer_config *config)
+{
+    int error = DP_OK;
+    for (size_t i = 0; error == DP_OK && i < config->ice_server_count; i++) {
+        const dp_ice_server *from = &config->ice_servers[i];
+        dp_ice_server *to = &peer->ice_servers[peer->ice_server_count++];
+        *to = (dp_ice_server){
+            .size = from->size, .turn = from->turn, .transport = from->transport, .address = from->address};
+        error = copy_text(&to->name, from->name);
+        if (error == DP_OK)
+            error = copy_text(&to->username, from->username);
+        if (error == DP_OK)
+            error = copy_text(&to->credential, from->credential);
+    }
+    return error;
+}
+
+static void free_text(const char *text)
+{
+    if (text != NULL)
+        dp_wipe((char *)text, strlen(text)); /* a copy of ours; it may be a password */
+    dp_free((char *)text);
+}
+
+static void free_ice_servers(dp_peer *peer)
+{
+    for (size_t i = 0; i < peer->ice_server_count; i++) {
+        free_text(peer->ice_servers[i].name);
+        free_text(peer->ice_servers[i].username);
+        free_text(peer->ice_servers[i].credential);
+    }
+}
+
+/* What every connection will be given is tried once, so that mistakes show here and not at the first call. */
+static int try_ice_servers(const dp_peer *peer)
+{
+    dp_ice_config config = {.size = sizeof(config), .random = peer->random};
+    dp_ice *ice;
+    int error = dp_ice_new(&ice, &config);
+    if (error != DP_OK)
+        return error;
+    for (size_t i = 0; error == DP_OK && i < peer->ice_server_count; i++)
+        error = dp_ice_add_server(ice, &peer->ice_servers[i]);
+    dp_ice_free(ice);
+    return error;
+}
+
+static void on_network_change(void *user, bool lost);
+
+static int set_up_network(dp_peer *peer, const dp_peer_config *config)
+{
+    network_config net = {.loop = config->loop,
+                          .random = config->random,
+                          .log = config->log,
+                          .include_loopback = config->include_loopback,
+                          .bind_addresses = config->bind_addresses,
+                          .bind_count = config->bind_count,
+                          .port_min = config->port_min,
+                          .port_max = config->port_max,
+                          .turn_ca_file = config->turn_ca_file,
+                          .on_change = on_network_change,
+                          .user = peer};
+    int error = copy_ice_servers(peer, config);
+    if (error == DP_OK)
+        error = try_ice_servers(peer);
+    if (error == DP_OK)
+        error = dp_network_new(&peer->network, &net);
+    if (error == DP_OK)
+        error = dp_mux_new(&peer->mux, peer->network, config->udp_port);
+    return error;
+}
+
 static int set_up(dp_peer *peer, const dp_peer_config *config)
 {
     dp_signaling_config signaling = {.size = sizeof(signaling),
@@ -47,16 +125,33 @@ static int set_up(dp_peer *peer, const dp_peer_config *config)
         peer->certificate = peer->own_certificate;
     }
     if (error == DP_OK)
-        error = dp_mux_new(&peer->mux, peer->loop, peer->random, config->udp_port, config->include_loopback);
+        error = set_up_network(peer, config);
     if (error == DP_OK)
         error = dp_signaling_new(&peer->signaling, &signaling);
     return error;
 }
 
+static bool config_valid(const dp_peer_config *config)
+{
+    return config->size == sizeof(*config) && config->loop != NULL && config->random.fn != NULL &&
+           config->server != NULL && config->ice_server_count <= DP_PEER_MAX_ICE_SERVERS &&
+           config->bind_count <= NETWORK_MAX_ADDRESSES && config->port_min <= config->port_max &&
+           (config->port_min != 0 || config->port_max == 0);
+}
+
+static void free_parts(dp_peer *peer)
+{
+    dp_signaling_free(peer->signaling);
+    dp_mux_free(peer->mux);
+    dp_network_free(peer->network);
+    dp_certificate_free(peer->own_certificate);
+    free_ice_servers(peer);
+    dp_free(peer);
+}
+
 int dp_peer_new(dp_peer **out, const dp_peer_config *config)
 {
-    if (config->size != sizeof(*config) || config->loop == NULL || config->random.fn == NULL ||
-        config->server == NULL || config->stun_server_count > MAX_STUN_SERVERS)
+    if (!config_valid(config))
         return DP_ERR_INVALID_ARGUMENT;
     dp_peer *peer = dp_calloc(1, sizeof(*peer));
     if (peer == NULL)
@@ -67,13 +162,11 @@ int dp_peer_new(dp_peer **out, const dp_peer_config *config)
     peer->handler = config->handler;
     peer->certificate = config->certificate;
     peer->reconnect = config->reconnect;
-    peer->include_loopback = config->include_loopback;
+    peer->relay_only = config->relay_only;
+    peer->hide_addresses = config->hide_addresses;
+    peer->ice_lite = config->ice_lite;
     peer->max_connections = config->max_connections != 0 ? config->max_connections : DEFAULT_MAX_CONNECTIONS;
     peer->max_value_size = config->max_value_size;
-    peer->stun_server_count = config->stun_server_count;
-    if (config->stun_server_count > 0)
-        memcpy(peer->stun_servers, config->stun_servers,
-               config->stun_server_count * sizeof(peer->stun_servers[0]));
     peer->timer = (dp_timer){.fn = on_signaling_timer, .user = peer};
     peer->reconnect_timer = (dp_timer){.fn = on_reconnect_timer, .user = peer};
     peer->pump = (dp_deferred){.fn = pump, .user = peer};
@@ -82,10 +175,7 @@ int dp_peer_new(dp_peer **out, const dp_peer_config *config)
     if (error == DP_OK)
         error = dp_peer_reconnect(peer);
     if (error != DP_OK) {
-        dp_signaling_free(peer->signaling);
-        dp_mux_free(peer->mux);
-        dp_certificate_free(peer->own_certificate);
-        dp_free(peer);
+        free_parts(peer);
         return error;
     }
     *out = peer;
@@ -118,10 +208,7 @@ static void destroy_now(void *user)
     dp_undefer(&peer->pump);
     if (peer->tcp != NULL)
         dp_tcp_close(peer->tcp);
-    dp_signaling_free(peer->signaling);
-    dp_mux_free(peer->mux);
-    dp_certificate_free(peer->own_certificate);
-    dp_free(peer);
+    free_parts(peer);
 }
 
 int dp_peer_reconnect(dp_peer *peer)
@@ -275,6 +362,23 @@ static void on_disconnected(dp_peer *peer, const char *reason)
     wait = wait > DP_SECONDS(30) ? DP_SECONDS(30) : wait;
     peer->failures++;
     dp_timer_set(peer->loop, &peer->reconnect_timer, dp_loop_now(peer->loop) + wait);
+}
+
+/* The stream may have gone with an address, and would notice it by itself only after 30 s: too late for what has to
+ * go through the PeerServer now. */
+static void on_network_change(void *user, bool lost)
+{
+    dp_peer *peer = user;
+    if (!peer->reconnect || !peer->wants_to_be_open || peer->destroying)
+        return;
+    peer->failures = 0;
+    if (peer->tcp == NULL) {
+        dp_timer_set(peer->loop, &peer->reconnect_timer, dp_loop_now(peer->loop));
+    } else if (lost) {
+        close_stream(peer);
+        dp_signaling_disconnected(peer->signaling, dp_loop_now(peer->loop), "the network has changed");
+        dp_peer_wake(peer);
+    }
 }
 
 static void end_connections_with(dp_peer *peer, const char *remote_id, bool only_unopened, const char *type,

@@ -1,10 +1,9 @@
 /* Runs one dp_pc on a dp_loop: one timer, and the visible loop that moves events to the owner and datagrams
- * to the mux's sockets. */
+ * to the mux's sockets and the links to TURN servers; mDNS names are resolved and published here, too. */
 #ifndef PEER_RUNNER_H
 #define PEER_RUNNER_H
 
 #include "peer/mux.h"
-#include <datapeer/net.h>
 #include <datapeer/peer_connection.h>
 
 typedef struct runner runner;
@@ -15,11 +14,12 @@ typedef void (*runner_event_fn)(void *user, const dp_pc_event *event);
 typedef void (*runner_fill_fn)(void *user);
 
 typedef struct runner_config {
-    dp_loop *loop;
-    mux *mux; /* borrowed; shared by many */
+    network *network; /* borrowed, as mux is */
+    mux *mux;         /* shared by many */
     dp_pc_config pc;
     runner_event_fn on_event;
     runner_fill_fn on_fill;
+    void (*on_network)(void *user); /* our local addresses have changed; may be NULL */
     void *user;
 } runner_config;
 

@@ -2,6 +2,10 @@
  * channel a DataConnection, values on it. Names and events are PeerJS's (peerjs 1.5); what differs is said at
  * each function.
  *
+ * When the path of an open connection is lost, or the network changes, ICE looks for another one. Towards a peer
+ * that is datapeer as well it is restarted with new candidates, which go through the PeerServer; PeerJS would take
+ * that for a new connection.
+ *
  * Everything runs in the loop's thread; handlers are called from the loop, never from inside an API call (but
  * for a request that dp_connection_cancel ends). In a handler every function may be called. */
 #ifndef DATAPEER_PEER_H
@@ -33,6 +37,8 @@ typedef struct dp_peer_handler {
     void *user;
 } dp_peer_handler; /* each function may be NULL */
 
+#define DP_PEER_MAX_ICE_SERVERS 8
+
 typedef struct dp_peer_config {
     size_t size;      /* sizeof(dp_peer_config) */
     dp_loop *loop;    /* required */
@@ -43,20 +49,33 @@ typedef struct dp_peer_config {
     const char *id;                    /* NULL: the server gives one */
     const char *token;                 /* NULL: random */
     const dp_certificate *certificate; /* NULL: generated */
-    const dp_address *stun_servers;
-    size_t stun_server_count;
-    bool reconnect;    /* to the PeerServer, 1 s to 30 s after a loss; PeerJS itself never does */
+    bool reconnect; /* to the PeerServer, 1 s to 30 s after a loss; PeerJS itself never does */
+
+    /* The network. Addresses that come and go later are followed. */
+    const dp_ice_server *ice_servers; /* STUN and TURN; copied, at most DP_PEER_MAX_ICE_SERVERS */
+    size_t ice_server_count;
+    const char *turn_ca_file; /* PEM: who may vouch for TURN servers by TLS; NULL: the system's authorities */
+    bool relay_only;          /* these three: see dp_ice_config */
+    bool hide_addresses;
+    bool ice_lite;
+    const dp_address *bind_addresses; /* only these are used (ports ignored); copied. None: all */
+    size_t bind_count;
     uint16_t udp_port; /* where others reach us, one for all who call (for port forwarding); 0: any free one.
                           Calls of our own use a port each */
+    uint16_t
+        port_min; /* from which the free ones are taken; both 0: any. A port each for calls of our own: */
+    uint16_t port_max;     /* a range that is used up lets dp_peer_connect fail with IO */
     bool include_loopback; /* offer 127.0.0.1 and ::1 as candidates too */
+
     /* 0: 256. Over it a call takes the place of one that is not open yet, or is ignored. */
     size_t max_connections;
     size_t max_value_size; /* largest packed value that is accepted, 0: 64 MiB */
     dp_peer_handler handler;
 } dp_peer_config;
 
-/* Binds the UDP port and starts connecting to the PeerServer. INVALID_ARGUMENT (id), MALFORMED (server),
- * UNSUPPORTED (wss), IO (the port is taken or there is no address), NO_MEMORY, CRYPTO. */
+/* Binds the UDP port and starts connecting to the PeerServer. Without any address it waits for one.
+ * INVALID_ARGUMENT (id, ICE servers, port range), MALFORMED (server), UNSUPPORTED (wss), IO (the port is taken, or
+ * no port of the range is free), NO_MEMORY, CRYPTO. */
 DP_API int dp_peer_new(dp_peer **out, const dp_peer_config *config);
 /* PeerJS destroy(): closes all connections (their on_close is called) and the socket; frees at the end of the
  * round. */
@@ -64,7 +83,7 @@ DP_API void dp_peer_destroy(dp_peer *peer);
 DP_API const char *dp_peer_id(const dp_peer *peer); /* NULL before the server gave one */
 DP_API void dp_peer_disconnect(dp_peer *peer);      /* from the PeerServer only */
 DP_API int dp_peer_reconnect(dp_peer *peer);
-DP_API uint16_t dp_peer_udp_port(const dp_peer *peer);
+DP_API uint16_t dp_peer_udp_port(const dp_peer *peer); /* 0: there was no address yet */
 DP_API size_t dp_peer_connection_count(const dp_peer *peer);
 
 /* ---- DataConnection ------------------------------------------------------------------------------------ */

@@ -29,6 +29,7 @@ static dp_loop *loop;
 static dp_random source;
 static dp_csprng *csprng;
 static dp_certificate *certificate;
+static network *net;
 static mux *shared;
 static end ends[PAIRS][2];
 
@@ -57,7 +58,7 @@ static void open_end_on(end *e, unsigned number, mux *m)
 {
     memset(e, 0, sizeof(*e));
     e->number = number;
-    runner_config config = {.loop = loop,
+    runner_config config = {.network = net,
                             .mux = m,
                             .pc = {.size = sizeof(config.pc), .random = source, .certificate = certificate},
                             .on_event = on_event,
@@ -70,7 +71,7 @@ static void open_end(end *e, unsigned number, bool caller)
 {
     mux *own = NULL;
     if (caller)
-        assert_int_equal(dp_mux_new(&own, loop, source, 0, true), DP_OK);
+        assert_int_equal(dp_mux_new(&own, net, 0), DP_OK);
     open_end_on(e, number, caller ? own : shared);
     e->own_mux = own;
 }
@@ -123,7 +124,9 @@ static int set_up(void **state)
     assert_int_equal(dp_csprng_new(&csprng), DP_OK);
     source = dp_csprng_source(csprng);
     assert_int_equal(dp_certificate_generate(&certificate, &source, dp_clock_unix()), DP_OK);
-    assert_int_equal(dp_mux_new(&shared, loop, source, 0, true), DP_OK);
+    network_config config = {.loop = loop, .random = source, .include_loopback = true};
+    assert_int_equal(dp_network_new(&net, &config), DP_OK);
+    assert_int_equal(dp_mux_new(&shared, net, 0), DP_OK);
     return 0;
 }
 
@@ -131,6 +134,7 @@ static int tear_down(void **state)
 {
     (void)state;
     dp_mux_free(shared);
+    dp_network_free(net);
     dp_certificate_free(certificate);
     dp_csprng_free(csprng);
     dp_loop_free(loop);
@@ -237,7 +241,7 @@ static void a_taken_port_is_an_error(void **state)
 {
     (void)state;
     mux *second;
-    assert_int_equal(dp_mux_new(&second, loop, source, dp_mux_port(shared), true), DP_ERR_IO);
+    assert_int_equal(dp_mux_new(&second, net, dp_mux_port(shared)), DP_ERR_IO);
 }
 
 int main(void)

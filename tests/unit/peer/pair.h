@@ -85,7 +85,7 @@ static void pair_new(pair *p, uint64_t seed)
         assert_int_equal(dp_pc_new(&end->pc, &config), DP_OK);
         assert_int_equal(
             dp_address_parse(&end->address, i == 0 ? "10.0.0.1" : "10.0.0.2", (uint16_t)(40000 + i)), DP_OK);
-        assert_int_equal(dp_pc_add_local_address(end->pc, &end->address), DP_OK);
+        assert_int_equal(dp_pc_add_local_address(end->pc, p->now, &end->address), DP_OK);
     }
 }
 

@@ -1,0 +1,190 @@
+#include "peer/links.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include <stdio.h>
+#include <string.h>
+
+static const char layer[] = "peer";
+
+/* What may wait in a stream before frames are dropped. As a router's queue it should not be much longer than the
+ * path: what it holds is delay. */
+enum { STREAM_QUEUE_MAX = 256 << 10 };
+#define CONNECT_TIMEOUT DP_SECONDS(8) /* less than ICE waits for its candidates */
+
+typedef struct link_socket {
+    struct link_socket *next;
+    links *owner;
+    uint32_t id;
+    dp_address remote;
+    dp_udp *udp; /* one of the two */
+    dp_tcp *tcp;
+} link_socket;
+
+static dp_time now_of(const link_socket *s) { return dp_loop_now(s->owner->network->loop); }
+
+static link_socket *find(const links *l, uint32_t id)
+{
+    link_socket *s = l->first;
+    while (s != NULL && s->id != id)
+        s = s->next;
+    return s;
+}
+
+static void close_socket(link_socket *s)
+{
+    link_socket **at = &s->owner->first;
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+    if (s->udp != NULL)
+        dp_udp_close(s->udp);
+    if (s->tcp != NULL)
+        dp_tcp_close(s->tcp);
+    dp_free(s);
+}
+
+static void fail(link_socket *s, const char *reason)
+{
+    links *l = s->owner;
+    uint32_t id = s->id;
+    dp_time now = now_of(s);
+    char text[DP_ADDRESS_TEXT_MAX];
+    DP_LOG(&l->log, DP_LOG_WARN, layer, "the link to the TURN server %s: %s",
+           dp_address_format(&s->remote, text), reason);
+    close_socket(s);
+    dp_pc_link_closed(l->pc, now, id);
+}
+
+/* ---- UDP ---- */
+
+static void on_packets(void *user, dp_udp *udp, dp_udp_packet *packets, size_t count)
+{
+    link_socket *s = user;
+    links *l = s->owner;
+    (void)udp;
+    for (size_t i = 0; i < count; i++)
+        if (dp_address_equal(&packets[i].remote, &s->remote))
+            dp_pc_link_input(l->pc, now_of(s), s->id, packets[i].data, packets[i].len);
+    l->pump(l->user);
+}
+
+static void on_writable(void *user, dp_udp *udp)
+{
+    link_socket *s = user;
+    (void)udp;
+    s->owner->pump(s->owner->user);
+}
+
+static int open_udp(link_socket *s, const dp_ice_link *link)
+{
+    dp_address local = link->local;
+    dp_udp_handler handler = {on_packets, on_writable, s};
+    if (local.family == DP_FAMILY_NONE)
+        local.family = link->remote.family; /* the wildcard address */
+    return dp_udp_open(&s->udp, s->owner->network->loop, &local, &handler);
+}
+
+/* ---- TCP and TLS ---- */
+
+static void on_connected(void *user, dp_tcp *tcp)
+{
+    link_socket *s = user;
+    links *l = s->owner;
+    (void)tcp;
+    dp_pc_link_opened(l->pc, now_of(s), s->id);
+    l->pump(l->user);
+}
+
+static void on_data(void *user, dp_tcp *tcp, const uint8_t *data, size_t len)
+{
+    link_socket *s = user;
+    links *l = s->owner;
+    uint8_t piece[4096]; /* what is inside is decrypted in place, and data is the stream's */
+    (void)tcp;
+    while (len > 0) {
+        size_t n = len < sizeof(piece) ? len : sizeof(piece);
+        memcpy(piece, data, n);
+        dp_pc_link_input(l->pc, now_of(s), s->id, piece, n);
+        data += n;
+        len -= n;
+    }
+    l->pump(l->user);
+}
+
+static void on_closed(void *user, dp_tcp *tcp, int error, const char *reason)
+{
+    link_socket *s = user;
+    links *l = s->owner;
+    (void)tcp;
+    fail(s, reason != NULL ? reason : dp_strerror(error));
+    l->pump(l->user);
+}
+
+static int open_stream(link_socket *s, const dp_ice_link *link)
+{
+    links *l = s->owner;
+    char ip[DP_ADDRESS_TEXT_MAX], host[DP_ADDRESS_TEXT_MAX + 16];
+    dp_tcp_handler handler = {on_connected, on_data, NULL, on_closed, s};
+    dp_address_format_ip(&link->remote, ip);
+    if (link->remote.scope != 0)
+        snprintf(host, sizeof(host), "%s%%%u", ip, (unsigned)link->remote.scope);
+    else
+        snprintf(host, sizeof(host), "%s", ip);
+    int error = dp_tcp_connect(&s->tcp, l->network->loop, host, link->remote.port, CONNECT_TIMEOUT, &handler);
+    if (error != DP_OK || link->transport != DP_ICE_TLS)
+        return error;
+    dp_tls_options options = {.size = sizeof(options),
+                              .server_name = link->name != NULL ? link->name : ip,
+                              .ca_file = l->network->turn_ca_file,
+                              .random = l->network->random,
+                              .log = l->log};
+    return dp_tcp_start_tls(s->tcp, &options);
+}
+
+/* ---- all of them ---- */
+
+void dp_links_open(links *l, const dp_ice_link *link)
+{
+    link_socket *s = dp_calloc(1, sizeof(*s));
+    if (s == NULL) {
+        dp_pc_link_closed(l->pc, dp_loop_now(l->network->loop), link->id);
+        return;
+    }
+    s->owner = l;
+    s->id = link->id;
+    s->remote = link->remote;
+    s->next = l->first;
+    l->first = s;
+    int error = link->transport == DP_ICE_UDP ? open_udp(s, link) : open_stream(s, link);
+    if (error != DP_OK)
+        fail(s, dp_strerror(error));
+    else if (s->udp != NULL)
+        dp_pc_link_opened(l->pc, now_of(s), s->id);
+}
+
+void dp_links_close(links *l, uint32_t id)
+{
+    link_socket *s = find(l, id);
+    if (s != NULL)
+        close_socket(s);
+}
+
+void dp_links_clear(links *l)
+{
+    while (l->first != NULL)
+        close_socket(l->first);
+}
+
+void dp_links_send(links *l, dp_datagram *slot)
+{
+    link_socket *s = find(l, slot->link);
+    if (s == NULL)
+        return;
+    if (s->udp != NULL) {
+        slot->remote = s->remote;
+        dp_udp_commit(l->network->loop, s->udp, slot);
+    } else if (dp_tcp_queued(s->tcp) + slot->length <= STREAM_QUEUE_MAX) {
+        (void)dp_tcp_send(s->tcp, slot->data, slot->length); /* one that is closed tells on_closed */
+    }
+}
