@@ -1,8 +1,10 @@
-// npm's PeerServer on 127.0.0.1, for `make run` and for the tests. Prints its port when it can be used.
+// npm's PeerServer, for `make run` and for the tests: peer-server.mjs [PORT [ADDRESS]], else any port of 127.0.0.1.
+// Prints its port when it can be used.
 // The package's own command is not used: a message that is no JSON leaves its socket deaf, and it does not end while clients are connected.
 import { PeerServer } from 'peer';
 
-const app = PeerServer({ host: '127.0.0.1', port: Number(process.argv[2] ?? 0), path: '/' }, (server) => {
+const [port = 0, host = '127.0.0.1'] = process.argv.slice(2);
+const app = PeerServer({ host, port: Number(port), path: '/' }, (server) => {
     console.log(JSON.stringify({ port: server.address().port }));
 });
 // Without a listener one malformed message would end the process.

@@ -1,0 +1,70 @@
+// The network changes in the middle of a download, which goes on.
+import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
+import { describe, test } from 'node:test';
+import { CORE, Internet, limits, STUN, USER } from './lib/internet.mjs';
+
+// Ten seconds of download.
+const SIZE = 50e6;
+const RATE = '40mbit';
+
+// Resolves in the middle of the download. The one who gets is at the sites from the second on.
+async function midway(t, sites, options = []) {
+    const net = await Internet.create(t);
+    const [home, ...there] = await Promise.all(sites.map((site) => net.site(site)));
+    const [a, host] = [await net.host('a', home), await net.host('b', ...there)];
+    for (const site of there) await site.limit(RATE);
+    await net.peerServer();
+    const turnserver = await net.coturn();
+    await net.device(a, options, SIZE);
+    const download = await net.get(host, options);
+    await download.goesOn();
+    return { net, host, site: there[0], download, turnserver };
+}
+
+const open = { nat: 'none', families: [4] };
+const closed = { nat: 'restricted', families: [4] };
+
+describe('in the middle of a download', { concurrency: 4 }, () => {
+    test('the NAT gets another address; the device is open', limits, async (t) => {
+        const { site, download } = await midway(t, [open, closed]);
+        await site.renumber();
+        await download.finished(90000);
+    });
+
+    test('the NAT gets another address; the device is behind one, too', limits, async (t) => {
+        const { site, download } = await midway(t, [closed, closed], ['--ice-server', STUN]);
+        await site.renumber();
+        await download.finished(90000);
+    });
+
+    test('the cable is out for ten seconds', limits, async (t) => {
+        const { site, download } = await midway(t, [closed, closed], ['--ice-server', STUN]);
+        await site.router.run('ip link set port1 down');
+        await pause(10000);
+        await site.router.run('ip link set port1 up');
+        await download.finished(90000);
+    });
+
+    test('one of two networks is left; the device is open', limits, async (t) => {
+        const { host, download } = await midway(t, [open, closed, closed]);
+        await host.run('ip link delete eth0');
+        await download.finished(90000);
+        assert.match(download.pair, /^host 10\.0\.3\./);
+    });
+
+    test('one of two networks is left; the device is behind a NAT', limits, async (t) => {
+        const { host, download } = await midway(t, [closed, closed, closed], ['--ice-server', STUN]);
+        await host.run('ip link set eth0 down');
+        await download.finished(90000);
+        assert.match(download.pair, /^host 10\.0\.3\./);
+    });
+
+    test('the relay dies, and it was the only way', limits, async (t) => {
+        const relay = ['--ice-server', `turn:${CORE[4]}`, '--turn-user', USER, '--relay-only'];
+        const { download, turnserver } = await midway(t, [closed, closed], relay);
+        turnserver.child.kill('SIGKILL');
+        assert.equal(await download.failed(60000), 3);
+        assert.match(download.log, /^datapeer: /m);
+    });
+});
