@@ -5,6 +5,7 @@
 #include <datapeer/base.h>
 #include <datapeer/dtls.h>
 #include <datapeer/ice.h>
+#include <datapeer/mdns.h>
 #include <datapeer/net.h>
 #include <datapeer/peer.h>
 #include <datapeer/peer_connection.h>
