@@ -17,6 +17,11 @@ static int digest(mbedtls_md_type_t type, uint8_t *out, const void *data, size_t
     return md != NULL && mbedtls_md(md, data, len, out) == 0 ? DP_OK : DP_ERR_CRYPTO;
 }
 
+int dp_md5(uint8_t out[DP_MD5_LEN], const void *data, size_t len)
+{
+    return digest(MBEDTLS_MD_MD5, out, data, len);
+}
+
 int dp_sha1(uint8_t out[DP_SHA1_LEN], const void *data, size_t len)
 {
     return digest(MBEDTLS_MD_SHA1, out, data, len);

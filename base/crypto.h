@@ -4,10 +4,13 @@
 
 #include <datapeer/base.h>
 
+#define DP_MD5_LEN    16
 #define DP_SHA1_LEN   20
 #define DP_SHA256_LEN 32
 
 /* DP_OK or DP_ERR_CRYPTO. */
+int dp_md5(uint8_t out[DP_MD5_LEN], const void *data,
+           size_t len); /* only for what RFC 8489 §9.2.2 makes of it */
 int dp_sha1(uint8_t out[DP_SHA1_LEN], const void *data, size_t len);
 int dp_sha256(uint8_t out[DP_SHA256_LEN], const void *data, size_t len);
 int dp_hmac_sha1(uint8_t out[DP_SHA1_LEN], const void *key, size_t key_len, const void *data, size_t len);

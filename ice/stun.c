@@ -65,7 +65,8 @@ static void xor_ip(uint8_t *out, const uint8_t *in, size_t len, const uint8_t *c
         out[i] = in[i] ^ cookie_and_transaction[i];
 }
 
-static bool read_xor_address(dp_address *out, dp_rd value, const uint8_t *data)
+/* The same without the XOR is MAPPED-ADDRESS's format (§14.1). */
+static bool read_address(dp_address *out, dp_rd value)
 {
     memset(out, 0, sizeof *out);
     dp_rd_skip(&value, 1);
@@ -76,8 +77,17 @@ static bool read_xor_address(dp_address *out, dp_rd value, const uint8_t *data)
     if (value.error || dp_rd_left(&value) != 0 || (family != 1 && family != 2))
         return false;
     out->family = family == 1 ? DP_FAMILY_IPV4 : DP_FAMILY_IPV6;
-    out->port = (uint16_t)(port ^ (DP_STUN_MAGIC_COOKIE >> 16));
-    xor_ip(out->ip, ip, ip_len, data + 4);
+    out->port = port;
+    memcpy(out->ip, ip, ip_len);
+    return true;
+}
+
+static bool read_xor_address(dp_address *out, dp_rd value, const uint8_t *data)
+{
+    if (!read_address(out, value))
+        return false;
+    out->port = (uint16_t)(out->port ^ (DP_STUN_MAGIC_COOKIE >> 16));
+    xor_ip(out->ip, out->ip, out->family == DP_FAMILY_IPV4 ? 4 : 16, data + 4);
     return true;
 }
 
@@ -129,6 +139,61 @@ static void note_unknown(dp_stun_message *out, uint16_t type)
         out->unknown[out->unknown_count++] = type;
 }
 
+static bool read_relayed(dp_stun_message *out, dp_rd value)
+{
+    dp_address address;
+    if (!read_xor_address(&address, value, out->data))
+        return false;
+    if (out->relayed_count < DP_STUN_RELAYED_MAX)
+        out->relayed[out->relayed_count++] = address;
+    return true;
+}
+
+/* RFC 8656 §18.12: 8 bits family, 13 zero bits, then class and number as in ERROR-CODE. */
+static bool read_address_error(dp_stun_message *out, dp_rd value)
+{
+    out->address_error_family = dp_rd_u8(&value);
+    dp_rd_skip(&value, 1);
+    unsigned class_ = dp_rd_u8(&value) & 7u;
+    out->address_error = class_ * 100 + dp_rd_u8(&value);
+    return !value.error;
+}
+
+/* An attribute of TURN (RFC 8656 §18); all else is unknown. */
+static bool read_turn_attribute(dp_stun_message *out, uint16_t type, dp_rd value)
+{
+    switch (type) {
+    case DP_STUN_CHANNEL_NUMBER: /* and two reserved bytes */
+        if (out->channel == 0)
+            out->channel = dp_rd_u16(&value);
+        return !value.error;
+    case DP_STUN_LIFETIME:
+        if (dp_rd_left(&value) != 4)
+            return false;
+        if (!out->has_lifetime)
+            out->lifetime = dp_rd_u32(&value);
+        out->has_lifetime = true;
+        return true;
+    case DP_STUN_XOR_PEER_ADDRESS:
+        return out->peer.family != DP_FAMILY_NONE || read_xor_address(&out->peer, value, out->data);
+    case DP_STUN_DATA:
+        return out->payload != NULL ||
+               read_text(&out->payload, &out->payload_len, value, DP_STUN_MESSAGE_MAX);
+    case DP_STUN_XOR_RELAYED_ADDRESS:
+        return read_relayed(out, value);
+    case DP_STUN_ADDRESS_ERROR_CODE:
+        return out->address_error != 0 || read_address_error(out, value);
+    case DP_STUN_ALTERNATE_SERVER:
+        return out->alternate.family != DP_FAMILY_NONE || read_address(&out->alternate, value);
+    case DP_STUN_REQUESTED_ADDRESS_FAMILY: /* what only servers read */
+    case DP_STUN_REQUESTED_TRANSPORT:
+        return true;
+    default:
+        note_unknown(out, type);
+        return true;
+    }
+}
+
 /* One attribute before MESSAGE-INTEGRITY. False: its value breaks its format. */
 static bool read_attribute(dp_stun_message *out, uint16_t type, dp_rd value)
 {
@@ -137,9 +202,9 @@ static bool read_attribute(dp_stun_message *out, uint16_t type, dp_rd value)
         return out->username != NULL ||
                read_text(&out->username, &out->username_len, value, DP_STUN_USERNAME_MAX);
     case DP_STUN_REALM:
-        return out->realm != NULL || read_text(&out->realm, &out->realm_len, value, 763);
+        return out->realm != NULL || read_text(&out->realm, &out->realm_len, value, DP_STUN_REALM_MAX);
     case DP_STUN_NONCE:
-        return out->nonce != NULL || read_text(&out->nonce, &out->nonce_len, value, 763);
+        return out->nonce != NULL || read_text(&out->nonce, &out->nonce_len, value, DP_STUN_REALM_MAX);
     case DP_STUN_XOR_MAPPED_ADDRESS:
         return out->mapped.family != DP_FAMILY_NONE || read_xor_address(&out->mapped, value, out->data);
     case DP_STUN_ERROR_CODE:
@@ -163,8 +228,7 @@ static bool read_attribute(dp_stun_message *out, uint16_t type, dp_rd value)
     case DP_STUN_MAPPED_ADDRESS: /* RFC 3489's; understood and not used */
         return true;
     default:
-        note_unknown(out, type);
-        return true;
+        return read_turn_attribute(out, type, value);
     }
 }
 
@@ -280,10 +344,32 @@ void dp_stun_write_u64(dp_wr *wr, dp_stun_attribute type, uint64_t value)
     dp_wr_u64(wr, value);
 }
 
+void dp_stun_write_channel_number(dp_wr *wr, uint16_t channel)
+{
+    dp_stun_write_u32(wr, DP_STUN_CHANNEL_NUMBER, (uint32_t)channel << 16);
+}
+
+void dp_stun_write_family(dp_wr *wr, dp_stun_attribute type, unsigned family)
+{
+    dp_stun_write_u32(wr, type, (uint32_t)family << 24);
+}
+
+void dp_stun_write_in_place(dp_wr *wr, dp_stun_attribute type, size_t len)
+{
+    begin_attribute(wr, type, len);
+    (void)dp_wr_reserve(wr, len);
+    dp_wr_pad(wr, 4);
+}
+
 void dp_stun_write_xor_mapped_address(dp_wr *wr, const dp_address *address)
 {
+    dp_stun_write_xor_address(wr, DP_STUN_XOR_MAPPED_ADDRESS, address);
+}
+
+void dp_stun_write_xor_address(dp_wr *wr, dp_stun_attribute type, const dp_address *address)
+{
     size_t ip_len = address->family == DP_FAMILY_IPV4 ? 4 : 16;
-    begin_attribute(wr, DP_STUN_XOR_MAPPED_ADDRESS, 4 + ip_len);
+    begin_attribute(wr, type, 4 + ip_len);
     dp_wr_u8(wr, 0);
     dp_wr_u8(wr, address->family == DP_FAMILY_IPV4 ? 1 : 2);
     dp_wr_u16(wr, (uint16_t)(address->port ^ (DP_STUN_MAGIC_COOKIE >> 16)));

@@ -1,4 +1,4 @@
-/* The STUN message codec (RFC 8489), as far as ICE needs it: the Binding method, short-term integrity. */
+/* The STUN message codec (RFC 8489), as far as ICE and TURN (RFC 8656) need it. */
 #ifndef ICE_STUN_H
 #define ICE_STUN_H
 
@@ -13,7 +13,17 @@
 #define DP_STUN_USERNAME_MAX 513 /* RFC 8489 §14.3 */
 #define DP_STUN_UNKNOWN_MAX  8   /* unknown attributes that are remembered for the 420 */
 
-#define DP_STUN_METHOD_BINDING 0x001
+#define DP_STUN_REALM_MAX   763 /* §14.9, and a nonce's, §14.10 */
+#define DP_STUN_RELAYED_MAX 2   /* RFC 8656 §7.3: one of each family */
+
+/* RFC 8489 §18.2, RFC 8656 §17 */
+#define DP_STUN_METHOD_BINDING           0x001
+#define DP_STUN_METHOD_ALLOCATE          0x003
+#define DP_STUN_METHOD_REFRESH           0x004
+#define DP_STUN_METHOD_SEND              0x006
+#define DP_STUN_METHOD_DATA              0x007
+#define DP_STUN_METHOD_CREATE_PERMISSION 0x008
+#define DP_STUN_METHOD_CHANNEL_BIND      0x009
 
 typedef enum dp_stun_class {
     DP_STUN_REQUEST = 0,
@@ -22,26 +32,47 @@ typedef enum dp_stun_class {
     DP_STUN_ERROR = 3,
 } dp_stun_class;
 
-/* RFC 8489 §18.3, RFC 8445 §16.1. Types below 0x8000 are comprehension-required. */
+/* RFC 8489 §18.3, RFC 8445 §16.1, RFC 8656 §18. Types below 0x8000 are comprehension-required. */
 typedef enum dp_stun_attribute {
     DP_STUN_MAPPED_ADDRESS = 0x0001,
     DP_STUN_USERNAME = 0x0006,
     DP_STUN_MESSAGE_INTEGRITY = 0x0008,
     DP_STUN_ERROR_CODE = 0x0009,
     DP_STUN_UNKNOWN_ATTRIBUTES = 0x000A,
+    DP_STUN_CHANNEL_NUMBER = 0x000C,
+    DP_STUN_LIFETIME = 0x000D,
+    DP_STUN_XOR_PEER_ADDRESS = 0x0012,
+    DP_STUN_DATA = 0x0013,
     DP_STUN_REALM = 0x0014,
     DP_STUN_NONCE = 0x0015,
+    DP_STUN_XOR_RELAYED_ADDRESS = 0x0016,
+    DP_STUN_REQUESTED_ADDRESS_FAMILY = 0x0017,
+    DP_STUN_REQUESTED_TRANSPORT = 0x0019,
     DP_STUN_XOR_MAPPED_ADDRESS = 0x0020,
     DP_STUN_PRIORITY = 0x0024,
     DP_STUN_USE_CANDIDATE = 0x0025,
+    DP_STUN_ADDITIONAL_ADDRESS_FAMILY = 0x8000,
+    DP_STUN_ADDRESS_ERROR_CODE = 0x8001,
+    DP_STUN_SOFTWARE = 0x8022,
+    DP_STUN_ALTERNATE_SERVER = 0x8023,
     DP_STUN_FINGERPRINT = 0x8028,
     DP_STUN_ICE_CONTROLLED = 0x8029,
     DP_STUN_ICE_CONTROLLING = 0x802A,
 } dp_stun_attribute;
 
-#define DP_STUN_CODE_BAD_REQUEST       400
-#define DP_STUN_CODE_UNKNOWN_ATTRIBUTE 420
-#define DP_STUN_CODE_ROLE_CONFLICT     487
+/* Values of the address family attributes (RFC 8656 §18.6) */
+#define DP_STUN_FAMILY_IPV4 1
+#define DP_STUN_FAMILY_IPV6 2
+
+#define DP_STUN_CODE_TRY_ALTERNATE       300
+#define DP_STUN_CODE_BAD_REQUEST         400
+#define DP_STUN_CODE_UNAUTHENTICATED     401
+#define DP_STUN_CODE_UNKNOWN_ATTRIBUTE   420
+#define DP_STUN_CODE_ALLOCATION_MISMATCH 437
+#define DP_STUN_CODE_STALE_NONCE         438
+#define DP_STUN_CODE_FAMILY_UNSUPPORTED  440
+#define DP_STUN_CODE_WRONG_CREDENTIALS   441
+#define DP_STUN_CODE_ROLE_CONFLICT       487
 
 /* A decoded message. Pointers borrow the datagram. Only the first of several attributes of a type counts, and
  * what follows MESSAGE-INTEGRITY does not, except FINGERPRINT (RFC 8489 §14, §14.5). */
@@ -69,6 +100,18 @@ typedef struct dp_stun_message {
     dp_address mapped;    /* XOR-MAPPED-ADDRESS, all zero if absent */
     unsigned error_code;  /* 300-699, 0 if absent */
 
+    bool has_lifetime;
+    uint32_t lifetime;      /* seconds */
+    uint16_t channel;       /* CHANNEL-NUMBER, 0 if absent */
+    const uint8_t *payload; /* DATA */
+    size_t payload_len;
+    dp_address peer;                         /* XOR-PEER-ADDRESS, all zero if absent; so with the next two */
+    dp_address alternate;                    /* ALTERNATE-SERVER */
+    dp_address relayed[DP_STUN_RELAYED_MAX]; /* XOR-RELAYED-ADDRESS; here two count */
+    size_t relayed_count;
+    unsigned address_error;       /* the code in ADDRESS-ERROR-CODE, 0 if absent */
+    uint8_t address_error_family; /* DP_STUN_FAMILY_... */
+
     uint16_t unknown[DP_STUN_UNKNOWN_MAX]; /* comprehension-required types that this codec does not know */
     size_t unknown_count;
     uint16_t reported[DP_STUN_UNKNOWN_MAX]; /* the types in UNKNOWN-ATTRIBUTES */
@@ -89,6 +132,12 @@ void dp_stun_write_header(dp_wr *wr, dp_stun_class class_, unsigned method,
 void dp_stun_write_attribute(dp_wr *wr, dp_stun_attribute type, const void *value, size_t len);
 void dp_stun_write_u32(dp_wr *wr, dp_stun_attribute type, uint32_t value);
 void dp_stun_write_u64(dp_wr *wr, dp_stun_attribute type, uint64_t value);
+/* RFC 8656 §18: CHANNEL-NUMBER and the family attributes are a value in the first bytes and zeros. */
+void dp_stun_write_channel_number(dp_wr *wr, uint16_t channel);
+void dp_stun_write_family(dp_wr *wr, dp_stun_attribute type, unsigned family);
+/* The value is in the buffer already, right behind the attribute's header. */
+void dp_stun_write_in_place(dp_wr *wr, dp_stun_attribute type, size_t len);
+void dp_stun_write_xor_address(dp_wr *wr, dp_stun_attribute type, const dp_address *address);
 void dp_stun_write_xor_mapped_address(dp_wr *wr, const dp_address *address);
 void dp_stun_write_error_code(dp_wr *wr, unsigned code, const char *reason);
 void dp_stun_write_unknown_attributes(dp_wr *wr, const uint16_t *types, size_t count);
