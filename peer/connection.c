@@ -69,6 +69,7 @@ int dp_connection_new(dp_connection **out, dp_peer *peer, const char *remote_id,
     conn->timer.user = conn;
     conn->close_later.fn = finish_later;
     conn->close_later.user = conn;
+    dp_restart_init(conn);
     conn->deadline = dp_loop_now(peer->loop) + SETUP_TIMEOUT;
     dp_queue_init(&conn->queue, sizeof(outgoing), MAX_QUEUED_MESSAGES);
     conn->remote_id = dp_strdup(remote_id);
@@ -95,6 +96,7 @@ void dp_connection_free(dp_connection *conn)
             break;
         }
     dp_timer_stop(&conn->timer);
+    dp_timer_stop(&conn->restart_timer);
     dp_undefer(&conn->close_later);
     dp_runner_free(conn->runner);
     dp_mux_free(conn->own_mux);
@@ -141,6 +143,7 @@ void dp_connection_end(dp_connection *conn, const char *error_type, const char *
     conn->state = CONNECTION_CLOSED;
     conn->channel = NULL;
     dp_timer_stop(&conn->timer);
+    dp_timer_stop(&conn->restart_timer);
     if (error_type != NULL)
         dp_connection_report(conn, error_type, message);
     dp_defer(conn->peer->loop, &conn->close_later);

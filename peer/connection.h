@@ -1,5 +1,5 @@
-/* The inside of a DataConnection, shared by connection.c (data), negotiate.c (set-up through the PeerServer)
- * and peer.c. */
+/* The inside of a DataConnection, shared by connection.c (data), negotiate.c (set-up through the PeerServer),
+ * restart.c (ICE restarts through it) and peer.c. */
 #ifndef PEER_CONNECTION_H
 #define PEER_CONNECTION_H
 
@@ -62,6 +62,16 @@ struct dp_connection {
     dp_time deadline;  /* of the set-up or the flush */
     size_t flush_left; /* bytes: as long as it changes, a flush has time */
     dp_deferred close_later;
+
+    /* restart.c */
+    bool knows_restart;   /* the other side understands ICE restarts: its OFFER or ANSWER says so */
+    bool restart_offered; /* an offer of ours waits for its answer */
+    bool restart_waits;   /* for the PeerServer */
+    unsigned restarts;    /* the number of our last offer */
+    unsigned restart_tries;
+    dp_time restart_allowed_at; /* when the other side may make the next */
+    dp_timer restart_timer;
+    dp_ice_state ice_state;
 };
 
 struct dp_peer {
@@ -112,9 +122,17 @@ void dp_connection_rearm(dp_connection *conn);
 
 /* negotiate.c */
 int dp_negotiate_call(dp_connection *conn);
-void dp_negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer);
-void dp_negotiate_answer(dp_peer *peer, const char *src, const char *connection_id, const char *sdp);
+void dp_negotiate_offer(dp_peer *peer, const dp_signaling_event *event);
+void dp_negotiate_answer(dp_peer *peer, const dp_signaling_event *event);
 void dp_negotiate_candidate(dp_peer *peer, const char *src, const char *connection_id, const char *candidate);
+
+/* restart.c */
+void dp_restart_init(dp_connection *conn);
+void dp_restart_on_ice_state(dp_connection *conn, dp_ice_state state);
+void dp_restart_on_network(dp_connection *conn); /* our addresses have changed */
+void dp_restart_on_server_open(dp_peer *peer);
+void dp_restart_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer);
+void dp_restart_answer(dp_connection *conn, const char *sdp, unsigned restart);
 
 /* peer.c */
 dp_connection *dp_peer_find(dp_peer *peer, const char *remote_id, const char *connection_id);

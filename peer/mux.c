@@ -133,6 +133,10 @@ static void input_stun(mux *m, dp_udp_packet *packet, const dp_address *local, c
     char ufrag[DP_ICE_UFRAG_MAX + 1];
     bool request = dp_ice_peek_ufrag(packet->data, packet->len, ufrag);
     mux_member *member = request ? member_by_ufrag(m, ufrag) : member_by_transaction(m, packet);
+    /* After an ICE restart the peer still checks the old path, with the old ufrag. */
+    const mux_route *route = member == NULL && request ? dp_table_get(&m->routes, key, sizeof(*key)) : NULL;
+    if (route != NULL)
+        member = route->member;
     if (member == NULL)
         return;
     give(m, member, packet, local);

@@ -11,6 +11,8 @@ enum { SDP_CAPACITY = 16384 };
 
 static void on_event(void *user, const dp_pc_event *event);
 
+static void on_network(void *user) { dp_restart_on_network(user); }
+
 static int start_runner(dp_connection *conn)
 {
     dp_peer *peer = conn->peer;
@@ -30,6 +32,7 @@ static int start_runner(dp_connection *conn)
                                    .ice_lite = peer->ice_lite},
                             .on_event = on_event,
                             .on_fill = dp_connection_fill,
+                            .on_network = on_network,
                             .user = conn};
     int error = dp_runner_new(&conn->runner, &config);
     for (size_t i = 0; error == DP_OK && i < peer->ice_server_count; i++)
@@ -92,7 +95,7 @@ static int answer(dp_connection *conn, const char *offer_sdp)
     size_t len;
     error = sdp == NULL ? DP_ERR_NO_MEMORY : dp_pc_create_answer(pc, now, sdp, SDP_CAPACITY, &len);
     if (error == DP_OK)
-        error = dp_signaling_send_answer(conn->peer->signaling, now, conn->remote_id, conn->id, sdp);
+        error = dp_signaling_send_answer(conn->peer->signaling, now, conn->remote_id, conn->id, sdp, 0);
     dp_free(sdp);
     dp_runner_wake(conn->runner);
     dp_peer_wake(conn->peer);
@@ -131,8 +134,14 @@ static bool make_room(dp_peer *peer, const char *src)
     return true;
 }
 
-void dp_negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer)
+void dp_negotiate_offer(dp_peer *peer, const dp_signaling_event *event)
 {
+    const char *src = event->src;
+    const dp_signaling_offer *offer = &event->offer;
+    if (offer->restart != 0) {
+        dp_restart_offer(peer, src, offer);
+        return;
+    }
     dp_connection *conn = dp_peer_find(peer, src, offer->connection_id);
     if (conn != NULL) /* PeerJS: the old one is closed first */
         dp_connection_end(conn, NULL, NULL);
@@ -156,6 +165,7 @@ void dp_negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer
         dp_peer_report(peer, "webrtc", message);
         return;
     }
+    conn->knows_restart = event->knows_restart;
     peer->handler.on_connection(peer->handler.user, peer, conn);
     if (conn->state == CONNECTION_CLOSED)
         return;
@@ -166,11 +176,16 @@ void dp_negotiate_offer(dp_peer *peer, const char *src, const dp_signaling_offer
 
 /* ---- what comes from the other side through the server ---- */
 
-void dp_negotiate_answer(dp_peer *peer, const char *src, const char *connection_id, const char *sdp)
+void dp_negotiate_answer(dp_peer *peer, const dp_signaling_event *event)
 {
-    dp_connection *conn = dp_peer_find(peer, src, connection_id);
-    if (conn == NULL || conn->runner == NULL || !conn->caller) {
+    const char *src = event->src, *sdp = event->sdp;
+    dp_connection *conn = dp_peer_find(peer, src, event->connection_id);
+    if (conn == NULL || conn->runner == NULL || (!conn->caller && event->restart == 0)) {
         DP_LOG(&peer->log, DP_LOG_INFO, layer, "an answer of %s to no call of ours is ignored", src);
+        return;
+    }
+    if (event->restart != 0 || conn->restarts > 0) {
+        dp_restart_answer(conn, sdp, event->restart);
         return;
     }
     dp_sdp_error reason;
@@ -187,6 +202,7 @@ void dp_negotiate_answer(dp_peer *peer, const char *src, const char *connection_
         dp_connection_end(conn, "negotiation-failed", message);
         return;
     }
+    conn->knows_restart = event->knows_restart;
     dp_runner_wake(conn->runner);
 }
 
@@ -273,6 +289,8 @@ static void on_event(void *user, const dp_pc_event *event)
         on_state(conn, event);
         break;
     case DP_PC_EVENT_ICE_STATE:
+        dp_restart_on_ice_state(conn, event->ice_state);
+        break;
     case DP_PC_EVENT_GATHERING_COMPLETE: /* PeerJS has no message for the end of candidates */
     case DP_PC_EVENT_SELECTED_PAIR:
     case DP_PC_EVENT_BUFFERED_AMOUNT_LOW: /* dp_connection_fill runs after each round */

@@ -390,8 +390,25 @@ static void end_connections_with(dp_peer *peer, const char *remote_id, bool only
             dp_connection_end(conn, type, message);
 }
 
+/* An open connection's ICE restart: it is tried again, and the connection is its owner's to end. */
+static bool only_restarts_wait(const dp_peer *peer, const char *remote_id)
+{
+    bool restarts = false;
+    for (const dp_connection *conn = peer->connections; conn != NULL; conn = conn->next)
+        if (strcmp(conn->remote_id, remote_id) == 0) {
+            if (conn->state == CONNECTION_CONNECTING)
+                return false;
+            restarts |= conn->restart_offered;
+        }
+    return restarts;
+}
+
 static void on_expire(dp_peer *peer, const char *remote_id)
 {
+    if (only_restarts_wait(peer, remote_id)) {
+        DP_LOG(&peer->log, DP_LOG_INFO, layer, "%s is not at the PeerServer now", remote_id);
+        return;
+    }
     char message[DP_PEER_ID_MAX + 64];
     snprintf(message, sizeof(message), "could not connect to peer %.256s: no such id on the PeerServer",
              remote_id);
@@ -412,14 +429,15 @@ static void on_signaling_event(dp_peer *peer, const dp_signaling_event *event)
     case DP_SIGNALING_EVENT_OPEN:
         peer->open = true;
         peer->failures = 0;
+        dp_restart_on_server_open(peer);
         if (peer->handler.on_open != NULL)
             peer->handler.on_open(peer->handler.user, peer, dp_peer_id(peer));
         break;
     case DP_SIGNALING_EVENT_OFFER:
-        dp_negotiate_offer(peer, event->src, &event->offer);
+        dp_negotiate_offer(peer, event);
         break;
     case DP_SIGNALING_EVENT_ANSWER:
-        dp_negotiate_answer(peer, event->src, event->connection_id, event->sdp);
+        dp_negotiate_answer(peer, event);
         break;
     case DP_SIGNALING_EVENT_CANDIDATE:
         dp_negotiate_candidate(peer, event->src, event->connection_id, event->candidate);

@@ -510,7 +510,10 @@ static void message_event(dp_signaling_event *event, const dp_message *message)
                                         .label = message->label,
                                         .serialization = message->serialization,
                                         .metadata = message->metadata,
-                                        .reliable = message->reliable};
+                                        .reliable = message->reliable,
+                                        .restart = message->restart};
+    event->restart = message->restart;
+    event->knows_restart = message->knows_restart;
 }
 
 bool dp_signaling_poll_event(dp_signaling *s, dp_signaling_event *event)

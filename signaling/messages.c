@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define RESTART_FEATURE "ice-restart"
+enum { RESTART_MAX = 1000000 };
+
 /* ---- reading ----------------------------------------------------------------------------------- */
 
 /* What cJSON lets pass: depth up to 1000, invalid UTF-8, and \u0000, at which it cuts the string. */
@@ -107,8 +110,23 @@ static int keep(dp_message *out)
     return DP_OK;
 }
 
+/* Our own members, which PeerJS lacks: see dp_signaling_offer. */
+static void read_extensions(dp_message *out, const cJSON *payload)
+{
+    const cJSON *restart = member(payload, "restart");
+    const cJSON *feature;
+    if (cJSON_IsNumber(restart) && restart->valuedouble >= 1 && restart->valuedouble <= RESTART_MAX)
+        out->restart = (unsigned)restart->valuedouble;
+    cJSON_ArrayForEach(feature, member(payload, "features"))
+    {
+        const char *name = cJSON_GetStringValue(feature);
+        out->knows_restart |= name != NULL && strcmp(name, RESTART_FEATURE) == 0;
+    }
+}
+
 static const char *read_offer(dp_message *out, const cJSON *payload)
 {
+    read_extensions(out, payload);
     out->sdp = text_of(member(payload, "sdp"), "sdp");
     /* PeerJS' own receiver has no defaults for these; older clients left some of them out. */
     out->label = text_or(payload, "label", out->connection_id);
@@ -119,6 +137,7 @@ static const char *read_offer(dp_message *out, const cJSON *payload)
 
 static const char *read_answer(dp_message *out, const cJSON *payload)
 {
+    read_extensions(out, payload);
     out->sdp = text_of(member(payload, "sdp"), "sdp");
     return out->sdp == NULL ? "an ANSWER without a description" : NULL;
 }
@@ -260,6 +279,16 @@ static void write_description(dp_wr *wr, const char *type, const char *sdp, cons
     write_member(wr, "connectionId", connection_id);
 }
 
+static void write_extensions(dp_wr *wr, unsigned restart)
+{
+    char number[32];
+    dp_wr_text(wr, ",\"features\":[\"" RESTART_FEATURE "\"]");
+    if (restart == 0)
+        return;
+    snprintf(number, sizeof(number), ",\"restart\":%u", restart);
+    dp_wr_text(wr, number);
+}
+
 static void write_end(dp_wr *wr, const char *dst)
 {
     dp_wr_u8(wr, '}');
@@ -278,13 +307,16 @@ void dp_message_write_offer(dp_wr *wr, const char *dst, const dp_signaling_offer
     write_member(wr, "label", offer->label);
     dp_wr_text(wr, offer->reliable ? ",\"reliable\":true" : ",\"reliable\":false");
     write_member(wr, "serialization", offer->serialization);
+    write_extensions(wr, offer->restart);
     write_end(wr, dst);
 }
 
-void dp_message_write_answer(dp_wr *wr, const char *dst, const char *connection_id, const char *sdp)
+void dp_message_write_answer(dp_wr *wr, const char *dst, const char *connection_id, const char *sdp,
+                             unsigned restart)
 {
     dp_wr_text(wr, "{\"type\":\"ANSWER\",\"payload\":");
     write_description(wr, "answer", sdp, connection_id);
+    write_extensions(wr, restart);
     write_end(wr, dst);
 }
 

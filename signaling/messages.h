@@ -31,6 +31,8 @@ typedef struct dp_message {
     const char *serialization;
     const char *metadata;
     bool reliable;
+    unsigned restart;
+    bool knows_restart;
     const char *candidate;
     const char *mid;
     unsigned mline_index;
@@ -45,9 +47,10 @@ void dp_message_clear(dp_message *message);
 /* Whether text is one whole JSON value that parse would accept. */
 bool dp_json_valid(const char *text, size_t len);
 
-/* Written as PeerJS 1.5.5 does, keys in its order. Arguments are valid UTF-8. */
+/* Written as PeerJS 1.5.5 does, keys in its order, ours behind them. Arguments are valid UTF-8. */
 void dp_message_write_offer(dp_wr *wr, const char *dst, const dp_signaling_offer *offer);
-void dp_message_write_answer(dp_wr *wr, const char *dst, const char *connection_id, const char *sdp);
+void dp_message_write_answer(dp_wr *wr, const char *dst, const char *connection_id, const char *sdp,
+                             unsigned restart);
 void dp_message_write_candidate(dp_wr *wr, const char *dst, const char *connection_id, const char *candidate,
                                 const char *mid, unsigned mline_index, const char *ufrag);
 

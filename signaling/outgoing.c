@@ -115,7 +115,7 @@ int dp_signaling_send_offer(dp_signaling *s, dp_time now, const char *dst, const
 }
 
 int dp_signaling_send_answer(dp_signaling *s, dp_time now, const char *dst, const char *connection_id,
-                             const char *sdp)
+                             const char *sdp, unsigned restart)
 {
     dp_wr wr;
     (void)now;
@@ -126,7 +126,7 @@ int dp_signaling_send_answer(dp_signaling *s, dp_time now, const char *dst, cons
         error = begin_message(&wr);
     if (error != DP_OK)
         return error;
-    dp_message_write_answer(&wr, dst, connection_id, sdp);
+    dp_message_write_answer(&wr, dst, connection_id, sdp, restart);
     return end_message(s, &wr);
 }
 

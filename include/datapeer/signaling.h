@@ -62,7 +62,11 @@ DP_API bool dp_signaling_poll_transmit(dp_signaling *signaling, uint8_t *out, si
 DP_API const char *dp_signaling_id(const dp_signaling *signaling);
 
 /* What an OFFER carries beside its description (docs/peerjs.md 1.6). All strings NUL-terminated; metadata is
- * JSON text or NULL. */
+ * JSON text or NULL.
+ *
+ * PeerJS takes an OFFER with a known connection id for a new connection, so an offer that restarts ICE may only go
+ * to a peer that understands more: each OFFER and ANSWER of ours has a member "features":["ice-restart"], and those
+ * of a restart "restart": its number. PeerServer passes them on, and PeerJS does not look at them. */
 typedef struct dp_signaling_offer {
     const char *connection_id;
     const char *sdp;
@@ -70,14 +74,15 @@ typedef struct dp_signaling_offer {
     const char *serialization; /* "binary", "json", "raw", ... */
     const char *metadata;
     bool reliable;
+    unsigned restart; /* 0: a call; else the number of an ICE restart of an open connection */
 } dp_signaling_offer;
 
-/* Queued until the socket is open. INVALID_ARGUMENT (an id with control characters, text that is no UTF-8 or
+/* restart of an answer: that of its offer. Queued until the socket is open. INVALID_ARGUMENT (an id with control characters, text that is no UTF-8 or
  * JSON), TOO_LARGE, WOULD_BLOCK (over the queue's limit), CLOSED. */
 DP_API int dp_signaling_send_offer(dp_signaling *signaling, dp_time now, const char *dst,
                                    const dp_signaling_offer *offer);
 DP_API int dp_signaling_send_answer(dp_signaling *signaling, dp_time now, const char *dst,
-                                    const char *connection_id, const char *sdp);
+                                    const char *connection_id, const char *sdp, unsigned restart);
 DP_API int dp_signaling_send_candidate(dp_signaling *signaling, dp_time now, const char *dst,
                                        const char *connection_id, const char *candidate, const char *mid,
                                        unsigned mline_index, const char *ufrag);
@@ -88,8 +93,8 @@ typedef enum dp_signaling_event_type {
     DP_SIGNALING_EVENT_CONNECT,      /* open a stream to host, port (TLS if secure) */
     DP_SIGNALING_EVENT_DISCONNECT,   /* close the stream */
     DP_SIGNALING_EVENT_OPEN,         /* src: our id; offers can come and go */
-    DP_SIGNALING_EVENT_OFFER,        /* src, offer (type "data" only) */
-    DP_SIGNALING_EVENT_ANSWER,       /* src, connection_id, sdp */
+    DP_SIGNALING_EVENT_OFFER,        /* src, offer (type "data" only), knows_restart */
+    DP_SIGNALING_EVENT_ANSWER,       /* src, connection_id, sdp, restart, knows_restart */
     DP_SIGNALING_EVENT_CANDIDATE,    /* src, connection_id, candidate, mid, mline_index */
     DP_SIGNALING_EVENT_LEAVE,        /* src */
     DP_SIGNALING_EVENT_EXPIRE,       /* src: the peer that could not be reached */
@@ -106,6 +111,8 @@ typedef struct dp_signaling_event {
     dp_signaling_offer offer;
     const char *connection_id;
     const char *sdp;
+    unsigned restart;
+    bool knows_restart; /* its features name "ice-restart" */
     const char *candidate;
     const char *mid;
     unsigned mline_index;

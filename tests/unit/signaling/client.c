@@ -293,18 +293,18 @@ static void test_session(void **state)
     assert_string_equal(event.mid, "0");
     assert_no_event();
 
-    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "dc_x", "v=0"), DP_OK);
+    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "dc_x", "v=0", 0), DP_OK);
     assert_int_equal(dp_signaling_send_candidate(client, now, "alice", "dc_x", "candidate:2", "0", 0, "wxyz"),
                      DP_OK);
     assert_sent(
         "{\"type\":\"ANSWER\",\"payload\":{\"sdp\":{\"sdp\":\"v=0\",\"type\":\"answer\"},\"type\":\"data\","
-        "\"connectionId\":\"dc_x\"},\"dst\":\"alice\"}");
+        "\"connectionId\":\"dc_x\",\"features\":[\"ice-restart\"]},\"dst\":\"alice\"}");
     assert_sent(
         "{\"type\":\"CANDIDATE\",\"payload\":{\"candidate\":{\"candidate\":\"candidate:2\",\"sdpMid\":\"0\","
         "\"sdpMLineIndex\":0,\"usernameFragment\":\"wxyz\"},\"type\":\"data\",\"connectionId\":\"dc_x\"},"
         "\"dst\":\"alice\"}");
 
-    dp_signaling_offer offer = {"dc_y", "v=0", "dc_y", "binary", NULL, false};
+    dp_signaling_offer offer = {"dc_y", "v=0", "dc_y", "binary", NULL, false, 0};
     assert_int_equal(dp_signaling_send_offer(client, now, "carol", &offer), DP_OK);
     assert_true(sent_frame());
     message("{\"type\":\"ANSWER\",\"src\":\"carol\",\"payload\":{\"sdp\":{\"sdp\":\"v=0\"},\"type\":\"data\","
@@ -362,9 +362,9 @@ static void test_queued_until_open(void **state)
 {
     (void)state;
     start("bob");
-    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "c", "1"), DP_OK);
+    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "c", "1", 0), DP_OK);
     upgrade();
-    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "c", "2"), DP_OK);
+    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "c", "2", 0), DP_OK);
     assert_false(sent_frame());
     message("{\"type\":\"OPEN\"}");
     assert_true(sent_frame());
@@ -381,7 +381,7 @@ static void test_queue_is_bounded(void **state)
     start("bob");
     unsigned n = 0;
     int error;
-    while ((error = dp_signaling_send_answer(client, now, "alice", "c", sdp)) == DP_OK && n < 100)
+    while ((error = dp_signaling_send_answer(client, now, "alice", "c", sdp, 0)) == DP_OK && n < 100)
         n++;
     assert_int_equal(error, DP_ERR_WOULD_BLOCK);
     assert_int_equal(n, (1 << 20) / 60000);
@@ -389,7 +389,7 @@ static void test_queue_is_bounded(void **state)
     connect_stream();
     dp_signaling_disconnected(client, now, "gone");
     assert_error("network", false);
-    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "c", "v"), DP_ERR_CLOSED);
+    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "c", "v", 0), DP_ERR_CLOSED);
 }
 
 static void test_arguments(void **state)
@@ -398,13 +398,13 @@ static void test_arguments(void **state)
     static char large[DP_SIGNALING_TEXT_MAX];
     memset(large, 'x', sizeof(large) - 1);
     open_session("bob");
-    dp_signaling_offer offer = {"c", "v", "l", "binary", NULL, false};
-    assert_int_equal(dp_signaling_send_answer(client, now, "", "c", "v"), DP_ERR_INVALID_ARGUMENT);
-    assert_int_equal(dp_signaling_send_answer(client, now, "a\n", "c", "v"), DP_ERR_INVALID_ARGUMENT);
-    assert_int_equal(dp_signaling_send_answer(client, now, "a\xff", "c", "v"), DP_ERR_INVALID_ARGUMENT);
-    assert_int_equal(dp_signaling_send_answer(client, now, "a", "", "v"), DP_ERR_INVALID_ARGUMENT);
-    assert_int_equal(dp_signaling_send_answer(client, now, "a", "c", "\xff"), DP_ERR_INVALID_ARGUMENT);
-    assert_int_equal(dp_signaling_send_answer(client, now, "a", "c", large), DP_ERR_TOO_LARGE);
+    dp_signaling_offer offer = {"c", "v", "l", "binary", NULL, false, 0};
+    assert_int_equal(dp_signaling_send_answer(client, now, "", "c", "v", 0), DP_ERR_INVALID_ARGUMENT);
+    assert_int_equal(dp_signaling_send_answer(client, now, "a\n", "c", "v", 0), DP_ERR_INVALID_ARGUMENT);
+    assert_int_equal(dp_signaling_send_answer(client, now, "a\xff", "c", "v", 0), DP_ERR_INVALID_ARGUMENT);
+    assert_int_equal(dp_signaling_send_answer(client, now, "a", "", "v", 0), DP_ERR_INVALID_ARGUMENT);
+    assert_int_equal(dp_signaling_send_answer(client, now, "a", "c", "\xff", 0), DP_ERR_INVALID_ARGUMENT);
+    assert_int_equal(dp_signaling_send_answer(client, now, "a", "c", large, 0), DP_ERR_TOO_LARGE);
     assert_int_equal(dp_signaling_send_candidate(client, now, "a", "c", "\xff", "", 0, NULL),
                      DP_ERR_INVALID_ARGUMENT);
     offer.metadata = "{\"a\":1},\"type\":\"x\"";
@@ -529,7 +529,7 @@ static void test_protocol_error(void **state)
     assert_true(sent_frame());
     assert_int_equal(close_code(&out), 1002);
     assert_error("socket-error", true);
-    assert_int_equal(dp_signaling_send_answer(client, now, "a", "c", "v"), DP_ERR_CLOSED);
+    assert_int_equal(dp_signaling_send_answer(client, now, "a", "c", "v", 0), DP_ERR_CLOSED);
 }
 
 static void test_server_closes(void **state)
@@ -672,11 +672,11 @@ static void test_close(void **state)
     memset(sdp, 'v', sizeof(sdp) - 1);
     sdp[sizeof(sdp) - 1] = '\0';
     open_session("bob");
-    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "c", sdp), DP_OK);
-    assert_int_equal(dp_signaling_send_answer(client, now, "carol", "c", sdp), DP_OK);
+    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "c", sdp, 0), DP_OK);
+    assert_int_equal(dp_signaling_send_answer(client, now, "carol", "c", sdp, 0), DP_OK);
     dp_signaling_close(client, now);
     dp_signaling_close(client, now);
-    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "c", "v"), DP_ERR_CLOSED);
+    assert_int_equal(dp_signaling_send_answer(client, now, "alice", "c", "v", 0), DP_ERR_CLOSED);
     assert_true(sent_frame());
     assert_non_null(strstr(out.payload, "alice"));
     assert_true(sent_frame());
@@ -753,7 +753,7 @@ static void failing_free(void *ctx, void *block)
 static void run_session(void)
 {
     dp_signaling_config c = config(NULL);
-    dp_signaling_offer offer = {"c", "v", "l", "binary", "1", false};
+    dp_signaling_offer offer = {"c", "v", "l", "binary", "1", false, 0};
     uint8_t bytes[256];
     static char accept[WS_ACCEPT_LEN + 1], answer[300];
     sent_len = 0;

@@ -184,29 +184,30 @@ static void test_writing(void **state)
 {
     (void)state;
     uint8_t out[1024];
-    dp_signaling_offer offer = {"dc_x", "v=0\r\n\"\\\x01\xc3\xa9", "dc_x", "binary", NULL, false};
+    dp_signaling_offer offer = {"dc_x", "v=0\r\n\"\\\x01\xc3\xa9", "dc_x", "binary", NULL, false, 0};
     dp_wr wr = dp_wr_init(out, sizeof(out));
     dp_message_write_offer(&wr, "b\"ob", &offer);
     assert_written(
         &wr,
         "{\"type\":\"OFFER\",\"payload\":{\"sdp\":{\"sdp\":\"v=0\\r\\n\\\"\\\\\\u0001\xc3\xa9\",\"type\":"
         "\"offer\"},\"type\":\"data\",\"connectionId\":\"dc_x\",\"label\":\"dc_x\",\"reliable\":false,"
-        "\"serialization\":\"binary\"},\"dst\":\"b\\\"ob\"}");
+        "\"serialization\":\"binary\",\"features\":[\"ice-restart\"]},\"dst\":\"b\\\"ob\"}");
     offer.metadata = "{\"a\":1}";
     offer.reliable = true;
     offer.sdp = "v";
+    offer.restart = 7;
     wr = dp_wr_init(out, sizeof(out));
     dp_message_write_offer(&wr, "bob", &offer);
     assert_written(
         &wr, "{\"type\":\"OFFER\",\"payload\":{\"sdp\":{\"sdp\":\"v\",\"type\":\"offer\"},\"type\":\"data\","
              "\"connectionId\":\"dc_x\",\"metadata\":{\"a\":1},\"label\":\"dc_x\",\"reliable\":true,"
-             "\"serialization\":\"binary\"},\"dst\":\"bob\"}");
+             "\"serialization\":\"binary\",\"features\":[\"ice-restart\"],\"restart\":7},\"dst\":\"bob\"}");
     wr = dp_wr_init(out, sizeof(out));
-    dp_message_write_answer(&wr, "bob", "dc_x", "v");
+    dp_message_write_answer(&wr, "bob", "dc_x", "v", 7);
     assert_written(
         &wr,
         "{\"type\":\"ANSWER\",\"payload\":{\"sdp\":{\"sdp\":\"v\",\"type\":\"answer\"},\"type\":\"data\","
-        "\"connectionId\":\"dc_x\"},\"dst\":\"bob\"}");
+        "\"connectionId\":\"dc_x\",\"features\":[\"ice-restart\"],\"restart\":7},\"dst\":\"bob\"}");
     wr = dp_wr_init(out, sizeof(out));
     dp_message_write_candidate(&wr, "bob", "dc_x", "candidate:1", "0", 0, "abcd");
     assert_written(
@@ -217,6 +218,36 @@ static void test_writing(void **state)
     wr = dp_wr_init(out, 40);
     dp_message_write_candidate(&wr, "bob", "dc_x", "candidate:1", "0", 0, NULL);
     assert_true(wr.error);
+}
+
+/* What only we write; anything else in its place is as good as nothing. */
+static void test_restart(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *members;
+        bool knows;
+        unsigned restart;
+    } cases[] = {
+        {"", false, 0},
+        {",\"features\":[\"ice-restart\"]", true, 0},
+        {",\"features\":[1,null,\"x\",\"ice-restart\"],\"restart\":3", true, 3},
+        {",\"features\":\"ice-restart\",\"restart\":true", false, 0},
+        {",\"features\":{},\"restart\":-1", false, 0},
+        {",\"features\":[[\"ice-restart\"]],\"restart\":1e300", false, 0},
+        {",\"restart\":0.5", false, 0},
+    };
+    static const char *const types[] = {"OFFER", "ANSWER"};
+    for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[512];
+        snprintf(
+            text, sizeof(text),
+            "{\"type\":\"%s\",\"src\":\"a\",\"payload\":{\"sdp\":{\"sdp\":\"v\"},\"connectionId\":\"c\"%s}}",
+            types[i % 2], cases[i / 2].members);
+        assert_int_equal(parse(text), DP_OK);
+        assert_int_equal(message.knows_restart, cases[i / 2].knows);
+        assert_int_equal(message.restart, cases[i / 2].restart);
+    }
 }
 
 static void test_json_valid(void **state)
@@ -243,7 +274,7 @@ int main(void)
         cmocka_unit_test(test_offer),          cmocka_unit_test(test_the_others),
         cmocka_unit_test(test_ignored),        cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_depth_and_size), cmocka_unit_test(test_writing),
-        cmocka_unit_test(test_json_valid),
+        cmocka_unit_test(test_json_valid),     cmocka_unit_test(test_restart),
     };
     return cmocka_run_group_tests(tests, NULL, clear);
 }

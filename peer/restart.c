@@ -1,0 +1,184 @@
+/* ICE restarts (RFC 8445 §9) through the PeerServer: for a path that ICE itself can't mend, because both ends need
+ * new candidates. Only towards a peer that has said that it understands them; PeerJS would begin a new connection.
+ *
+ * Either end may offer. If both do, the caller's offer wins: the callee rolls its own back and answers. Offers are
+ * numbered and answers repeat the number, so a late answer is never taken for that of a newer offer. */
+#include "peer/connection.h"
+
+#include <string.h>
+
+static const char layer[] = "peer";
+
+enum { MAX_TRIES = 6, SDP_CAPACITY = 16384 };
+/* From "disconnected" to the first offer: ICE may find its way back alone. The callee waits longer, so that the two
+ * seldom cross. */
+#define PATIENCE_CALLER DP_SECONDS(2)
+#define PATIENCE_CALLEE DP_SECONDS(3)
+#define NETWORK_WAIT    DP_SECONDS(1) /* after addresses have changed: more changes come along as a rule */
+#define RETRY           DP_SECONDS(5)
+#define MIN_INTERVAL    DP_SECONDS(1) /* between restarts that we let the other side make */
+
+static bool path_is_fine(const dp_connection *conn)
+{
+    return conn->ice_state == DP_ICE_CONNECTED || conn->ice_state == DP_ICE_COMPLETED;
+}
+
+static bool may_restart(const dp_connection *conn)
+{
+    return conn->knows_restart && (conn->state == CONNECTION_OPEN || conn->state == CONNECTION_FLUSHING);
+}
+
+static void arm(dp_connection *conn, dp_duration wait)
+{
+    dp_timer_set(conn->peer->loop, &conn->restart_timer, dp_loop_now(conn->peer->loop) + wait);
+}
+
+/* ---- our offers ---- */
+
+static int send_offer(dp_connection *conn)
+{
+    dp_peer *peer = conn->peer;
+    dp_pc *pc = dp_runner_pc(conn->runner);
+    dp_time now = dp_loop_now(peer->loop);
+    size_t len;
+    char *sdp = dp_alloc(SDP_CAPACITY);
+    int error = sdp == NULL ? DP_ERR_NO_MEMORY : dp_pc_restart_ice(pc);
+    if (error == DP_OK)
+        error = dp_pc_create_offer(pc, now, sdp, SDP_CAPACITY, &len);
+    if (error == DP_OK) {
+        dp_signaling_offer offer = {.connection_id = conn->id,
+                                    .sdp = sdp,
+                                    .label = conn->label,
+                                    .serialization = conn->serialization_name,
+                                    .reliable = conn->reliable,
+                                    .restart = ++conn->restarts};
+        conn->restart_offered = true;
+        error = dp_signaling_send_offer(peer->signaling, now, conn->remote_id, &offer);
+    }
+    dp_free(sdp);
+    dp_runner_wake(conn->runner);
+    dp_peer_wake(peer);
+    return error;
+}
+
+static void on_timer(void *user)
+{
+    dp_connection *conn = user;
+    if (!may_restart(conn) || path_is_fine(conn))
+        return;
+    if (!conn->peer->open) {
+        conn->restart_waits = true; /* for the PeerServer; as long as ICE does not give up */
+        return;
+    }
+    if (conn->restart_tries++ == MAX_TRIES) {
+        DP_LOG(&conn->peer->log, DP_LOG_WARN, layer, "%s answers no ICE restart", conn->remote_id);
+        return;
+    }
+    int error = send_offer(conn);
+    DP_LOG(&conn->peer->log, DP_LOG_INFO, layer, "the path to %s is lost: ICE restart %u%s%s",
+           conn->remote_id, conn->restarts, error != DP_OK ? ": " : "",
+           error != DP_OK ? dp_strerror(error) : "");
+    arm(conn, RETRY);
+}
+
+void dp_restart_init(dp_connection *conn) { conn->restart_timer = (dp_timer){.fn = on_timer, .user = conn}; }
+
+void dp_restart_on_ice_state(dp_connection *conn, dp_ice_state state)
+{
+    conn->ice_state = state;
+    if (path_is_fine(conn)) {
+        conn->restart_tries = 0;
+        conn->restart_waits = false;
+        dp_timer_stop(&conn->restart_timer);
+    } else if (state == DP_ICE_DISCONNECTED && conn->restart_timer.loop == NULL) {
+        arm(conn, conn->caller ? PATIENCE_CALLER : PATIENCE_CALLEE);
+    }
+}
+
+void dp_restart_on_network(dp_connection *conn)
+{
+    /* New addresses are candidates already; a restart is only for a path that they don't mend. */
+    if (may_restart(conn) && conn->restart_tries == 0)
+        arm(conn, NETWORK_WAIT);
+}
+
+/* The answers to earlier offers come first, if the server has kept them for us. */
+void dp_restart_on_server_open(dp_peer *peer)
+{
+    for (dp_connection *conn = peer->connections; conn != NULL; conn = conn->next)
+        if (conn->restart_waits) {
+            conn->restart_waits = false;
+            arm(conn, NETWORK_WAIT);
+        }
+}
+
+/* ---- the other side's ---- */
+
+static int answer(dp_connection *conn, const dp_signaling_offer *offer)
+{
+    dp_peer *peer = conn->peer;
+    dp_pc *pc = dp_runner_pc(conn->runner);
+    dp_time now = dp_loop_now(peer->loop);
+    dp_sdp_error reason;
+    int error = dp_pc_set_remote_description(pc, now, DP_SDP_OFFER, offer->sdp, strlen(offer->sdp), &reason);
+    if (error != DP_OK) {
+        DP_LOG(&peer->log, DP_LOG_WARN, layer, "an ICE restart of %s is refused: line %u: %s",
+               conn->remote_id, reason.line, reason.message);
+        return error;
+    }
+    conn->restart_offered = false; /* rolled back, if there was one */
+    size_t len;
+    char *sdp = dp_alloc(SDP_CAPACITY);
+    error = sdp == NULL ? DP_ERR_NO_MEMORY : dp_pc_create_answer(pc, now, sdp, SDP_CAPACITY, &len);
+    if (error == DP_OK)
+        error =
+            dp_signaling_send_answer(peer->signaling, now, conn->remote_id, conn->id, sdp, offer->restart);
+    dp_free(sdp);
+    return error;
+}
+
+void dp_restart_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer)
+{
+    dp_connection *conn = dp_peer_find(peer, src, offer->connection_id);
+    dp_time now = dp_loop_now(peer->loop);
+    if (conn == NULL || !conn->knows_restart) {
+        DP_LOG(&peer->log, DP_LOG_INFO, layer, "an ICE restart of %s for no connection of ours is ignored",
+               src);
+        return;
+    }
+    if (conn->restart_offered && conn->caller) {
+        DP_LOG(&peer->log, DP_LOG_INFO, layer, "an ICE restart of %s is ignored: ours is under way", src);
+        return;
+    }
+    if (now < conn->restart_allowed_at) {
+        DP_LOG(&peer->log, DP_LOG_WARN, layer, "an ICE restart of %s is ignored: too soon", src);
+        return;
+    }
+    conn->restart_allowed_at = now + MIN_INTERVAL;
+    int error = answer(conn, offer);
+    DP_LOG(&peer->log, DP_LOG_INFO, layer, "%s restarts ICE%s%s", src, error != DP_OK ? ": " : "",
+           error != DP_OK ? dp_strerror(error) : "");
+    if (conn->restart_timer.loop != NULL)
+        arm(conn, RETRY + PATIENCE_CALLEE); /* theirs has its time before we try */
+    dp_runner_wake(conn->runner);
+    dp_peer_wake(peer);
+}
+
+void dp_restart_answer(dp_connection *conn, const char *sdp, unsigned restart)
+{
+    dp_sdp_error reason;
+    if (!conn->restart_offered || restart != conn->restarts) {
+        DP_LOG(&conn->peer->log, DP_LOG_INFO, layer, "a late answer of %s is ignored", conn->remote_id);
+        return;
+    }
+    int error = dp_pc_set_remote_description(dp_runner_pc(conn->runner), dp_loop_now(conn->peer->loop),
+                                             DP_SDP_ANSWER, sdp, strlen(sdp), &reason);
+    if (error != DP_OK) {
+        DP_LOG(&conn->peer->log, DP_LOG_WARN, layer,
+               "the answer of %s to an ICE restart is refused: line %u: %s", conn->remote_id, reason.line,
+               reason.message);
+        return;
+    }
+    conn->restart_offered = false;
+    dp_runner_wake(conn->runner);
+}
