@@ -33,7 +33,7 @@ LIBS_sctp := -lusrsctp -lpthread
 LIBS_sdp  :=
 LIBS_signaling := -lwslay -lcjson
 LIBS_rpc  := -lm
-LIBS_net  :=
+LIBS_net  := -lmbedtls -lmbedx509
 LIBS_peer := -lcjson -lm
 LIBS      := $(foreach l,$(LAYERS),$(LIBS_$(l)))
 
@@ -51,7 +51,7 @@ FUZZERS   := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
 BENCHES   := $(patsubst bench/%.c,$(B)/bench/%,$(BENCH_SRC))
 EXAMPLES  := $(patsubst examples/%.c,$(B)/examples/%,$(EXAMPLE_SRC))
 
-.PHONY: all run check deps test fuzz bench lint layers format install installcheck clean help unit replay interop sanitize FORCE
+.PHONY: all run check deps test fuzz bench lint layers format install installcheck clean help unit replay interop netns sanitize FORCE
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -61,7 +61,7 @@ help:
 	@echo 'make            build the library, the datapeer command and the examples into build/'
 	@echo 'make run        install what is missing, build, and serve a sample folder to a browser'
 	@echo 'make check      install what is missing, build, and pass all tests'
-	@echo '                its parts: layers installcheck sanitize interop'
+	@echo '                its parts: layers installcheck sanitize interop netns'
 	@echo 'make deps       only install what is missing (Debian packages, npm modules)'
 	@echo 'make test       unit tests and fuzz corpora, no browser, nothing installed'
 	@echo 'make fuzz       build libFuzzer targets with clang; FUZZ=ice/stun TIME=60 runs one'
@@ -128,6 +128,10 @@ sanitize:
 interop: all
 	cd tests/interop && timeout 1200 node --test --test-concurrency=1
 
+# Real NATs and firewalls in network namespaces: needs root, else its tests say that they were skipped.
+netns: all
+	cd tests/netns && timeout --foreground 600 node --test --test-concurrency=2
+
 deps:
 	scripts/deps
 
@@ -135,6 +139,7 @@ check: deps
 	$(MAKE) all layers installcheck
 	$(MAKE) sanitize
 	$(MAKE) interop
+	$(MAKE) netns
 
 run:
 	scripts/deps run

@@ -1,6 +1,7 @@
 #include "net/loop.h"
 
 #include "base/mem.h"
+#include "net/tls.h"
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,6 +42,7 @@ void dp_loop_free(dp_loop *loop)
         return;
     bury(loop);
     dp_udp_io_free(loop);
+    dp_tls_authorities_free(loop);
     dp_free(loop->stream_buffer);
     dp_free(loop->timers);
     close(loop->epoll);

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "net/loop.h"
 #include "net/sockaddr.h"
+#include "net/tls.h"
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@ enum {
     STREAM_BUFFER = 65536, /* the loop's, for one read */
     READS = 8,             /* of one stream in one round; then the others have their turn */
     OUT_MAX = 1 << 20,     /* queued by dp_tcp_send */
+    PLAIN_MAX = 16384,     /* of one TLS record */
     OUT_KEEP = 16384,      /* an idle stream keeps no larger buffer than this */
     ADDRESSES = 8,         /* tried for one name */
     ACCEPTS = 64,          /* of one listener in one round */
@@ -25,7 +27,7 @@ enum {
  */
 #define ACCEPT_PAUSE DP_MS(100)
 
-typedef enum tcp_state { TCP_CONNECTING, TCP_OPEN, TCP_FAILED, TCP_REPORTED } tcp_state;
+typedef enum tcp_state { TCP_CONNECTING, TCP_HANDSHAKE, TCP_OPEN, TCP_FAILED, TCP_REPORTED } tcp_state;
 
 struct dp_tcp {
     dp_source source;
@@ -34,22 +36,24 @@ struct dp_tcp {
     dp_address addresses[ADDRESSES]; /* of the host */
     size_t address_count;
     size_t address_next;
-    dp_time deadline; /* of connecting */
+    dp_time deadline; /* of connecting, TLS included */
     dp_timer timer;
     dp_deferred later; /* writes what is queued, or reports the failure */
     uint8_t *out;      /* out[out_at..out_len) is queued */
     size_t out_at;
     size_t out_len;
     size_t out_capacity;
+    dp_tls *tls;   /* NULL: none */
+    size_t sealed; /* of what is queued: a record of it is with tls, and counts until that has left */
     int error;
-    char reason[96];
+    char reason[448];
 };
 
 /* ---- life ---- */
 
 static void on_tcp(dp_source *source, uint32_t events);
 static void on_later(void *user);
-static void on_attempt_timeout(void *user);
+static void on_timeout(void *user);
 
 static dp_tcp *tcp_new(dp_loop *loop, tcp_state state)
 {
@@ -61,7 +65,7 @@ static dp_tcp *tcp_new(dp_loop *loop, tcp_state state)
     dp_source_init(&tcp->source, loop, on_tcp);
     tcp->state = state;
     tcp->deadline = DP_TIME_NEVER;
-    tcp->timer.fn = on_attempt_timeout;
+    tcp->timer.fn = on_timeout;
     tcp->timer.user = tcp;
     tcp->later.fn = on_later;
     tcp->later.user = tcp;
@@ -94,18 +98,91 @@ static void report(dp_tcp *tcp)
         tcp->handler.on_closed(tcp->handler.user, tcp, tcp->error, tcp->reason);
 }
 
+/* ---- what goes to the kernel ---- */
+
+static bool has_unsent(const dp_tcp *tcp)
+{
+    size_t len = 0;
+    if (tcp->tls != NULL)
+        (void)dp_tls_output(tcp->tls, &len);
+    return len > 0 || (tcp->state == TCP_OPEN && tcp->out_at < tcp->out_len);
+}
+
+/* The bytes that leave next: what is queued, or the next record of it. False: there are none, or making the record
+ * failed, and so did the stream. */
+static bool next_bytes(dp_tcp *tcp, const uint8_t **bytes, size_t *len)
+{
+    *len = 0;
+    if (!has_unsent(tcp))
+        return false;
+    if (tcp->tls == NULL) {
+        *bytes = tcp->out + tcp->out_at;
+        *len = tcp->out_len - tcp->out_at;
+        return true;
+    }
+    *bytes = dp_tls_output(tcp->tls, len);
+    if (*len > 0)
+        return true;
+    int error = dp_tls_write(tcp->tls, tcp->out + tcp->out_at, tcp->out_len - tcp->out_at, &tcp->sealed);
+    if (error != DP_OK) {
+        fail(tcp, error, dp_tls_reason(tcp->tls));
+        return false;
+    }
+    *bytes = dp_tls_output(tcp->tls, len);
+    return true;
+}
+
+static void sent(dp_tcp *tcp, size_t n)
+{
+    if (tcp->tls == NULL) {
+        tcp->out_at += n;
+        return;
+    }
+    dp_tls_sent(tcp->tls, n);
+    size_t waiting;
+    (void)dp_tls_output(tcp->tls, &waiting);
+    if (waiting == 0) {
+        tcp->out_at += tcp->sealed;
+        tcp->sealed = 0;
+    }
+}
+
+static bool give_all(dp_tcp *tcp)
+{
+    const uint8_t *bytes;
+    size_t len;
+    while (next_bytes(tcp, &bytes, &len)) {
+        ssize_t n = send(tcp->source.fd, bytes, len, MSG_NOSIGNAL);
+        if (n < 0)
+            return false;
+        sent(tcp, (size_t)n);
+    }
+    return tcp->state == TCP_OPEN;
+}
+
+/* As far as the kernel takes it. */
+static void give_the_rest(dp_tcp *tcp)
+{
+    if (give_all(tcp) && tcp->tls != NULL) {
+        dp_tls_goodbye(tcp->tls);
+        (void)give_all(tcp);
+    }
+}
+
 void dp_tcp_set_handler(dp_tcp *tcp, const dp_tcp_handler *handler) { tcp->handler = *handler; }
 
 void dp_tcp_close(dp_tcp *tcp)
 {
     if (tcp == NULL)
         return;
-    if (tcp->state == TCP_OPEN && tcp->out_at < tcp->out_len)
-        (void)!send(tcp->source.fd, tcp->out + tcp->out_at, tcp->out_len - tcp->out_at, MSG_NOSIGNAL);
+    if (tcp->state == TCP_OPEN)
+        give_the_rest(tcp);
     tcp->state = TCP_REPORTED;
     dp_timer_stop(&tcp->timer);
     dp_undefer(&tcp->later);
     dp_source_close_fd(&tcp->source);
+    dp_tls_free(tcp->tls);
+    tcp->tls = NULL;
     dp_free(tcp->out);
     tcp->out = NULL;
     dp_source_free(&tcp->source);
@@ -150,7 +227,14 @@ static void connect_next(dp_tcp *tcp, int last_errno)
     fail_errno(tcp, last_errno);
 }
 
-static void on_attempt_timeout(void *user) { connect_next(user, ETIMEDOUT); }
+static void on_timeout(void *user)
+{
+    dp_tcp *tcp = user;
+    if (tcp->state == TCP_HANDSHAKE)
+        fail(tcp, DP_ERR_TIMEOUT, "the TLS handshake took too long");
+    else
+        connect_next(tcp, ETIMEDOUT);
+}
 
 int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port, dp_duration timeout,
                    const dp_tcp_handler *handler)
@@ -170,12 +254,21 @@ int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port,
     return DP_OK;
 }
 
+int dp_tcp_start_tls(dp_tcp *tcp, const dp_tls_options *options)
+{
+    if (tcp->state == TCP_FAILED) /* of that the owner hears by on_closed */
+        return DP_OK;
+    if (tcp->state != TCP_CONNECTING || tcp->tls != NULL)
+        return DP_ERR_INVALID_STATE;
+    return dp_tls_new(&tcp->tls, tcp->source.loop, options);
+}
+
 static void set_option(const dp_tcp *tcp, int level, int option, int value)
 {
     (void)setsockopt(tcp->source.fd, level, option, &value, sizeof(value));
 }
 
-static void set_open(dp_tcp *tcp)
+static void set_options(const dp_tcp *tcp)
 {
     set_option(tcp, IPPROTO_TCP, TCP_NODELAY, 1); /* writes are joined here, a round at a time */
     /* A machine that vanishes sends nothing: left alone, an idle stream would never notice and a busy one
@@ -185,7 +278,37 @@ static void set_open(dp_tcp *tcp)
     set_option(tcp, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE);
     set_option(tcp, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL);
     set_option(tcp, SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
+static void set_open(dp_tcp *tcp)
+{
+    dp_timer_stop(&tcp->timer);
     tcp->state = TCP_OPEN;
+    if (has_unsent(tcp))
+        dp_defer(tcp->source.loop, &tcp->later);
+    if (tcp->handler.on_connected != NULL)
+        tcp->handler.on_connected(tcp->handler.user, tcp);
+}
+
+/* The error of tls is final; its last words, an alert, are given to the kernel. */
+static void tls_failed(dp_tcp *tcp, int error)
+{
+    size_t len;
+    const uint8_t *bytes = dp_tls_output(tcp->tls, &len);
+    if (len > 0)
+        (void)!send(tcp->source.fd, bytes, len, MSG_NOSIGNAL);
+    fail(tcp, error, dp_tls_reason(tcp->tls));
+}
+
+static void handshake(dp_tcp *tcp)
+{
+    int error = dp_tls_handshake(tcp->tls);
+    if (error == DP_OK)
+        set_open(tcp);
+    else if (error != DP_ERR_WOULD_BLOCK)
+        tls_failed(tcp, error);
+    else if (has_unsent(tcp))
+        dp_defer(tcp->source.loop, &tcp->later);
 }
 
 static void on_connect_result(dp_tcp *tcp)
@@ -196,32 +319,80 @@ static void on_connect_result(dp_tcp *tcp)
         connect_next(tcp, error != 0 ? error : errno);
         return;
     }
-    dp_timer_stop(&tcp->timer);
     if (dp_source_set(&tcp->source, tcp->source.fd, EPOLLIN) != DP_OK) {
         fail_errno(tcp, errno);
         return;
     }
-    set_open(tcp);
-    if (tcp->out_at < tcp->out_len)
-        dp_defer(tcp->source.loop, &tcp->later);
-    if (tcp->handler.on_connected != NULL)
-        tcp->handler.on_connected(tcp->handler.user, tcp);
+    set_options(tcp);
+    if (tcp->tls == NULL) {
+        set_open(tcp);
+        return;
+    }
+    tcp->state = TCP_HANDSHAKE;
+    if (dp_timer_set(tcp->source.loop, &tcp->timer, tcp->deadline) != DP_OK)
+        fail(tcp, DP_ERR_NO_MEMORY, dp_strerror(DP_ERR_NO_MEMORY));
+    else
+        handshake(tcp);
 }
 
 /* ---- reading and writing ---- */
 
+static bool is_connected(const dp_tcp *tcp)
+{
+    return !tcp->source.closed && (tcp->state == TCP_OPEN || tcp->state == TCP_HANDSHAKE);
+}
+
+static void deliver(dp_tcp *tcp, const uint8_t *data, size_t len)
+{
+    if (tcp->handler.on_data != NULL)
+        tcp->handler.on_data(tcp->handler.user, tcp, data, len);
+}
+
+/* Until all that arrived is used up, or the owner closed the stream. */
+static void unseal(dp_tcp *tcp, const uint8_t *bytes, size_t len)
+{
+    dp_tls_input(tcp->tls, bytes, len);
+    if (tcp->state == TCP_HANDSHAKE)
+        handshake(tcp);
+    while (!tcp->source.closed && tcp->state == TCP_OPEN) {
+        uint8_t plain[PLAIN_MAX];
+        size_t n = 0;
+        int error = dp_tls_read(tcp->tls, plain, sizeof(plain), &n);
+        if (error == DP_OK) {
+            deliver(tcp, plain, n);
+        } else if (error != DP_ERR_WOULD_BLOCK) {
+            tls_failed(tcp, error);
+        } else {
+            if (has_unsent(tcp)) /* an answer of its own */
+                dp_defer(tcp->source.loop, &tcp->later);
+            return;
+        }
+    }
+}
+
+/* Without close_notify anybody on the way could have cut the stream short. What runs here (WebSocket, STUN) tells
+ * the ends of its messages itself, so it is not another error, but it is told (RFC 5246 §7.2.1). */
+static const char *end_reason(const dp_tcp *tcp)
+{
+    return tcp->tls == NULL              ? "closed by the peer"
+           : tcp->state == TCP_HANDSHAKE ? "closed by the peer during the TLS handshake"
+                                         : "closed by the peer without a TLS close_notify";
+}
+
 static void read_some(dp_tcp *tcp)
 {
     uint8_t *buffer = tcp->source.loop->stream_buffer;
-    for (int i = 0; i < READS && !tcp->source.closed && tcp->state == TCP_OPEN; i++) {
+    for (int i = 0; i < READS && is_connected(tcp); i++) {
         ssize_t n = recv(tcp->source.fd, buffer, STREAM_BUFFER, 0);
         if (n > 0) {
-            if (tcp->handler.on_data != NULL)
-                tcp->handler.on_data(tcp->handler.user, tcp, buffer, (size_t)n);
+            if (tcp->tls != NULL)
+                unseal(tcp, buffer, (size_t)n);
+            else
+                deliver(tcp, buffer, (size_t)n);
             if (n < STREAM_BUFFER)
                 return;
         } else if (n == 0) {
-            fail(tcp, DP_ERR_CLOSED, "closed by the peer");
+            fail(tcp, DP_ERR_CLOSED, end_reason(tcp));
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return;
         } else if (errno != EINTR) {
@@ -234,16 +405,19 @@ static void write_failed(dp_tcp *tcp, int number)
 {
     /* The peer may have said why before it closed. */
     read_some(tcp);
-    if (!tcp->source.closed && tcp->state == TCP_OPEN)
+    if (is_connected(tcp))
         fail_errno(tcp, number);
 }
 
 static void write_some(dp_tcp *tcp)
 {
-    while (tcp->out_at < tcp->out_len) {
-        ssize_t n = send(tcp->source.fd, tcp->out + tcp->out_at, tcp->out_len - tcp->out_at, MSG_NOSIGNAL);
+    bool drains = tcp->out_at < tcp->out_len; /* not just words of TLS itself */
+    const uint8_t *bytes;
+    size_t len;
+    while (next_bytes(tcp, &bytes, &len)) {
+        ssize_t n = send(tcp->source.fd, bytes, len, MSG_NOSIGNAL);
         if (n >= 0) {
-            tcp->out_at += (size_t)n;
+            sent(tcp, (size_t)n);
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             (void)dp_source_set(&tcp->source, tcp->source.fd, EPOLLIN | EPOLLOUT);
             return;
@@ -252,13 +426,17 @@ static void write_some(dp_tcp *tcp)
             return;
         }
     }
+    if (!is_connected(tcp))
+        return;
+    (void)dp_source_set(&tcp->source, tcp->source.fd, EPOLLIN);
+    if (!drains || tcp->out_at < tcp->out_len)
+        return;
     tcp->out_at = tcp->out_len = 0;
     if (tcp->out_capacity > OUT_KEEP) {
         dp_free(tcp->out);
         tcp->out = NULL;
         tcp->out_capacity = 0;
     }
-    (void)dp_source_set(&tcp->source, tcp->source.fd, EPOLLIN);
     if (tcp->handler.on_drained != NULL)
         tcp->handler.on_drained(tcp->handler.user, tcp);
 }
@@ -268,7 +446,7 @@ static void on_later(void *user)
     dp_tcp *tcp = user;
     if (tcp->state == TCP_FAILED)
         report(tcp);
-    else if (tcp->state == TCP_OPEN && tcp->out_at < tcp->out_len)
+    else if (is_connected(tcp) && has_unsent(tcp))
         write_some(tcp);
 }
 
@@ -281,7 +459,7 @@ static void on_tcp(dp_source *source, uint32_t events)
     }
     if ((events & ~(uint32_t)EPOLLOUT) != 0)
         read_some(tcp);
-    if ((events & EPOLLOUT) != 0 && !source->closed && tcp->state == TCP_OPEN && tcp->out_at < tcp->out_len)
+    if ((events & EPOLLOUT) != 0 && is_connected(tcp) && has_unsent(tcp))
         write_some(tcp);
 }
 
@@ -289,7 +467,7 @@ size_t dp_tcp_queued(const dp_tcp *tcp) { return tcp->out_len - tcp->out_at; }
 
 int dp_tcp_send(dp_tcp *tcp, const uint8_t *data, size_t len)
 {
-    if (tcp->state != TCP_OPEN && tcp->state != TCP_CONNECTING)
+    if (tcp->state == TCP_FAILED || tcp->state == TCP_REPORTED)
         return DP_ERR_CLOSED;
     if (len > OUT_MAX)
         return DP_ERR_TOO_LARGE;
@@ -333,7 +511,7 @@ static void accepted(dp_listener *listener, int fd, const union dp_sockaddr *fro
         dp_free(tcp);
         return;
     }
-    set_open(tcp);
+    set_options(tcp);
     dp_address remote;
     dp_sockaddr_to(&remote, from);
     listener->on_accept(listener->user, tcp, &remote);
