@@ -226,6 +226,4 @@ dp_address sim_nat_inside(const sim_nat *nat, const dp_address *outside)
     return m != NULL ? m->inside : (dp_address){0};
 }
 
-const dp_address *sim_nat_outside_ip(const sim_nat *nat) { return &nat->outside_ip; }
-
-sim_port *sim_nat_outside_port(const sim_nat *nat) { return nat->outside; }
+sim_segment *sim_nat_inside_segment(const sim_nat *nat) { return nat->inside->segment; }

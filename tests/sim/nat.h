@@ -43,7 +43,6 @@ void sim_nat_route(sim_nat *nat, const dp_address *ip);
 void sim_nat_rebind(sim_nat *nat);
 /* What outside is mapped to; family NONE: nothing. */
 dp_address sim_nat_inside(const sim_nat *nat, const dp_address *outside);
-const dp_address *sim_nat_outside_ip(const sim_nat *nat);
-sim_port *sim_nat_outside_port(const sim_nat *nat);
+sim_segment *sim_nat_inside_segment(const sim_nat *nat);
 
 #endif
