@@ -190,7 +190,8 @@ void dp_ice_set_state(dp_ice *ice, dp_ice_state state)
 
 static bool exhausted(const dp_ice *ice)
 {
-    return ice->end_of_candidates && ice->gathered && dp_ice_pairs_all_failed(ice);
+    return ice->end_of_candidates && ice->gathered && ice->unresolved.count == 0 &&
+           dp_ice_pairs_all_failed(ice);
 }
 
 /* Searching: for the first path, after a restart, or after the last one was lost. */
@@ -383,11 +384,11 @@ void dp_ice_send_end(dp_ice *ice, dp_datagram *out, size_t headroom)
 
 /* ---- events ---- */
 
-/* Addresses that the peer must not learn (RFC 8839 §5.1): the base behind a reflexive address if host addresses
- * are hidden, our own address behind a relay if only relays may be seen. */
+/* Addresses that the peer must not learn (RFC 8839 §5.1): the base behind a reflexive address, and our own address
+ * behind a relay, which without a NAT is the base's, too. */
 static void hide_related(const dp_ice *ice, dp_candidate *candidate)
 {
-    bool hide = candidate->type == DP_CANDIDATE_RELAY ? ice->relay_only : ice->hide_addresses;
+    bool hide = ice->hide_addresses || (candidate->type == DP_CANDIDATE_RELAY && ice->relay_only);
     if (!hide || candidate->related.family == DP_FAMILY_NONE)
         return;
     memset(candidate->related.ip, 0, sizeof candidate->related.ip);

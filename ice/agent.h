@@ -102,6 +102,7 @@ typedef struct dp_ice_remote {
     dp_candidate_type type;
     uint32_t priority;
     char foundation[DP_ICE_FOUNDATION_MAX];
+    bool learnt;         /* from a check, and not signalled since */
     bool answered;       /* a right answer came from this IP address */
     uint16_t unanswered; /* requests sent to it */
     dp_address address;
@@ -271,7 +272,7 @@ struct dp_ice {
     dp_ice_remote *remotes;
     size_t remote_capacity;
     size_t remote_count; /* all */
-    size_t prflx_count;  /* those learnt from checks */
+    size_t prflx_count;  /* those that were learnt */
     size_t prflx_serial;
     bool end_of_candidates;
     dp_queue held;       /* char *: the texts of candidates that came before the credentials */

@@ -77,8 +77,8 @@ static dp_ice_pair_state first_state(const dp_ice *ice, const dp_ice_pair *pair)
     return busy ? DP_ICE_PAIR_FROZEN : DP_ICE_PAIR_WAITING;
 }
 
-/* With the list full: the place of the lowest pair on which nothing depends, -1 if there is none below
- * priority. */
+/* With the list full: the place of a pair whose base has ended, else of the lowest on which nothing depends; -1 if
+ * there is none below priority. */
 static int displace(dp_ice *ice, uint64_t priority)
 {
     int lowest = -1;
@@ -86,9 +86,10 @@ static int displace(dp_ice *ice, uint64_t priority)
         const dp_ice_pair *pair = &ice->pairs[i];
         bool idle = !pair->valid && !pair->checked_by_peer && pair->triggered == 0 &&
                     pair->state != DP_ICE_PAIR_IN_PROGRESS;
-        if (idle && pair->priority < priority) {
+        uint64_t worth = dp_ice_is_base(&ice->locals[pair->local]) ? pair->priority : 0;
+        if (idle && worth < priority) {
             lowest = (int)i;
-            priority = pair->priority;
+            priority = worth;
         }
     }
     if (lowest >= 0)

@@ -5,7 +5,7 @@
  *     | no answer for 0.5 s: a check each 0.5 s
  *     | nothing heard for 5 s, and a check waits for 1 s: DISCONNECTED; every pair is tried anew
  *     |   another pair works: it carries the data, and is nominated if we control
- *     | 30 s without an answer: the pair must not be used; none left: FAILED */
+ *     | 30 s without an answer: the pair must not be used; none left and none to be tried: FAILED */
 #include "agent.h"
 
 #include "base/crypto.h"
@@ -17,6 +17,8 @@ dp_duration dp_ice_consent_interval(const dp_ice *ice)
     (void)dp_random_bytes(&ice->random, &r, sizeof r);
     return DP_ICE_CONSENT_MIN + ((uint64_t)r * DP_ICE_CONSENT_SPREAD >> 32);
 }
+
+static dp_time consent_end(const dp_ice_pair *pair) { return pair->answered_at + DP_ICE_CONSENT_EXPIRY; }
 
 /* ---- silence ---- */
 
@@ -48,14 +50,14 @@ void dp_ice_disconnected(dp_ice *ice, dp_time now)
     if (ice->state != DP_ICE_DISCONNECTED)
         return;
     for (size_t i = 0; i < ice->pair_count; i++)
-        ice->pairs[i].nominating = false; /* whatever takes over can be nominated at once */
-    ice->fail_at = now + DP_ICE_CONSENT_EXPIRY;
+        ice->pairs[i].nominating = false;        /* whatever takes over can be nominated at once */
+    bool silent = ice->active != DP_ICE_NO_PAIR; /* else its socket or its server has ended */
+    ice->fail_at = silent ? consent_end(&ice->pairs[ice->active]) : now + DP_ICE_CONSENT_EXPIRY;
+    ice->patience_at = ice->fail_at;
     ice->recheck_at = now; /* not here: the caller may be in the middle of the list */
 }
 
 /* ---- consent ---- */
-
-static dp_time consent_end(const dp_ice_pair *pair) { return pair->answered_at + DP_ICE_CONSENT_EXPIRY; }
 
 /* The peer may still have our consent: what it sends is taken as long as its checks come. */
 static void consent_lost(dp_ice *ice, dp_time now, size_t index)
@@ -66,24 +68,21 @@ static void consent_lost(dp_ice *ice, dp_time now, size_t index)
 }
 
 /* RFC 7675 §5.1: 30 s without an answer and a pair must not be used. This goes for those in reserve, too: the
- * next check of the peer triggers ours, and only its answer makes such a pair valid again. */
+ * next check of the peer triggers ours, and only its answer makes such a pair valid again. With none left the agent
+ * fails when its deadline has come: now, unless there are later candidates. */
 static void consent_expire(dp_ice *ice, dp_time now)
 {
-    bool used = false;
     bool lost = false;
     for (size_t i = 0; i < ice->pair_count; i++) {
         if (!ice->pairs[i].valid || now < consent_end(&ice->pairs[i]))
             continue;
-        used = used || i == ice->active;
         lost = true;
+        if (i == ice->active) /* if it was not seen before, as the peer is heard but does not answer */
+            dp_ice_disconnected(ice, now);
         consent_lost(ice, now, i);
     }
     if (lost)
         dp_ice_select(ice, now);
-    if (used && ice->active == DP_ICE_NO_PAIR && !dp_ice_previous_alive(ice)) {
-        DP_ICE_LOG(ice, DP_LOG_INFO, "consent lost: the peer is silent");
-        dp_ice_set_state(ice, DP_ICE_FAILED);
-    }
 }
 
 static void ask(dp_ice *ice, dp_time now)

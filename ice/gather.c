@@ -54,12 +54,14 @@ static int place_for(const dp_ice *ice, const dp_ice_local *local)
     }
     if (ice->local_count < DP_ICE_MAX_LOCAL)
         return (int)ice->local_count;
-    for (size_t i = 0; i < ice->local_count; i++) {
-        bool in_use = ice->previous != NULL && ice->previous->alive && ice->previous->base == i;
-        if (ice->locals[i].gone && !in_use)
-            return (int)i;
+    int place = -1;
+    for (size_t i = 0; i < ice->local_count && (place < 0 || !ice->locals[place].gone); i++) {
+        /* Nothing depends on a peer-reflexive one, and a peer can make up any number of them. */
+        if (ice->locals[i].gone ||
+            (ice->locals[i].type == DP_CANDIDATE_PRFLX && local->type != DP_CANDIDATE_PRFLX))
+            place = (int)i;
     }
-    return -1;
+    return place;
 }
 
 static bool is_redundant(const dp_ice *ice, const dp_ice_local *local)
@@ -109,18 +111,26 @@ void dp_ice_local_reflexive(dp_ice *ice, dp_candidate_type type, const dp_addres
 
 /* ---- sockets ---- */
 
+static bool preference_is_taken(const dp_ice *ice, uint32_t preference)
+{
+    for (size_t i = 0; i < ice->local_count; i++) {
+        if (is_host(&ice->locals[i]) && ice->locals[i].preference == preference)
+            return true;
+    }
+    return false;
+}
+
 /* RFC 8445 §5.1.2.1: unique for each base, in the owner's order. RFC 8421 §4: neither family may starve the other,
  * so the first of each lie side by side, IPv6 in front. Addresses that lead nowhere but here come last.
  *   65535, 65533, ... IPv6       65534, 65532, ... IPv4
  *   32767, 32765, ... IPv6       32766, 32764, ... IPv4: loopback, link-local */
 static uint32_t preference_of(const dp_ice *ice, const dp_address *address)
 {
-    uint32_t before = 0;
-    for (size_t i = 0; i < ice->local_count; i++)
-        before +=
-            ice->locals[i].type == DP_CANDIDATE_HOST && ice->locals[i].address.family == address->family;
     bool poor = dp_address_is_loopback(address) || dp_address_is_link_local(address);
-    return (poor ? 0x7FFFu : 0xFFFFu) - 2 * before - (address->family == DP_FAMILY_IPV4 ? 1 : 0);
+    uint32_t preference = (poor ? 0x7FFFu : 0xFFFFu) - (address->family == DP_FAMILY_IPV4 ? 1 : 0);
+    while (preference_is_taken(ice, preference))
+        preference -= 2;
+    return preference;
 }
 
 int dp_ice_add_local_address(dp_ice *ice, dp_time now, const dp_address *address)
@@ -149,8 +159,25 @@ int dp_ice_add_local_address(dp_ice *ice, dp_time now, const dp_address *address
     return DP_OK;
 }
 
+/* Its place may be another's soon. */
+static void forget_messages(dp_ice *ice, size_t base)
+{
+    dp_ice_outgoing message;
+    for (size_t left = ice->outgoing.count; left > 0 && dp_queue_pop(&ice->outgoing, &message); left--) {
+        if (message.base != base)
+            dp_ice_send(ice, &message);
+    }
+    for (size_t i = ice->early_count; i-- > 0;) {
+        if (ice->early[i].base != base)
+            continue;
+        dp_free(ice->early[i].data);
+        ice->early[i] = ice->early[--ice->early_count];
+    }
+}
+
 void dp_ice_local_end(dp_ice *ice, dp_time now, size_t base)
 {
+    forget_messages(ice, base);
     for (size_t i = 0; i < ice->local_count; i++) {
         if (ice->locals[i].base == base)
             ice->locals[i].gone = true;
@@ -272,12 +299,19 @@ void dp_ice_gather_answered(dp_ice *ice, const dp_ice_transaction *transaction,
                             const dp_stun_message *message)
 {
     /* RFC 8489 §6.3.3: a success with something that must be understood and isn't is none. */
-    if (message->class_ == DP_STUN_SUCCESS && message->unknown_count == 0 &&
-        dp_address_is_unicast(&message->mapped))
-        dp_ice_local_reflexive(ice, DP_CANDIDATE_SRFLX, &message->mapped, transaction->message.base,
-                               transaction->server);
-    else
+    if (message->class_ != DP_STUN_SUCCESS || message->unknown_count > 0 ||
+        !dp_address_is_unicast(&message->mapped)) {
         DP_ICE_LOG(ice, DP_LOG_WARN, "a STUN server gave no address (error %u)", message->error_code);
+        return;
+    }
+    for (size_t i = 0; i < ice->local_count; i++) { /* the mapping has changed: the old one leads nowhere */
+        dp_ice_local *old = &ice->locals[i];
+        if (old->type == DP_CANDIDATE_SRFLX && old->base == transaction->message.base &&
+            old->server == transaction->server && !dp_address_equal(&old->address, &message->mapped))
+            old->gone = true;
+    }
+    dp_ice_local_reflexive(ice, DP_CANDIDATE_SRFLX, &message->mapped, transaction->message.base,
+                           transaction->server);
 }
 
 /* ---- beginning and end ---- */

@@ -36,7 +36,7 @@ static void activate(dp_ice *ice, dp_time now, uint8_t best)
         ice->nominate_at = now + DP_ICE_NOMINATION_WAIT;
     ice->active = best;
     ice->active_reported = false;
-    ice->unanswered_since = 0;
+    ice->unanswered_since = 0; /* it was not asked yet; whether it is fresh shows soon */
     ice->consent_at = pair->answered_at + dp_ice_consent_interval(ice);
     dp_ice_bind(ice, now, pair);
     char local[DP_ADDRESS_TEXT_MAX];
@@ -56,9 +56,10 @@ void dp_ice_select(dp_ice *ice, dp_time now)
             dp_ice_disconnected(ice, now);
         return;
     }
+    bool fresh = dp_ice_is_fresh(ice, best, now);
     if (best != ice->active)
         activate(ice, now, best);
-    if (!dp_ice_is_fresh(ice, best, now))
+    if (!fresh)
         return;
     if (ice->state != DP_ICE_COMPLETED)
         dp_ice_set_state(ice, DP_ICE_CONNECTED);

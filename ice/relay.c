@@ -48,12 +48,24 @@ static void drop_link(dp_ice *ice, dp_ice_relay *relay)
     relay->frames = NULL;
 }
 
+static bool is_of(const dp_ice_relay *relay, const dp_ice_local *local)
+{
+    return local->type == DP_CANDIDATE_RELAY && local->server == relay->server;
+}
+
+/* All its candidates end before any is looked at: there may be two, and neither can do without the link. */
+static void end_candidates(dp_ice *ice, const dp_ice_relay *relay)
+{
+    for (size_t i = 0; i < ice->local_count; i++)
+        ice->locals[i].gone = ice->locals[i].gone || is_of(relay, &ice->locals[i]);
+}
+
 static void end_relay(dp_ice *ice, dp_time now, dp_ice_relay *relay)
 {
     drop_link(ice, relay);
+    end_candidates(ice, relay);
     for (size_t i = 0; i < ice->local_count; i++) {
-        const dp_ice_local *local = &ice->locals[i];
-        if (local->type == DP_CANDIDATE_RELAY && local->server == relay->server && !local->gone)
+        if (is_of(relay, &ice->locals[i]))
             dp_ice_local_end(ice, now, i);
     }
 }
@@ -91,6 +103,8 @@ void dp_ice_relays_open(dp_ice *ice, dp_time now)
         return;
     for (size_t i = 0; i < ice->relay_count; i++) {
         dp_ice_relay *relay = &ice->relays[i];
+        if (relay->state == DP_ICE_RELAY_CLOSING) /* restarted before the release has left */
+            drop_link(ice, relay);
         if (relay->state != DP_ICE_RELAY_IDLE)
             continue;
         relay->address = ice->servers[relay->server].address;
@@ -107,6 +121,7 @@ void dp_ice_relays_close(dp_ice *ice)
         if (relay->state == DP_ICE_RELAY_READY) {
             dp_turn_release(relay->turn, 0); /* it is sent once: the time is of no matter */
             relay->state = DP_ICE_RELAY_CLOSING;
+            end_candidates(ice, relay);
         } else if (relay->state != DP_ICE_RELAY_CLOSING) {
             drop_link(ice, relay);
         }
@@ -259,8 +274,7 @@ static int base_of(const dp_ice *ice, const dp_ice_relay *relay, const dp_addres
 {
     for (size_t i = 0; i < ice->local_count; i++) {
         const dp_ice_local *local = &ice->locals[i];
-        if (local->type == DP_CANDIDATE_RELAY && !local->gone && local->server == relay->server &&
-            local->address.family == peer->family)
+        if (is_of(relay, local) && !local->gone && local->address.family == peer->family)
             return (int)i;
     }
     return -1;

@@ -52,10 +52,10 @@ static int remote_add(dp_ice *ice, const dp_ice_remote *remote)
 static int forgettable(const dp_ice *ice, dp_time now)
 {
     int oldest = -1;
-    dp_time oldest_at = now - DP_ICE_CONSENT_EXPIRY;
+    dp_time oldest_at = DP_TIME_NEVER;
     for (size_t i = 0; i < ice->remote_count; i++) {
         dp_time at = 0;
-        bool in_use = ice->remotes[i].type != DP_CANDIDATE_PRFLX;
+        bool in_use = !ice->remotes[i].learnt;
         for (size_t k = 0; k < ice->pair_count && !in_use; k++) {
             const dp_ice_pair *pair = &ice->pairs[k];
             if (pair->remote != i)
@@ -63,7 +63,7 @@ static int forgettable(const dp_ice *ice, dp_time now)
             in_use = pair->valid || pair->triggered != 0;
             at = pair->heard_at > at ? pair->heard_at : at;
         }
-        if (!in_use && at < oldest_at) {
+        if (!in_use && now >= at + DP_ICE_CONSENT_EXPIRY && at < oldest_at) {
             oldest = (int)i;
             oldest_at = at;
         }
@@ -77,7 +77,8 @@ int dp_ice_remote_learn(dp_ice *ice, dp_time now, const dp_address *address, uin
 {
     if (!dp_address_is_unicast(address))
         return -1;
-    dp_ice_remote remote = {.type = DP_CANDIDATE_PRFLX, .priority = priority, .address = *address};
+    dp_ice_remote remote = {
+        .type = DP_CANDIDATE_PRFLX, .priority = priority, .learnt = true, .address = *address};
     (void)snprintf(remote.foundation, sizeof remote.foundation, "*%zu", ice->prflx_serial++);
     if (ice->prflx_count < DP_ICE_MAX_PRFLX) {
         int index = remote_add(ice, &remote);
@@ -149,8 +150,9 @@ static void skip(dp_ice *ice, const char *why)
  */
 static void identify(dp_ice *ice, dp_ice_remote *known, const dp_ice_remote *signalled)
 {
-    if (known->type != DP_CANDIDATE_PRFLX || signalled->type == DP_CANDIDATE_PRFLX)
+    if (!known->learnt)
         return;
+    known->learnt = false;
     known->type = signalled->type;
     known->priority = signalled->priority;
     memcpy(known->foundation, signalled->foundation, sizeof known->foundation);

@@ -16,7 +16,7 @@ bool dp_ice_previous_is(const dp_ice *ice, size_t base, const dp_address *remote
            dp_address_equal(&ice->previous->remote, remote);
 }
 
-/* Without a path, old or new, the new session has its time to find one. */
+/* Without a path, old or new, the new session has its time to find one, by what it has tried before, too. */
 void dp_ice_previous_end(dp_ice *ice, dp_time now)
 {
     ice->previous->alive = false;
@@ -24,6 +24,8 @@ void dp_ice_previous_end(dp_ice *ice, dp_time now)
         return;
     dp_ice_set_state(ice, DP_ICE_CHECKING);
     dp_ice_expect_until(ice, now + DP_ICE_CHECKING_MAX);
+    ice->patience_at = now + DP_ICE_PATIENCE;
+    dp_ice_pairs_recheck(ice);
 }
 
 /* With no path in use, what was kept before is kept on: two restarts in a row. */
@@ -56,6 +58,8 @@ bool dp_ice_previous_request(dp_ice *ice, dp_time now, const dp_stun_message *me
         dp_stun_check_integrity(message, old->local_pwd, DP_ICE_PWD_LEN) != DP_OK)
         return false;
     old->heard_at = now;
+    if (ice->lite) /* it asks nothing: the peer's checks are its consent */
+        old->answered_at = now;
     bool refused = message->unknown_count > 0;
     dp_ice_outgoing answer =
         dp_ice_answer_to(message, refused ? DP_STUN_ERROR : DP_STUN_SUCCESS, base, remote);
