@@ -58,6 +58,8 @@ typedef enum dp_stun_attribute {
     DP_STUN_FINGERPRINT = 0x8028,
     DP_STUN_ICE_CONTROLLED = 0x8029,
     DP_STUN_ICE_CONTROLLING = 0x802A,
+    DP_STUN_ADDITIONAL_ADDRESS_FAMILY_DRAFT =
+        0x8032, /* draft-martinsen-tram-ssodda; coturn knows only this */
 } dp_stun_attribute;
 
 /* Values of the address family attributes (RFC 8656 §18.6) */

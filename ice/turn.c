@@ -78,7 +78,7 @@ void dp_turn_release(dp_turn *turn, dp_time now)
     turn->allocated_due = turn->over_due = false;
     /* While allocating, the server may have granted what we have not heard of. */
     bool granted = turn->state == DP_TURN_ALLOCATED || (turn->state == DP_TURN_ALLOCATING && turn->has_key);
-    if (turn->state != DP_TURN_RELEASING)
+    if (turn->state != DP_TURN_RELEASING && turn->state != DP_TURN_OVER)
         set_state(turn, granted ? DP_TURN_RELEASING : DP_TURN_OVER);
 }
 

@@ -94,13 +94,17 @@ static void write_credentials(const dp_turn *turn, dp_wr *wr)
     dp_stun_write_integrity(wr, turn->key, sizeof turn->key);
 }
 
-/* RFC 8656 §7.1. IPv6 comes as an extra, if the server knows how: it may skip that attribute. */
+/* RFC 8656 §7.1. IPv6 comes as an extra, if the server knows how: it may skip the attribute. Coturn (4.6) has the
+ * number that a draft gave it. */
 static void write_allocate(const dp_turn *turn, dp_wr *wr)
 {
     dp_stun_write_u32(wr, DP_STUN_REQUESTED_TRANSPORT, PROTOCOL_UDP << 24);
-    dp_stun_write_family(
-        wr, turn->ask_ipv6 ? DP_STUN_REQUESTED_ADDRESS_FAMILY : DP_STUN_ADDITIONAL_ADDRESS_FAMILY,
-        DP_STUN_FAMILY_IPV6);
+    if (turn->ask_ipv6) {
+        dp_stun_write_family(wr, DP_STUN_REQUESTED_ADDRESS_FAMILY, DP_STUN_FAMILY_IPV6);
+    } else {
+        dp_stun_write_family(wr, DP_STUN_ADDITIONAL_ADDRESS_FAMILY, DP_STUN_FAMILY_IPV6);
+        dp_stun_write_family(wr, DP_STUN_ADDITIONAL_ADDRESS_FAMILY_DRAFT, DP_STUN_FAMILY_IPV6);
+    }
     if (turn->software != NULL)
         dp_stun_write_attribute(wr, DP_STUN_SOFTWARE, turn->software, strlen(turn->software));
 }
