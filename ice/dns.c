@@ -116,8 +116,6 @@ static bool read_nsec(dp_dns_message *message, size_t len, dp_dns_record *out)
     char next[DP_DNS_NAME_MAX + 1];
     size_t left = dp_rd_left(&message->rd);
     dp_dns_message rdata = *message; /* for pointers in next lead into the whole message */
-    if (left < len)
-        return false;
     read_name(&rdata, next);
     size_t used = left - dp_rd_left(&rdata.rd);
     if (rdata.rd.error || used > len)

@@ -198,9 +198,7 @@ bool dp_mdns_poll_result(dp_mdns *mdns, dp_mdns_result *out)
         for (size_t k = 0; k < name->count; k++)
             out->addresses[k] = name->addresses[k].address;
         out->count = name->count;
-        name->state = DP_MDNS_CACHED;
-        if (name->count == 0)
-            remove_remote(mdns, name); /* whoever asks again asks the network again */
+        name->state = DP_MDNS_CACHED; /* without an address: whoever asks again asks the network again */
         return true;
     }
     return false;

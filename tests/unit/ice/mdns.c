@@ -184,6 +184,11 @@ static void publish(const char *name, const char *ip)
     assert_int_equal(dp_mdns_publish(nodes[1], now, name, &a), DP_OK);
 }
 
+static void read_last(dp_dns_message *m)
+{
+    assert_int_equal(dp_dns_read_header(m, last.data, last.len), DP_OK);
+}
+
 /* ---- asking ---- */
 
 static void question_on_the_wire(void **state)
@@ -239,8 +244,9 @@ static void repeats_then_gives_up(void **state)
     (void)state;
     dp_mdns_result r;
     query(NAME);
-    query(NAME); /* not asked for twice */
     assert_int_equal(drop(0), 2);
+    query(NAME); /* not asked for twice */
+    assert_int_equal(drop(0), 0);
     static const dp_duration rounds[] = {DP_SECONDS(1), DP_SECONDS(2)};
     for (size_t i = 0; i < 2; i++) {
         dp_time at = dp_mdns_next_timeout(nodes[0]);
@@ -325,9 +331,31 @@ static void goodbye_and_flush(void **state)
     assert_int_equal(result(&r, NAME), 1);
     assert_ip(&r.addresses[0], "10.0.0.8");
     answer(NAME, "10.0.0.8", 0, true);
+    query(NAME); /* RFC 6762 §10.1: others may still say that it is there */
+    assert_int_equal(result(&r, NAME), 1);
     advance(DP_SECONDS(1));
     query(NAME);
     assert_no_result();
+}
+
+static void denied_family(void **state)
+{
+    (void)state;
+    query(NAME);
+    drop(0);
+    for (uint32_t ttl = 0; ttl <= 120; ttl += 120) {
+        uint8_t data[512];
+        size_t len;
+        dp_dns_writer w;
+        dp_dns_start(&w, data, sizeof data, 0, true);
+        dp_dns_write_nsec(&w, NAME, true, false, ttl);
+        assert_int_equal(dp_dns_finish(&w, &len), DP_OK);
+        input(0, data, len, &locals[1]);
+        now = dp_mdns_next_timeout(nodes[0]);
+        dp_mdns_handle_timeout(nodes[0], now);
+        assert_int_equal(drop(0), ttl == 0 ? 2 : 1); /* only the address is asked for again */
+        assert_no_result();
+    }
 }
 
 static void forged_answers(void **state)
@@ -504,7 +532,12 @@ static void sockets_come_and_go(void **state)
     assert_int_equal(dp_mdns_add_socket(nodes[1], now, &second), DP_OK);
     assert_int_equal(drop(1), 1);
     assert_true(dp_address_equal(&last.local, &second));
+    dp_dns_message m;
+    read_last(&m);
+    assert_int_equal(m.answers, 1); /* the other name belongs to the other interface */
+    ask(1, OTHER, DP_DNS_A, false, &locals[0]);
     dp_mdns_remove_socket(nodes[1], &locals[1]);
+    assert_int_equal(dp_mdns_next_timeout(nodes[1]), DP_TIME_NEVER); /* nothing waits for what is gone */
     ask(1, OTHER, DP_DNS_A, false, &locals[0]);
     advance(DP_SECONDS(2));
     assert_int_equal(drop(1), 0);
@@ -517,11 +550,6 @@ static void sockets_come_and_go(void **state)
 
 /* ---- answering ---- */
 
-static void read_last(dp_dns_message *m)
-{
-    assert_int_equal(dp_dns_read_header(m, last.data, last.len), DP_OK);
-}
-
 static void announcement_and_goodbye(void **state)
 {
     (void)state;
@@ -533,6 +561,7 @@ static void announcement_and_goodbye(void **state)
     dp_address group = address("224.0.0.251", 5353);
     assert_true(dp_address_equal(&last.remote, &group));
     read_last(&m);
+    assert_int_equal(last.data[2], 0x84); /* RFC 6762 §18.4: authoritative */
     assert_true(m.response && m.id == 0 && m.answers == 1 && m.records == 2);
     assert_false(dp_dns_next_question(&m, &q));
     assert_true(dp_dns_next_record(&m, &r));
@@ -547,6 +576,8 @@ static void announcement_and_goodbye(void **state)
     assert_int_equal(drop(1), 0);
     assert_int_equal(dp_mdns_withdraw(nodes[1], now, NAME), DP_OK);
     assert_int_equal(dp_mdns_withdraw(nodes[1], now, NAME), DP_ERR_NOT_FOUND);
+    dp_address resolver = address("10.0.0.1", 40000);
+    ask(1, NAME, DP_DNS_A, false, &resolver);
     assert_int_equal(drop(1), 1);
     read_last(&m);
     assert_true(dp_dns_next_record(&m, &r));
@@ -599,7 +630,7 @@ static void known_answers(void **state) /* RFC 6762 §7.1 */
     (void)state;
     publish(NAME, "10.0.0.2");
     drop(1);
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < 5; i++) {
         uint8_t data[512];
         size_t len;
         dp_dns_writer w;
@@ -609,6 +640,10 @@ static void known_answers(void **state) /* RFC 6762 §7.1 */
         dp_dns_write_question(&w, NAME, i == 3 ? DP_DNS_AAAA : DP_DNS_A, false);
         dp_dns_write_address(&w, NAME, &a, i == 1 ? 59 : 60, false);
         assert_int_equal(dp_dns_finish(&w, &len), DP_OK);
+        if (i == 4) { /* in the authority section: what a probe wants to have */
+            data[7] = 0;
+            data[9] = 1;
+        }
         input(1, data, len, &locals[0]);
         assert_int_equal(drop(1), i == 0 ? 0 : 1); /* old, wrong, or not what was asked for: answered */
     }
@@ -687,6 +722,11 @@ static void no_answer_to_answers(void **state)
     assert_int_equal(dp_dns_finish(&w, &len), DP_OK);
     input(1, data, len, &locals[0]);
     assert_int_equal(drop(1), 0);
+    data[2] = 0;
+    data[len - 1] = 3; /* class CHAOS */
+    input(1, data, len, &locals[0]);
+    assert_int_equal(drop(1), 0);
+    data[len - 1] = 1;
     data[2] = 0x02; /* a query, truncated (TC): its known answers would follow, the question stands */
     input(1, data, len, &locals[0]);
     assert_int_equal(drop(1), 1);
@@ -751,7 +791,12 @@ static void hostile_names(void **state)
     assert_false(READS("\xFF\xFF"));         /* past the end */
     assert_false(READS("\x80\0"));           /* no such label types */
     assert_false(READS("\x40\0"));
+    assert_false(READS("\xC0\x0E\1a\0")); /* forwards to something good */
     memset(name, 'a', sizeof name);
+    name[0] = 65;
+    name[66] = 0;
+    assert_false(name_reads(name, 67, text));
+    name[66] = 'a';
     for (size_t i = 0; i < 4; i++)
         name[i * 64] = 63;
     name[3 * 64] = 61;
@@ -818,6 +863,20 @@ static void bad_records(void **state)
         assert_true(dp_dns_next_record(&m, &r));
         assert_false(m.rd.error);
     }
+    memcpy(data, chromium, sizeof data);
+    data[sizeof data - 6] = 1; /* RDLENGTH: less than the name in it */
+    assert_int_equal(dp_dns_read_header(&m, data, sizeof data), DP_OK);
+    assert_true(dp_dns_next_record(&m, &r));
+    assert_true(dp_dns_next_record(&m, &r));
+    assert_int_equal(r.type, 0);
+    uint8_t large[DP_DNS_HEADER_LEN + 11 + 3 + 200] = {0, 0, 0x84, 0, 0, 0, 0, 1};
+    large[DP_DNS_HEADER_LEN + 2] = DP_DNS_NSEC;
+    large[DP_DNS_HEADER_LEN + 4] = DP_DNS_IN;
+    large[DP_DNS_HEADER_LEN + 10] = 3 + 200;
+    large[DP_DNS_HEADER_LEN + 13] = 200; /* the bitmap: more than one can have */
+    assert_int_equal(dp_dns_read_header(&m, large, sizeof large), DP_OK);
+    assert_true(dp_dns_next_record(&m, &r));
+    assert_int_equal(r.type, 0);
 }
 
 static void short_buffers(void **state)
@@ -906,6 +965,7 @@ int main(void)
         TEST(waits_for_the_other_family),
         TEST(cache),
         TEST(goodbye_and_flush),
+        TEST(denied_family),
         TEST(forged_answers),
         TEST(useless_addresses),
         TEST(link_local_scope),
