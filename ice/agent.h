@@ -72,7 +72,7 @@
 #define DP_ICE_CANCEL_GRACE DP_SECONDS(6)
 /* A consent check without an answer is followed by others this soon: a lost datagram must not look like a lost
  * path, and a lost path is to be noticed early. */
-#define DP_ICE_PROBE        DP_MS(500)
+#define DP_ICE_PROBE        DP_MS(250)
 #define DP_ICE_PROBE_SLOW   DP_SECONDS(1) /* ... once the path counts as disconnected */
 #define DP_ICE_SILENCE      DP_SECONDS(5) /* nothing heard for so long, and ... */
 #define DP_ICE_UNANSWERED   DP_SECONDS(1) /* ... a check waits for so long: disconnected */

@@ -2,7 +2,7 @@
  * path when it comes.
  *
  *   a check each 4-6 s ---answered--> (again)
- *     | no answer for 0.5 s: a check each 0.5 s
+ *     | no answer for 0.25 s: a check each 0.25 s
  *     | nothing heard for 5 s, and a check waits for 1 s: DISCONNECTED; every pair is tried anew
  *     |   another pair works: it carries the data, and is nominated if we control
  *     | 30 s without an answer: the pair must not be used; none left and none to be tried: FAILED */
