@@ -36,29 +36,34 @@ int dp_turn_permit(dp_turn *turn, dp_time now, const dp_address *peer)
     return DP_OK;
 }
 
+static bool any_is_due(const dp_turn *turn, dp_time now)
+{
+    for (size_t i = 0; i < turn->permission_count; i++) {
+        if (turn->permissions[i].due_at <= now)
+            return true;
+    }
+    return false;
+}
+
 static void schedule_permissions(dp_turn *turn, dp_time now)
 {
     dp_turn_request *r = NULL;
     size_t count = 0;
-    bool full = false;
-    bool any_due = false;
-    for (size_t i = 0; i < turn->permission_count; i++)
-        any_due = any_due || turn->permissions[i].due_at <= now;
-    for (size_t i = 0; any_due && i < turn->permission_count; i++) {
+    if (!any_is_due(turn, now))
+        return;
+    for (size_t i = 0; i < turn->permission_count; i++) {
         dp_turn_permission *p = &turn->permissions[i];
-        if (p->due_at > now + TOGETHER || (p->alone && p->due_at > now))
+        if (p->due_at > now + (p->alone ? 0 : TOGETHER))
             continue;
-        if (r == NULL || full || p->alone) {
+        if (r == NULL || p->alone || count == DP_TURN_MAX_BATCH) {
+            if (!dp_turn_request_room(turn))
+                return; /* until an answer makes room */
             r = dp_turn_request_start(turn, now, DP_STUN_METHOD_CREATE_PERMISSION);
             count = 0;
         }
-        if (r == NULL) {
-            p->due_at = now + DP_TURN_RETRY;
-            continue;
-        }
         p->request = r;
-        p->due_at = DP_TIME_NEVER;
-        full = p->alone || ++count == DP_TURN_MAX_BATCH;
+        p->due_at = r != NULL ? DP_TIME_NEVER : now + DP_TURN_RETRY;
+        count = p->alone ? DP_TURN_MAX_BATCH : count + 1; /* full */
     }
 }
 
@@ -127,7 +132,7 @@ int dp_turn_bind(dp_turn *turn, dp_time now, const dp_address *peer)
 
 static void schedule_channels(dp_turn *turn, dp_time now)
 {
-    for (size_t i = 0; i < turn->channel_count; i++) {
+    for (size_t i = 0; i < turn->channel_count && dp_turn_request_room(turn); i++) {
         dp_turn_channel *c = &turn->channels[i];
         if (c->due_at > now)
             continue;
