@@ -54,6 +54,7 @@ int dp_ice_new(dp_ice **out, const dp_ice_config *config)
     ice->gather_timeout = config->gather_timeout != 0 ? config->gather_timeout : DP_ICE_GATHER_TIMEOUT;
     ice->lite = config->lite;
     ice->relay_only = config->relay_only;
+    ice->tcp = config->tcp;
     ice->hide_addresses = config->hide_addresses;
     ice->active = DP_ICE_NO_PAIR;
     dp_queue_init(&ice->outgoing, sizeof(dp_ice_outgoing), DP_ICE_MAX_OUTGOING);
@@ -82,6 +83,7 @@ static void fall_silent(dp_ice *ice)
     dp_ice_texts_clear(&ice->held);
     dp_ice_names_clear(ice);
     dp_ice_relays_close(ice);
+    dp_ice_streams_close(ice);
 }
 
 static void free_servers(dp_ice *ice)
@@ -102,6 +104,7 @@ void dp_ice_free(dp_ice *ice)
         return;
     fall_silent(ice);
     dp_ice_relays_free(ice);
+    dp_free(ice->streams);
     free_servers(ice);
     if (ice->previous != NULL)
         dp_wipe(ice->previous, sizeof *ice->previous);
@@ -320,7 +323,7 @@ bool dp_ice_input(dp_ice *ice, dp_time now, uint8_t *data, size_t len, const dp_
     payload->len = 0;
     if (!dp_ice_alive(ice))
         return false;
-    int base = dp_ice_local_find(ice, local);
+    int base = dp_ice_local_find(ice, local, DP_TCPTYPE_NONE);
     if (base >= 0)
         return dp_ice_arrived(ice, now, data, len, (size_t)base, remote, payload);
     ice->stats.dropped_unexpected++;
@@ -366,19 +369,16 @@ bool dp_ice_send_begin(const dp_ice *ice, dp_datagram *out, size_t *headroom)
     size_t base;
     if (!path(ice, &base, &out->remote))
         return false;
-    const dp_ice_relay *relay = dp_ice_relay_of(ice, base);
     out->local = ice->locals[base].address;
-    out->link = relay != NULL ? relay->link : 0;
-    *headroom = relay != NULL ? dp_turn_headroom(relay->turn, &out->remote) : 0;
-    return true;
+    return dp_ice_carrier(ice, base, &out->remote, &out->link, headroom);
 }
 
 void dp_ice_send_end(dp_ice *ice, dp_datagram *out, size_t headroom)
 {
     size_t base;
     dp_address remote;
-    if (out->link != 0 && (!path(ice, &base, &remote) ||
-                           !dp_turn_wrap(dp_ice_relay_of(ice, base)->turn, &remote, out, headroom)))
+    if (out->link != 0 &&
+        (!path(ice, &base, &remote) || !dp_ice_carrier_wrap(ice, base, &remote, out, headroom)))
         out->length = 0;
 }
 
@@ -399,6 +399,8 @@ static bool format_local(dp_ice *ice, const dp_ice_local *local, dp_ice_event *e
 {
     dp_candidate candidate = {.type = local->type,
                               .component = 1,
+                              .tcp = local->tcp != DP_TCPTYPE_NONE,
+                              .tcptype = (dp_tcptype)local->tcp,
                               .priority = local->priority,
                               .address = local->address,
                               .related = local->related};
@@ -459,7 +461,7 @@ static bool poll_selected(dp_ice *ice, dp_ice_event *event)
 
 bool dp_ice_poll_event(dp_ice *ice, dp_ice_event *event)
 {
-    if (dp_ice_poll_candidate(ice, event) || dp_ice_relays_event(ice, event) ||
+    if (dp_ice_poll_candidate(ice, event) || dp_ice_links_event(ice, event) ||
         dp_ice_names_event(ice, event) || poll_selected(ice, event))
         return true;
     if (ice->state_count > 0) {
@@ -485,6 +487,6 @@ bool dp_ice_selected_pair(const dp_ice *ice, dp_address *local, dp_address *remo
 
 bool dp_ice_is_validated(const dp_ice *ice, const dp_address *local, const dp_address *remote)
 {
-    int base = dp_ice_alive(ice) ? dp_ice_local_find(ice, local) : -1;
+    int base = dp_ice_alive(ice) ? dp_ice_local_find(ice, local, DP_TCPTYPE_NONE) : -1;
     return base >= 0 && is_peer(ice, (size_t)base, remote);
 }

@@ -1,7 +1,9 @@
 /* The inside of the ICE agent: what its files share. Start at agent.c.
  *   agent.c     the public interface, input and timer dispatch, states, events
  *   gather.c    local candidates (RFC 8445 §5.1), sockets that come and go
- *   relay.c     TURN servers: links, allocations, datagrams through them (turn.h)
+ *   link.c      links: the agent's own sockets, and what goes through them
+ *   relay.c     TURN servers: an allocation on a link (turn.h)
+ *   tcp.c       ICE-TCP: a stream to the peer on a link (RFC 6544)
  *   remote.c    remote candidates and the remote credentials (RFC 8838, RFC 8445 §7.3.1.3)
  *   names.c     host names in candidates: ours (hidden addresses) and the peer's
  *   checklist.c candidate pairs: forming, ordering, states (RFC 8445 §6.1.2)
@@ -92,6 +94,7 @@ typedef struct dp_ice_local {
     uint8_t server; /* server-reflexive, relayed: which server's answer */
     uint8_t base;   /* index of the base that it was found through; its own for a base */
     uint8_t asked;  /* host: a bit for each server that was asked for a reflexive address */
+    uint8_t tcp;    /* dp_tcptype of a TCP host candidate */
     bool gone;      /* its socket or relay has ended: the place can be taken */
     bool announced; /* the LOCAL_CANDIDATE event was fetched, or there is none for it */
     dp_address address;
@@ -102,6 +105,7 @@ typedef struct dp_ice_remote {
     dp_candidate_type type;
     uint32_t priority;
     char foundation[DP_ICE_FOUNDATION_MAX];
+    uint8_t tcp;         /* dp_tcptype */
     bool learnt;         /* from a check, and not signalled since */
     bool answered;       /* a right answer came from this IP address */
     uint16_t unanswered; /* requests sent to it */
@@ -217,6 +221,19 @@ typedef struct dp_ice_relay {
     dp_frames *frames; /* streams only */
 } dp_ice_relay;
 
+/* A TCP connection to the peer, for one pair. */
+typedef struct dp_ice_stream {
+    uint32_t link; /* 0: the place is free */
+    uint8_t base;
+    bool open_due; /* LINK_OPEN has not been fetched */
+    bool open;
+    dp_address remote;
+    dp_frames frames;
+} dp_ice_stream;
+
+#define DP_ICE_MAX_STREAMS 16
+#define DP_ICE_MAX_DEAD    (DP_ICE_MAX_SERVERS + DP_ICE_MAX_STREAMS)
+
 /* A path that carried data when ICE was restarted, and goes on until the new session has one. */
 typedef struct dp_ice_previous {
     bool alive;
@@ -241,6 +258,7 @@ struct dp_ice {
     bool lite;
     bool remote_lite;
     bool relay_only;
+    bool tcp;
     bool hide_addresses;
     uint8_t hide_key[16]; /* what hidden names are made from */
     dp_ice_role role;
@@ -260,8 +278,9 @@ struct dp_ice {
     size_t server_count;
     dp_ice_relay *relays; /* one for each TURN server */
     size_t relay_count;
+    dp_ice_stream *streams; /* DP_ICE_MAX_STREAMS of them, or NULL */
     uint32_t link_serial;
-    uint32_t dead_links[DP_ICE_MAX_SERVERS]; /* LINK_CLOSE has not been fetched */
+    uint32_t dead_links[DP_ICE_MAX_DEAD]; /* LINK_CLOSE has not been fetched */
     size_t dead_link_count;
     bool gathering; /* gather was called */
     bool gathered;
@@ -331,7 +350,8 @@ void dp_ice_gather_answered(dp_ice *ice, const dp_ice_transaction *transaction,
 void dp_ice_gather_update(dp_ice *ice, dp_time now); /* finished? time to ask again? */
 void dp_ice_gather_anew(dp_ice *ice, dp_time now);   /* signals and asks all again, after a restart */
 dp_time dp_ice_gather_next(const dp_ice *ice);
-int dp_ice_local_find(const dp_ice *ice, const dp_address *base); /* index of the host candidate, -1 */
+int dp_ice_local_find(const dp_ice *ice, const dp_address *base,
+                      dp_tcptype tcp); /* index of the host candidate, -1 */
 /* Records a local candidate; its index, -1 if it is known or there is no room. */
 int dp_ice_local_add(dp_ice *ice, const dp_ice_local *local);
 /* An address of base's that a server or the peer sees. */
@@ -340,7 +360,36 @@ void dp_ice_local_reflexive(dp_ice *ice, dp_candidate_type type, const dp_addres
 /* The base has ended, and with it all that goes through it. */
 void dp_ice_local_end(dp_ice *ice, dp_time now, size_t base);
 
+/* link.c */
+/* How a datagram from base gets to remote: *link 0: a UDP socket; else framed, with headroom bytes in front. False:
+ * the base has ended, or its stream is not open. */
+bool dp_ice_carrier(const dp_ice *ice, size_t base, const dp_address *remote, uint32_t *link,
+                    size_t *headroom);
+/* Frames out->data[headroom..headroom + out->length), out->link and out->remote being what dp_ice_carrier was for. */
+bool dp_ice_carrier_wrap(dp_ice *ice, size_t base, const dp_address *remote, dp_datagram *out,
+                         size_t headroom);
+void dp_ice_link_dead(dp_ice *ice, uint32_t link); /* LINK_CLOSE is due */
+bool dp_ice_links_event(dp_ice *ice, dp_ice_event *event);
+
+/* tcp.c */
+void dp_ice_stream_want(dp_ice *ice, const dp_ice_pair *pair); /* before a check: connects if it must */
+dp_ice_stream *dp_ice_stream_of(const dp_ice *ice, size_t base, const dp_address *remote);
+dp_ice_stream *dp_ice_stream_by_link(const dp_ice *ice, uint32_t link);
+void dp_ice_stream_opened(dp_ice *ice, dp_time now, dp_ice_stream *stream);
+void dp_ice_stream_closed(dp_ice *ice, dp_time now, dp_ice_stream *stream);
+size_t dp_ice_stream_input(dp_ice *ice, dp_time now, dp_ice_stream *stream, uint8_t *data, size_t len,
+                           dp_ice_payload *payload);
+void dp_ice_stream_drop(dp_ice *ice, size_t base, const dp_address *remote); /* nothing if there is none */
+void dp_ice_streams_close(dp_ice *ice);
+void dp_ice_streams_forget(dp_ice *ice); /* after a restart: all but the one of the previous path */
+bool dp_ice_streams_event(dp_ice *ice, dp_ice_event *event);
+
 /* relay.c */
+dp_ice_relay *dp_ice_relay_by_link(const dp_ice *ice, uint32_t link);
+void dp_ice_relay_opened(dp_ice *ice, dp_time now, dp_ice_relay *relay);
+void dp_ice_relay_closed(dp_ice *ice, dp_time now, dp_ice_relay *relay);
+size_t dp_ice_relay_input(dp_ice *ice, dp_time now, dp_ice_relay *relay, uint8_t *data, size_t len,
+                          dp_ice_payload *payload);
 void dp_ice_relays_open(dp_ice *ice, dp_time now); /* those that are not under way or ready */
 void dp_ice_relays_close(dp_ice *ice);
 void dp_ice_relays_free(dp_ice *ice);
@@ -364,10 +413,10 @@ void dp_ice_names_clear(dp_ice *ice);
 /* remote.c */
 void dp_ice_begin(dp_ice *ice, dp_time now); /* starts checking once local and remote sides are known */
 int dp_ice_remote_take(dp_ice *ice, dp_time now, const dp_candidate *candidate);
-void dp_ice_texts_clear(dp_queue *texts);                             /* frees them */
-void dp_ice_expect_until(dp_ice *ice, dp_time until);                 /* puts the failure off */
-int dp_ice_remote_find(const dp_ice *ice, const dp_address *address); /* -1 */
-int dp_ice_remote_learn(dp_ice *ice, dp_time now, const dp_address *address,
+void dp_ice_texts_clear(dp_queue *texts);             /* frees them */
+void dp_ice_expect_until(dp_ice *ice, dp_time until); /* puts the failure off */
+int dp_ice_remote_find(const dp_ice *ice, const dp_address *address, dp_tcptype tcp); /* -1 */
+int dp_ice_remote_learn(dp_ice *ice, dp_time now, const dp_address *address, dp_tcptype tcp,
                         uint32_t priority); /* peer-reflexive; -1: no room */
 dp_address dp_ice_remote_address(const dp_ice *ice,
                                  const dp_ice_pair *pair); /* with the zone of the socket */

@@ -17,6 +17,14 @@ uint32_t dp_candidate_priority(dp_candidate_type type, unsigned local_preference
     return type_preference[type] << 24 | (local_preference & 0xFFFFu) << 8 | (256u - 1u);
 }
 
+uint32_t dp_candidate_tcp_priority(dp_candidate_type type, unsigned local_preference)
+{
+    /* RFC 6544 §4.2: below UDP's. All TCP pairs have an active and a passive end, so its direction preference would
+     * change nothing. */
+    uint32_t type_preference = type == DP_CANDIDATE_HOST ? 90 : 80;
+    return type_preference << 24 | (local_preference & 0xFFFFu) << 8 | (256u - 1u);
+}
+
 uint64_t dp_candidate_pair_priority(uint32_t g, uint32_t d)
 {
     uint64_t low = g < d ? g : d;
@@ -79,6 +87,10 @@ static const char *const type_names[] = {
     [DP_CANDIDATE_PRFLX] = "prflx",
     [DP_CANDIDATE_RELAY] = "relay",
 };
+static const char *const tcptype_names[] = {[DP_TCPTYPE_NONE] = "",
+                                            [DP_TCPTYPE_ACTIVE] = "active",
+                                            [DP_TCPTYPE_PASSIVE] = "passive",
+                                            [DP_TCPTYPE_SO] = "so"};
 #define TYPE_COUNT (sizeof type_names / sizeof type_names[0])
 
 /* The next word; words may be parted by more than one space. An empty slice at the end. */
@@ -157,6 +169,12 @@ static int parse_extension(dp_candidate *out, dp_slice name, dp_slice value)
         if (dp_slice_to_u64(&number, value, UINT16_MAX) != DP_OK)
             return DP_ERR_MALFORMED;
         out->related.port = (uint16_t)number;
+    } else if (dp_slice_is(name, "tcptype")) {
+        out->tcptype = DP_TCPTYPE_NONE; /* one that is not known is as good as none */
+        for (int i = DP_TCPTYPE_ACTIVE; i <= DP_TCPTYPE_SO; i++) {
+            if (dp_slice_is_nocase(value, tcptype_names[i]))
+                out->tcptype = (dp_tcptype)i;
+        }
     } else if (dp_slice_is(name, "ufrag")) {
         if (!dp_ice_chars_valid(value.at, value.len, 1, sizeof out->ufrag - 1))
             return DP_ERR_MALFORMED;
@@ -263,6 +281,8 @@ int dp_candidate_format(const dp_candidate *candidate, char *out, size_t capacit
         append(out, capacity, &at, " raddr %s", dp_address_format_ip(&related, ip));
     if (related.family != DP_FAMILY_NONE || related.port != 0)
         append(out, capacity, &at, " rport %u", related.port);
+    if (candidate->tcptype != DP_TCPTYPE_NONE)
+        append(out, capacity, &at, " tcptype %s", tcptype_names[candidate->tcptype]);
     if (candidate->ufrag[0] != '\0')
         append(out, capacity, &at, " ufrag %s", candidate->ufrag);
     return at < capacity ? DP_OK : DP_ERR_NO_SPACE;

@@ -6,6 +6,7 @@
 
 /* RFC 8445 §5.1.2.1. local_preference 0-65535, component 1. */
 uint32_t dp_candidate_priority(dp_candidate_type type, unsigned local_preference);
+uint32_t dp_candidate_tcp_priority(dp_candidate_type type, unsigned local_preference);
 /* RFC 8445 §6.1.2.3: g is the controlling agent's candidate priority, d the controlled one's. */
 uint64_t dp_candidate_pair_priority(uint32_t g, uint32_t d);
 

@@ -40,6 +40,14 @@ void dp_ice_pairs_prioritise(dp_ice *ice)
         ice->pairs[i].priority = priority_of(ice, ice->pairs[i].local, ice->pairs[i].remote);
 }
 
+/* RFC 6544 §6.2: who connects goes with who is connected to. */
+static bool transports_fit(uint8_t local, uint8_t remote)
+{
+    return local == DP_TCPTYPE_NONE     ? remote == DP_TCPTYPE_NONE
+           : local == DP_TCPTYPE_ACTIVE ? remote == DP_TCPTYPE_PASSIVE
+                                        : remote == DP_TCPTYPE_ACTIVE;
+}
+
 /* RFC 8445 §6.1.2.2: same family, IPv6 link-local only with its like (and on the same link). What goes through a
  * relay can't be link-local at all. */
 static bool can_pair(const dp_ice *ice, size_t base, size_t index)
@@ -47,6 +55,7 @@ static bool can_pair(const dp_ice *ice, size_t base, size_t index)
     const dp_address *local = &ice->locals[base].address;
     const dp_address *remote = &ice->remotes[index].address;
     if (!dp_ice_is_base(&ice->locals[base]) || local->family != remote->family ||
+        !transports_fit(ice->locals[base].tcp, ice->remotes[index].tcp) ||
         (ice->relay_only && ice->locals[base].type != DP_CANDIDATE_RELAY))
         return false;
     if (local->family == DP_FAMILY_IPV4)
@@ -184,6 +193,8 @@ void dp_ice_pair_end(dp_ice *ice, size_t index)
     pair->triggered = 0;
     dp_ice_transactions_drop(ice, index);
     dp_ice_pair_set_state(ice, index, DP_ICE_PAIR_FAILED);
+    dp_address remote = dp_ice_remote_address(ice, pair);
+    dp_ice_stream_drop(ice, pair->local, &remote);
 }
 
 void dp_ice_pairs_renew(dp_ice *ice, dp_time now, size_t base, size_t remote)

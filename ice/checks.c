@@ -31,7 +31,9 @@ bool dp_ice_check_start(dp_ice *ice, dp_time now, dp_ice_purpose purpose, size_t
                     .role = ice->role,
                     .tie_breaker = ice->tie_breaker,
                     /* RFC 8445 §7.1.1: what a peer-reflexive candidate learnt from this check would have */
-                    .priority = dp_candidate_priority(DP_CANDIDATE_PRFLX, local->preference),
+                    .priority = local->tcp != DP_TCPTYPE_NONE
+                                    ? dp_candidate_tcp_priority(DP_CANDIDATE_PRFLX, local->preference)
+                                    : dp_candidate_priority(DP_CANDIDATE_PRFLX, local->preference),
                     .base = pair->local,
                     .remote = dp_ice_remote_address(ice, pair)}};
     return dp_ice_transaction_start(ice, now, &what);
@@ -69,6 +71,7 @@ static void start_pair(dp_ice *ice, dp_time now, size_t index)
     pair->triggered = 0;
     if (pair->state == DP_ICE_PAIR_SUCCEEDED && !nominating)
         return;
+    dp_ice_stream_want(ice, pair);
     bool may_ask = dp_ice_remote_may_ask(ice, pair->remote);
     bool started = may_ask && dp_ice_check_start(ice, now, DP_ICE_FOR_CHECK, index, nominating);
     if (nominating)
@@ -128,8 +131,12 @@ void dp_ice_check_failed(dp_ice *ice, size_t index)
 {
     dp_ice_pair *pair = &ice->pairs[index];
     pair->nominating = false;
-    if (pair->state == DP_ICE_PAIR_IN_PROGRESS)
-        dp_ice_pair_set_state(ice, index, DP_ICE_PAIR_FAILED);
+    if (pair->state != DP_ICE_PAIR_IN_PROGRESS)
+        return;
+    dp_ice_pair_set_state(ice, index, DP_ICE_PAIR_FAILED);
+    dp_address remote = dp_ice_remote_address(ice, pair);
+    if (!pair->valid)
+        dp_ice_stream_drop(ice, pair->local, &remote);
 }
 
 /* RFC 8445 §7.2.5.3.1: a mapped address that is none of ours is a peer-reflexive candidate. It is listed, and

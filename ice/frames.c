@@ -55,3 +55,28 @@ size_t dp_frames_take(dp_frames *frames, const uint8_t *data, size_t len, size_t
     frames->len = 0;
     return taken;
 }
+
+/*   0                   1
+ *   0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
+ *  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+---------- ...
+ *  |             LENGTH            |  one datagram
+ *  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+---------- ... */
+size_t dp_frames_take_prefixed(dp_frames *frames, const uint8_t *data, size_t len, size_t *frame_len,
+                               bool *broken)
+{
+    size_t taken = 0;
+    *frame_len = 0;
+    if (frames->len < DP_FRAME_PREFIX && !fill(frames, DP_FRAME_PREFIX, data, len, &taken))
+        return taken;
+    dp_rd rd = dp_rd_init(frames->data, DP_FRAME_PREFIX);
+    size_t length = dp_rd_u16(&rd);
+    if (DP_FRAME_PREFIX + length > DP_FRAME_MAX) {
+        *broken = true;
+        return taken;
+    }
+    if (!fill(frames, DP_FRAME_PREFIX + length, data, len, &taken))
+        return taken;
+    *frame_len = length;
+    frames->len = 0;
+    return taken;
+}

@@ -1,5 +1,5 @@
-/* Cuts a byte stream into the messages of TURN over TCP and TLS (RFC 8656 §3.1: STUN messages and padded ChannelData,
- * which tell their own lengths). */
+/* Cuts a byte stream into messages: of TURN over TCP and TLS (RFC 8656 §3.1: STUN messages and padded ChannelData,
+ * which tell their own lengths), or of ICE-TCP (RFC 4571: two bytes of length in front of each). */
 #ifndef ICE_FRAMES_H
 #define ICE_FRAMES_H
 
@@ -16,5 +16,11 @@ typedef struct dp_frames {
  * frames->data now begins with a whole frame (its padding left out): use it before the next call. Latches nothing:
  * *broken is set to true if the stream can't be cut any more (no STUN and no channel, or too long): close it. */
 size_t dp_frames_take(dp_frames *frames, const uint8_t *data, size_t len, size_t *frame_len, bool *broken);
+
+#define DP_FRAME_PREFIX 2 /* RFC 4571 §2; the frame begins behind it, at frames->data + DP_FRAME_PREFIX */
+
+/* The same for ICE-TCP; *frame_len is the length without the prefix. Empty frames are skipped. */
+size_t dp_frames_take_prefixed(dp_frames *frames, const uint8_t *data, size_t len, size_t *frame_len,
+                               bool *broken);
 
 #endif

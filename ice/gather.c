@@ -15,10 +15,11 @@ bool dp_ice_is_base(const dp_ice_local *local)
 
 static bool is_host(const dp_ice_local *local) { return !local->gone && local->type == DP_CANDIDATE_HOST; }
 
-int dp_ice_local_find(const dp_ice *ice, const dp_address *base)
+int dp_ice_local_find(const dp_ice *ice, const dp_address *base, dp_tcptype tcp)
 {
     for (size_t i = 0; i < ice->local_count; i++) {
-        if (is_host(&ice->locals[i]) && dp_address_equal(&ice->locals[i].address, base))
+        if (is_host(&ice->locals[i]) && ice->locals[i].tcp == tcp &&
+            dp_address_equal(&ice->locals[i].address, base))
             return (int)i;
     }
     return -1;
@@ -37,7 +38,7 @@ static uint32_t foundation_of(dp_ice *ice, const dp_ice_local *local, const dp_a
 {
     for (size_t i = 0; i < ice->local_count; i++) {
         const dp_ice_local *other = &ice->locals[i];
-        if (other->type == local->type && other->server == local->server &&
+        if (other->type == local->type && other->tcp == local->tcp && other->server == local->server &&
             same_ip(ice->locals[other->base].address, base))
             return other->foundation;
     }
@@ -49,7 +50,8 @@ static int place_for(const dp_ice *ice, const dp_ice_local *local)
 {
     for (size_t i = 0; i < ice->local_count; i++) {
         const dp_ice_local *other = &ice->locals[i];
-        if (other->gone && other->type == local->type && dp_address_equal(&other->address, &local->address))
+        if (other->gone && other->type == local->type && other->tcp == local->tcp &&
+            dp_address_equal(&other->address, &local->address))
             return (int)i;
     }
     if (ice->local_count < DP_ICE_MAX_LOCAL)
@@ -71,7 +73,7 @@ static bool is_redundant(const dp_ice *ice, const dp_ice_local *local)
         const dp_ice_local *other = &ice->locals[i];
         bool self = local->base == DP_ICE_MAX_LOCAL; /* a base: its index is not known yet */
         if (!other->gone && dp_address_equal(&other->address, &local->address) &&
-            (self ? other->type == local->type : other->base == local->base))
+            (self ? other->type == local->type && other->tcp == local->tcp : other->base == local->base))
             return true;
     }
     return false;
@@ -87,7 +89,8 @@ int dp_ice_local_add(dp_ice *ice, const dp_ice_local *local)
         added.base = (uint8_t)index;
     const dp_address *base = added.base == index ? &added.address : &ice->locals[added.base].address;
     added.foundation = foundation_of(ice, &added, base);
-    added.priority = dp_candidate_priority(added.type, added.preference);
+    added.priority = added.tcp != DP_TCPTYPE_NONE ? dp_candidate_tcp_priority(added.type, added.preference)
+                                                  : dp_candidate_priority(added.type, added.preference);
     ice->locals[index] = added;
     if ((size_t)index == ice->local_count)
         ice->local_count++;
@@ -111,10 +114,10 @@ void dp_ice_local_reflexive(dp_ice *ice, dp_candidate_type type, const dp_addres
 
 /* ---- sockets ---- */
 
-static bool preference_is_taken(const dp_ice *ice, uint32_t preference)
+static bool preference_is_taken(const dp_ice *ice, uint32_t preference, dp_tcptype tcp)
 {
     for (size_t i = 0; i < ice->local_count; i++) {
-        if (is_host(&ice->locals[i]) && ice->locals[i].preference == preference)
+        if (is_host(&ice->locals[i]) && ice->locals[i].tcp == tcp && ice->locals[i].preference == preference)
             return true;
     }
     return false;
@@ -124,23 +127,28 @@ static bool preference_is_taken(const dp_ice *ice, uint32_t preference)
  * so the first of each lie side by side, IPv6 in front. Addresses that lead nowhere but here come last.
  *   65535, 65533, ... IPv6       65534, 65532, ... IPv4
  *   32767, 32765, ... IPv6       32766, 32764, ... IPv4: loopback, link-local */
-static uint32_t preference_of(const dp_ice *ice, const dp_address *address)
+static uint32_t preference_of(const dp_ice *ice, const dp_address *address, dp_tcptype tcp)
 {
     bool poor = dp_address_is_loopback(address) || dp_address_is_link_local(address);
     uint32_t preference = (poor ? 0x7FFFu : 0xFFFFu) - (address->family == DP_FAMILY_IPV4 ? 1 : 0);
-    while (preference_is_taken(ice, preference))
+    while (preference_is_taken(ice, preference, tcp))
         preference -= 2;
     return preference;
 }
 
-int dp_ice_add_local_address(dp_ice *ice, dp_time now, const dp_address *address)
+/* The active TCP candidate of an IP address: RFC 6544 §4.5 gives it port 9, as nobody can connect to it. */
+static dp_address active_of(const dp_address *address)
 {
-    if (!dp_address_is_unicast(address))
-        return DP_ERR_INVALID_ARGUMENT;
-    if (ice->state == DP_ICE_CLOSED || dp_ice_local_find(ice, address) >= 0)
-        return DP_OK;
+    dp_address active = *address;
+    active.port = 9;
+    return active;
+}
+
+static int add_host(dp_ice *ice, dp_time now, const dp_address *address, dp_tcptype tcp)
+{
     dp_ice_local host = {.type = DP_CANDIDATE_HOST,
-                         .preference = preference_of(ice, address),
+                         .preference = preference_of(ice, address, tcp),
+                         .tcp = (uint8_t)tcp,
                          .base = DP_ICE_MAX_LOCAL,
                          .announced = ice->relay_only,
                          .address = *address};
@@ -148,15 +156,40 @@ int dp_ice_add_local_address(dp_ice *ice, dp_time now, const dp_address *address
     if (index < 0)
         return DP_ERR_LIMIT;
     dp_ice_pairs_renew(ice, now, (size_t)index, DP_ICE_ANY);
+    dp_ice_pairs_form_base(ice, now, (size_t)index);
+    return DP_OK;
+}
+
+static int add_socket(dp_ice *ice, dp_time now, const dp_address *address, dp_tcptype tcp)
+{
+    dp_address active = active_of(address);
+    if (!dp_address_is_unicast(address))
+        return DP_ERR_INVALID_ARGUMENT;
+    if (ice->state == DP_ICE_CLOSED || dp_ice_local_find(ice, address, tcp) >= 0)
+        return DP_OK;
+    int err = add_host(ice, now, address, tcp);
+    if (err != DP_OK)
+        return err;
+    if (ice->tcp && !ice->lite && dp_ice_local_find(ice, &active, DP_TCPTYPE_ACTIVE) < 0)
+        (void)add_host(ice, now, &active, DP_TCPTYPE_ACTIVE); /* no room: the others do without */
     if (!ice->gathering || !dp_ice_alive(ice))
         return DP_OK;
     ice->gathered = ice->gathered_reported = false;
     ice->gather_until = now + ice->gather_timeout;
     dp_ice_relays_open(ice, now);
-    dp_ice_pairs_form_base(ice, now, (size_t)index);
     dp_ice_pace(ice, now);
     dp_ice_gather_update(ice, now);
     return DP_OK;
+}
+
+int dp_ice_add_local_address(dp_ice *ice, dp_time now, const dp_address *address)
+{
+    return add_socket(ice, now, address, DP_TCPTYPE_NONE);
+}
+
+int dp_ice_add_local_listener(dp_ice *ice, dp_time now, const dp_address *address)
+{
+    return add_socket(ice, now, address, DP_TCPTYPE_PASSIVE);
 }
 
 /* Its place may be another's soon. */
@@ -197,12 +230,30 @@ void dp_ice_local_end(dp_ice *ice, dp_time now, size_t base)
     dp_ice_select(ice, now);
 }
 
+static bool has_ip(const dp_ice *ice, const dp_address *address)
+{
+    for (size_t i = 0; i < ice->local_count; i++) {
+        const dp_ice_local *local = &ice->locals[i];
+        if (is_host(local) && local->tcp != DP_TCPTYPE_ACTIVE && same_ip(local->address, address))
+            return true;
+    }
+    return false;
+}
+
 int dp_ice_remove_local_address(dp_ice *ice, dp_time now, const dp_address *address)
 {
-    int index = dp_ice_local_find(ice, address);
-    if (index < 0)
+    dp_address active = active_of(address);
+    int udp = dp_ice_local_find(ice, address, DP_TCPTYPE_NONE);
+    int passive = dp_ice_local_find(ice, address, DP_TCPTYPE_PASSIVE);
+    if (udp < 0 && passive < 0)
         return DP_ERR_NOT_FOUND;
-    dp_ice_local_end(ice, now, (size_t)index);
+    if (udp >= 0)
+        dp_ice_local_end(ice, now, (size_t)udp);
+    if (passive >= 0)
+        dp_ice_local_end(ice, now, (size_t)passive);
+    int connecting = has_ip(ice, address) ? -1 : dp_ice_local_find(ice, &active, DP_TCPTYPE_ACTIVE);
+    if (connecting >= 0)
+        dp_ice_local_end(ice, now, (size_t)connecting);
     dp_ice_gather_update(ice, now);
     return DP_OK;
 }
@@ -248,7 +299,8 @@ int dp_ice_add_server(dp_ice *ice, const dp_ice_server *server)
 static bool can_ask(const dp_ice_local *local, const dp_ice_server_entry *server)
 {
     const dp_address *base = &local->address;
-    return is_host(local) && server->transport == DP_ICE_UDP && base->family == server->address.family &&
+    return is_host(local) && local->tcp == DP_TCPTYPE_NONE && server->transport == DP_ICE_UDP &&
+           base->family == server->address.family &&
            (!dp_address_is_loopback(base) || dp_address_is_loopback(&server->address)) &&
            dp_address_is_link_local(base) == dp_address_is_link_local(&server->address);
 }

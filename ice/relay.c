@@ -17,10 +17,10 @@ static bool same_ip(dp_address a, const dp_address *b)
 
 /* ---- life of a link ---- */
 
-static dp_ice_relay *relay_by_link(const dp_ice *ice, uint32_t link)
+dp_ice_relay *dp_ice_relay_by_link(const dp_ice *ice, uint32_t link)
 {
     for (size_t i = 0; i < ice->relay_count; i++) {
-        if (ice->relays[i].link == link && link != 0)
+        if (ice->relays[i].link == link)
             return &ice->relays[i];
     }
     return NULL;
@@ -37,8 +37,8 @@ static void open_link(dp_ice *ice, dp_ice_relay *relay)
 /* Frees what the link carried. The owner hears of its end if it has heard of its beginning. */
 static void drop_link(dp_ice *ice, dp_ice_relay *relay)
 {
-    if (relay->link != 0 && !relay->open_due && ice->dead_link_count < DP_ICE_MAX_SERVERS)
-        ice->dead_links[ice->dead_link_count++] = relay->link;
+    if (relay->link != 0 && !relay->open_due)
+        dp_ice_link_dead(ice, relay->link);
     relay->link = 0;
     relay->open_due = false;
     relay->state = DP_ICE_RELAY_IDLE;
@@ -226,12 +226,11 @@ static void pump(dp_ice *ice, dp_time now, dp_ice_relay *relay)
     }
 }
 
-/* ---- the owner's side of a link ---- */
+/* ---- its link ---- */
 
-void dp_ice_link_opened(dp_ice *ice, dp_time now, uint32_t link)
+void dp_ice_relay_opened(dp_ice *ice, dp_time now, dp_ice_relay *relay)
 {
-    dp_ice_relay *relay = relay_by_link(ice, link);
-    if (relay == NULL || relay->state != DP_ICE_RELAY_OPENING)
+    if (relay->state != DP_ICE_RELAY_OPENING)
         return;
     const dp_ice_server_entry *server = &ice->servers[relay->server];
     bool reliable = server->transport != DP_ICE_UDP;
@@ -252,11 +251,8 @@ void dp_ice_link_opened(dp_ice *ice, dp_time now, uint32_t link)
     dp_ice_gather_update(ice, now);
 }
 
-void dp_ice_link_closed(dp_ice *ice, dp_time now, uint32_t link)
+void dp_ice_relay_closed(dp_ice *ice, dp_time now, dp_ice_relay *relay)
 {
-    dp_ice_relay *relay = relay_by_link(ice, link);
-    if (relay == NULL)
-        return;
     char text[DP_ADDRESS_TEXT_MAX];
     DP_ICE_LOG(ice, DP_LOG_WARN, "the %s link to TURN server %s is closed",
                transport_names[ice->servers[relay->server].transport],
@@ -291,38 +287,29 @@ static void frame_arrived(dp_ice *ice, dp_time now, dp_ice_relay *relay, uint8_t
         payload->len = 0;
 }
 
-size_t dp_ice_link_input(dp_ice *ice, dp_time now, uint32_t link, uint8_t *data, size_t len,
-                         dp_ice_payload *payload)
+size_t dp_ice_relay_input(dp_ice *ice, dp_time now, dp_ice_relay *relay, uint8_t *data, size_t len,
+                          dp_ice_payload *payload)
 {
-    dp_ice_relay *relay = relay_by_link(ice, link);
-    payload->len = 0;
-    if (relay == NULL || relay->turn == NULL)
+    if (relay->turn == NULL)
         return len;
     if (relay->frames == NULL) {
         frame_arrived(ice, now, relay, data, len, payload);
-    } else {
-        size_t frame = 0;
-        bool broken = false;
-        len = dp_frames_take(relay->frames, data, len, &frame, &broken);
-        if (broken) {
-            DP_ICE_LOG(ice, DP_LOG_WARN, "a TURN server sends something that is no TURN");
-            lost(ice, now, relay, relay->state == DP_ICE_RELAY_READY);
-        } else if (frame > 0) {
-            frame_arrived(ice, now, relay, relay->frames->data, frame, payload);
-        }
+        return len;
     }
-    if (payload->len == 0) /* else it may lie in the link's own memory */
-        dp_ice_handle_timeout(ice, now);
+    size_t frame = 0;
+    bool broken = false;
+    len = dp_frames_take(relay->frames, data, len, &frame, &broken);
+    if (broken) {
+        DP_ICE_LOG(ice, DP_LOG_WARN, "a TURN server sends something that is no TURN");
+        lost(ice, now, relay, relay->state == DP_ICE_RELAY_READY);
+    } else if (frame > 0) {
+        frame_arrived(ice, now, relay, relay->frames->data, frame, payload);
+    }
     return len;
 }
 
 bool dp_ice_relays_event(dp_ice *ice, dp_ice_event *event)
 {
-    if (ice->dead_link_count > 0) {
-        event->type = DP_ICE_EVENT_LINK_CLOSE;
-        event->link.id = ice->dead_links[--ice->dead_link_count];
-        return true;
-    }
     for (size_t i = 0; i < ice->relay_count; i++) {
         dp_ice_relay *relay = &ice->relays[i];
         if (!relay->open_due)

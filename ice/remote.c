@@ -9,10 +9,10 @@
 
 bool dp_ice_has_remote(const dp_ice *ice) { return ice->remote_ufrag[0] != '\0'; }
 
-int dp_ice_remote_find(const dp_ice *ice, const dp_address *address)
+int dp_ice_remote_find(const dp_ice *ice, const dp_address *address, dp_tcptype tcp)
 {
     for (size_t i = 0; i < ice->remote_count; i++) {
-        if (dp_address_equal(&ice->remotes[i].address, address))
+        if (ice->remotes[i].tcp == tcp && dp_address_equal(&ice->remotes[i].address, address))
             return (int)i;
     }
     return -1;
@@ -73,12 +73,16 @@ static int forgettable(const dp_ice *ice, dp_time now)
 
 /* RFC 8445 §7.3.1.3. The foundation must differ from every other: '*' is no ice-char, so no peer can name it.
  */
-int dp_ice_remote_learn(dp_ice *ice, dp_time now, const dp_address *address, uint32_t priority)
+int dp_ice_remote_learn(dp_ice *ice, dp_time now, const dp_address *address, dp_tcptype tcp,
+                        uint32_t priority)
 {
     if (!dp_address_is_unicast(address))
         return -1;
-    dp_ice_remote remote = {
-        .type = DP_CANDIDATE_PRFLX, .priority = priority, .learnt = true, .address = *address};
+    dp_ice_remote remote = {.type = DP_CANDIDATE_PRFLX,
+                            .priority = priority,
+                            .learnt = true,
+                            .tcp = (uint8_t)tcp,
+                            .address = *address};
     (void)snprintf(remote.foundation, sizeof remote.foundation, "*%zu", ice->prflx_serial++);
     if (ice->prflx_count < DP_ICE_MAX_PRFLX) {
         int index = remote_add(ice, &remote);
@@ -87,6 +91,10 @@ int dp_ice_remote_learn(dp_ice *ice, dp_time now, const dp_address *address, uin
     }
     int index = forgettable(ice, now);
     if (index >= 0) {
+        for (size_t i = 0; i < ice->pair_count; i++) {
+            if (ice->pairs[i].remote == index)
+                dp_ice_pair_end(ice, i); /* while the old address is there */
+        }
         ice->remotes[index] = remote;
         dp_ice_pairs_renew(ice, now, DP_ICE_ANY, (size_t)index);
     }
@@ -127,7 +135,9 @@ void dp_ice_remote_asked(dp_ice *ice, size_t remote)
 /* Why a well-formed candidate is of no use; NULL if it is. */
 static const char *useless(const dp_ice *ice, const dp_candidate *candidate)
 {
-    if (candidate->tcp)
+    if (candidate->tcp && candidate->tcptype != DP_TCPTYPE_PASSIVE)
+        return "TCP that can't be connected to";
+    if (candidate->tcp && (!ice->tcp || ice->lite))
         return "TCP";
     if (candidate->component != 1)
         return "not component 1";
@@ -167,10 +177,13 @@ int dp_ice_remote_take(dp_ice *ice, dp_time now, const dp_candidate *candidate)
         skip(ice, why);
         return DP_OK;
     }
-    dp_ice_remote remote = {
-        .type = candidate->type, .priority = candidate->priority, .address = candidate->address};
+    dp_tcptype tcp = candidate->tcp ? candidate->tcptype : DP_TCPTYPE_NONE;
+    dp_ice_remote remote = {.type = candidate->type,
+                            .priority = candidate->priority,
+                            .tcp = (uint8_t)tcp,
+                            .address = candidate->address};
     memcpy(remote.foundation, candidate->foundation, sizeof remote.foundation);
-    int known = dp_ice_remote_find(ice, &remote.address);
+    int known = dp_ice_remote_find(ice, &remote.address, tcp);
     if (known >= 0) {
         identify(ice, &ice->remotes[known], &remote);
         dp_ice_pairs_form(ice, now, (size_t)known);
@@ -211,7 +224,7 @@ void dp_ice_texts_clear(dp_queue *texts)
 static int add_candidate(dp_ice *ice, dp_time now, const dp_candidate *candidate, const char *text)
 {
     bool other = candidate->ufrag[0] != '\0' && strcmp(candidate->ufrag, ice->remote_ufrag) != 0;
-    if (candidate->hostname[0] == '\0' || candidate->tcp || other)
+    if (candidate->hostname[0] == '\0' || (candidate->tcp && !ice->tcp) || other)
         return dp_ice_remote_take(ice, now, candidate);
     int err = ice->relay_only || ice->lite ? DP_ERR_LIMIT : dp_ice_name_wait(ice, text);
     if (err != DP_ERR_LIMIT)

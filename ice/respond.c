@@ -121,10 +121,15 @@ static void trigger(dp_ice *ice, dp_time now, size_t index)
 static int pair_of(dp_ice *ice, dp_time now, const dp_stun_message *message, size_t base,
                    const dp_address *remote)
 {
-    int remote_index = dp_ice_remote_find(ice, remote);
+    /* what comes to a passive candidate was sent from an active one, and so on */
+    static const dp_tcptype other[] = {[DP_TCPTYPE_NONE] = DP_TCPTYPE_NONE,
+                                       [DP_TCPTYPE_ACTIVE] = DP_TCPTYPE_PASSIVE,
+                                       [DP_TCPTYPE_PASSIVE] = DP_TCPTYPE_ACTIVE};
+    dp_tcptype tcp = other[ice->locals[base].tcp];
+    int remote_index = dp_ice_remote_find(ice, remote, tcp);
     size_t before = ice->pair_count;
     if (remote_index < 0)
-        remote_index = dp_ice_remote_learn(ice, now, remote, message->priority);
+        remote_index = dp_ice_remote_learn(ice, now, remote, tcp, message->priority);
     int pair = remote_index < 0 ? -1 : dp_ice_pair_get(ice, base, (size_t)remote_index);
     if (pair < 0) {
         ice->stats.dropped_limit++;

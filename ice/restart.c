@@ -152,6 +152,7 @@ static void forget_session(dp_ice *ice)
     dp_ice_early_clear(ice);
     dp_ice_texts_clear(&ice->held);
     dp_ice_names_clear(ice);
+    dp_ice_streams_forget(ice);
 }
 
 int dp_ice_restart(dp_ice *ice, dp_time now)

@@ -190,10 +190,9 @@ static void write_response(const dp_ice *ice, const dp_ice_outgoing *message, dp
 
 bool dp_ice_write(dp_ice *ice, const dp_ice_outgoing *message, dp_datagram *out)
 {
-    const dp_ice_local *local = &ice->locals[message->base];
-    dp_ice_relay *relay = dp_ice_relay_of(ice, message->base);
-    size_t headroom = relay != NULL ? dp_turn_headroom(relay->turn, &message->remote) : 0;
-    if (local->gone || headroom > out->capacity)
+    size_t headroom;
+    if (!dp_ice_carrier(ice, message->base, &message->remote, &out->link, &headroom) ||
+        headroom > out->capacity)
         return false;
     dp_wr wr = dp_wr_init(out->data + headroom, out->capacity - headroom);
     dp_stun_write_header(&wr, message->class_, DP_STUN_METHOD_BINDING, message->transaction);
@@ -201,9 +200,8 @@ bool dp_ice_write(dp_ice *ice, const dp_ice_outgoing *message, dp_datagram *out)
         write_request(ice, message, &wr);
     else if (message->class_ != DP_STUN_REQUEST)
         write_response(ice, message, &wr);
-    out->local = local->address;
+    out->local = ice->locals[message->base].address;
     out->remote = message->remote;
-    out->link = relay != NULL ? relay->link : 0;
     return dp_stun_finish(&wr, &out->length) == DP_OK &&
-           (relay == NULL || dp_turn_wrap(relay->turn, &message->remote, out, headroom));
+           dp_ice_carrier_wrap(ice, message->base, &message->remote, out, headroom);
 }

@@ -40,6 +40,9 @@ typedef enum dp_candidate_type {
     DP_CANDIDATE_RELAY,
 } dp_candidate_type;
 
+/* Which side of a TCP connection a candidate takes (RFC 6544 §4.5); SO is never made here. */
+typedef enum dp_tcptype { DP_TCPTYPE_NONE, DP_TCPTYPE_ACTIVE, DP_TCPTYPE_PASSIVE, DP_TCPTYPE_SO } dp_tcptype;
+
 /* One candidate (RFC 8839 §5.1). If hostname is not empty, address.ip is not known (an mDNS or FQDN
  * candidate: address has only the port). */
 typedef struct dp_candidate {
@@ -47,6 +50,7 @@ typedef struct dp_candidate {
     char foundation[33];
     unsigned component;
     bool tcp; /* transport is TCP; else UDP */
+    dp_tcptype tcptype;
     uint32_t priority;
     dp_address address;
     char hostname[256];
@@ -102,6 +106,7 @@ typedef struct dp_ice_config {
     dp_duration gather_timeout; /* when to stop waiting for servers; 0: 10 s */
     bool lite;                  /* RFC 8445 §2.5: answers checks, makes none; for servers with a public address */
     bool relay_only;            /* only relayed candidates, so that the peer never learns an address of ours */
+    bool tcp;                   /* RFC 6544: also connects to the peer's TCP candidates */
     bool hide_addresses;        /* host candidates are signalled as UUID.local (mDNS); see LOCAL_CANDIDATE */
 } dp_ice_config;
 
@@ -122,6 +127,9 @@ DP_API dp_ice_role dp_ice_get_role(const dp_ice *ice);
 DP_API int dp_ice_add_local_address(dp_ice *ice, dp_time now, const dp_address *local);
 /* The socket is gone, or its address is: what was found through it is given up. NOT_FOUND. */
 DP_API int dp_ice_remove_local_address(dp_ice *ice, dp_time now, const dp_address *local);
+/* A TCP port that the owner listens on: becomes a passive TCP candidate (RFC 6544). Each stream that is accepted
+ * there is told by link_accepted. As above otherwise; remove_local_address is for both. */
+DP_API int dp_ice_add_local_listener(dp_ice *ice, dp_time now, const dp_address *local);
 /* Before gather; everything is copied. LIMIT, INVALID_ARGUMENT (TURN without credentials, no unicast address),
  * NO_MEMORY. */
 DP_API int dp_ice_add_server(dp_ice *ice, const dp_ice_server *server);
@@ -176,7 +184,8 @@ DP_API void dp_ice_send_end(dp_ice *ice, dp_datagram *out, size_t headroom);
 
 /* ---- links ------------------------------------------------------------------------------------ */
 
-/* A link is a socket of the agent's own, connected to a TURN server by UDP, TCP or TLS. The agent asks for it by
+/* A link is a socket of the agent's own, connected to a TURN server by UDP, TCP or TLS, or to the peer by TCP. The
+ * agent asks for it by
  * LINK_OPEN; the owner connects it and calls link_opened, then link_input with what comes (UDP: one datagram a
  * call; streams: any piece). If it can't be opened or ends, the owner calls link_closed; after LINK_CLOSE the
  * owner closes it and calls nothing more. Datagrams of poll_transmit and send_end whose link is not 0 are written
@@ -190,6 +199,10 @@ typedef struct dp_ice_link {
 } dp_ice_link;
 
 DP_API void dp_ice_link_opened(dp_ice *ice, dp_time now, uint32_t link);
+/* A stream was accepted on the listener local, and its first frame (RFC 4571: two bytes of length, then a STUN
+ * request) names this agent, see dp_ice_peek_ufrag: returns the link's id; give it all bytes from the first on. 0:
+ * not wanted, close it. */
+DP_API uint32_t dp_ice_link_accepted(dp_ice *ice, dp_time now, const dp_address *local, const dp_address *remote);
 /* Takes bytes from the front of data and returns how many; call it until all are taken. payload->len is not 0 if
  * they held data of the peer's. */
 DP_API size_t dp_ice_link_input(dp_ice *ice, dp_time now, uint32_t link, uint8_t *data, size_t len,

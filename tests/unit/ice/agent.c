@@ -349,7 +349,8 @@ static void host_candidate_lines(void **state)
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(
             dp_candidate_parse(&c[i], net.nodes[0].candidates[i], strlen(net.nodes[0].candidates[i])), DP_OK);
-    assert_true(c[1].priority > c[2].priority && c[2].priority > c[3].priority && c[3].priority > c[0].priority);
+    assert_true(c[1].priority > c[2].priority && c[2].priority > c[3].priority &&
+                c[3].priority > c[0].priority);
     assert_string_equal(c[1].foundation, c[2].foundation); /* same IP address */
     assert_string_not_equal(c[0].foundation, c[1].foundation);
     net_clear(&net);
@@ -425,7 +426,8 @@ static bool nominate_all(testnet *net, unsigned from, dp_datagram *d)
                                .use_candidate = true,
                                .priority = m.priority,
                                .tie_breaker = m.tie_breaker,
-                               .base = (uint8_t)dp_ice_local_find(net->nodes[0].ice, &d->local),
+                               .base =
+                                   (uint8_t)dp_ice_local_find(net->nodes[0].ice, &d->local, DP_TCPTYPE_NONE),
                                .remote = d->remote};
     memcpy(message.transaction, m.transaction, sizeof message.transaction);
     return dp_ice_write(net->nodes[0].ice, &message, d);

@@ -1,0 +1,418 @@
+/* ICE-TCP (RFC 6544): an agent that connects, one that listens, and the streams between them, cut anywhere. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "testnet.h"
+
+enum { PIPES = 24, PIPE_SIZE = 65536 };
+
+typedef struct pipe_end {
+    unsigned node; /* whose link it is */
+    uint32_t link;
+} pipe_end;
+
+/* One TCP connection: what ends[i] has written waits in bytes[i]. */
+typedef struct tcp_pipe {
+    bool open;
+    pipe_end ends[2];
+    dp_address addresses[2];
+    size_t len[2];
+    uint8_t bytes[2][PIPE_SIZE];
+} tcp_pipe;
+
+typedef struct world {
+    dp_time now;
+    dp_ice *ice[2];
+    uint64_t seed[2];
+    dp_address listener; /* of node 1 */
+    bool refuse;         /* no connection is accepted */
+    bool mute[2];        /* its candidates don't reach the other */
+    size_t piece;        /* bytes that a read gives at most */
+    uint16_t next_port;
+    tcp_pipe *pipes;
+    size_t pipe_count;
+    unsigned udp_sent;
+    unsigned opened;
+    unsigned closed[2]; /* LINK_CLOSE events */
+    unsigned accepted;
+    dp_ice_state state[2];
+    char candidates[2][8][DP_CANDIDATE_TEXT_MAX];
+    size_t candidate_count[2];
+    char received[2][64];
+} world;
+
+static void world_new(world *w, bool tcp)
+{
+    memset(w, 0, sizeof *w);
+    w->now = DP_SECONDS(1000);
+    w->piece = PIPE_SIZE;
+    w->next_port = 50000;
+    w->pipes = calloc(PIPES, sizeof *w->pipes);
+    assert_non_null(w->pipes);
+    for (unsigned i = 0; i < 2; i++) {
+        w->seed[i] = i + 7;
+        dp_ice_config config = {.size = sizeof config,
+                                .random = {test_random_fn, &w->seed[i]},
+                                .role = i == 0 ? DP_ICE_CONTROLLING : DP_ICE_CONTROLLED,
+                                .tcp = tcp};
+        assert_int_equal(dp_ice_new(&w->ice[i], &config), DP_OK);
+    }
+    dp_address a = addr("10.0.0.1", 4000);
+    dp_address b = addr("10.0.0.2", 4000);
+    w->listener = addr("10.0.0.2", 4000); /* the port of the UDP socket, too */
+    assert_int_equal(dp_ice_add_local_address(w->ice[0], w->now, &a), DP_OK);
+    assert_int_equal(dp_ice_add_local_address(w->ice[1], w->now, &b), DP_OK);
+    assert_int_equal(dp_ice_add_local_listener(w->ice[1], w->now, &w->listener), DP_OK);
+}
+
+static void world_free(world *w)
+{
+    dp_ice_free(w->ice[0]);
+    dp_ice_free(w->ice[1]);
+    free(w->pipes);
+}
+
+static tcp_pipe *pipe_of(world *w, unsigned node, uint32_t link, unsigned *side)
+{
+    for (size_t i = 0; i < w->pipe_count; i++) {
+        for (*side = 0; *side < 2; (*side)++) {
+            const pipe_end *end = &w->pipes[i].ends[*side];
+            if (w->pipes[i].open && end->node == node && end->link == link)
+                return &w->pipes[i];
+        }
+    }
+    return NULL;
+}
+
+static void connect_link(world *w, unsigned node, const dp_ice_link *link)
+{
+    w->opened++;
+    assert_int_equal(link->transport, DP_ICE_TCP);
+    assert_int_equal(link->local.port, 0);
+    dp_address from = link->local;
+    from.port = w->next_port++;
+    uint32_t id = 0;
+    if (node == 0 && !w->refuse && dp_address_equal(&link->remote, &w->listener))
+        id = dp_ice_link_accepted(w->ice[1], w->now, &w->listener, &from);
+    if (id == 0) {
+        dp_ice_link_closed(w->ice[node], w->now, link->id);
+        return;
+    }
+    assert_true(w->pipe_count < PIPES);
+    w->accepted++;
+    tcp_pipe *p = &w->pipes[w->pipe_count++];
+    p->open = true;
+    p->ends[0] = (pipe_end){node, link->id};
+    p->ends[1] = (pipe_end){1, id};
+    dp_ice_link_opened(w->ice[node], w->now, link->id);
+}
+
+/* side has closed it: the other end hears of it. */
+static void close_pipe(world *w, tcp_pipe *p, unsigned side)
+{
+    p->open = false;
+    const pipe_end *other = &p->ends[1 - side];
+    dp_ice_link_closed(w->ice[other->node], w->now, other->link);
+}
+
+static void on_event(world *w, unsigned node, const dp_ice_event *event)
+{
+    unsigned side;
+    tcp_pipe *p;
+    switch (event->type) {
+    case DP_ICE_EVENT_LOCAL_CANDIDATE:
+        (void)snprintf(w->candidates[node][w->candidate_count[node]++], DP_CANDIDATE_TEXT_MAX, "%s",
+                       event->candidate);
+        if (!w->mute[node])
+            assert_int_equal(dp_ice_add_remote_candidate(w->ice[1 - node], w->now, event->candidate), DP_OK);
+        break;
+    case DP_ICE_EVENT_STATE:
+        w->state[node] = event->state;
+        break;
+    case DP_ICE_EVENT_LINK_OPEN:
+        connect_link(w, node, &event->link);
+        break;
+    case DP_ICE_EVENT_LINK_CLOSE:
+        w->closed[node]++;
+        p = pipe_of(w, node, event->link.id, &side);
+        if (p != NULL)
+            close_pipe(w, p, side);
+        break;
+    default:
+        break;
+    }
+}
+
+static void write_link(world *w, unsigned node, const dp_datagram *d)
+{
+    unsigned side;
+    tcp_pipe *p = pipe_of(w, node, d->link, &side);
+    if (p == NULL)
+        return;
+    assert_true(p->len[side] + d->length <= PIPE_SIZE);
+    memcpy(p->bytes[side] + p->len[side], d->data, d->length);
+    p->len[side] += d->length;
+}
+
+static void read_pipe(world *w, tcp_pipe *p, unsigned side)
+{
+    const pipe_end *reader = &p->ends[1 - side];
+    while (p->open && p->len[side] > 0) {
+        dp_ice_payload payload;
+        size_t n = p->len[side] < w->piece ? p->len[side] : w->piece;
+        uint8_t *exact = malloc(n);
+        memcpy(exact, p->bytes[side], n);
+        size_t taken = dp_ice_link_input(w->ice[reader->node], w->now, reader->link, exact, n, &payload);
+        assert_in_range(taken, 1, n);
+        if (payload.len > 0)
+            (void)snprintf(w->received[reader->node], sizeof w->received[0], "%.*s", (int)payload.len,
+                           (const char *)payload.data);
+        free(exact);
+        p->len[side] -= taken;
+        memmove(p->bytes[side], p->bytes[side] + taken, p->len[side]);
+    }
+}
+
+/* No UDP datagram arrives anywhere. */
+static void pump(world *w)
+{
+    for (unsigned pass = 0; pass < 12; pass++) {
+        unsigned i = pass % 2;
+        uint8_t data[DP_DATAGRAM_MAX];
+        dp_datagram d = {.data = data, .capacity = sizeof data};
+        dp_ice_event event;
+        while (dp_ice_poll_event(w->ice[i], &event))
+            on_event(w, i, &event);
+        while (dp_ice_poll_transmit(w->ice[i], w->now, &d)) {
+            if (d.link != 0)
+                write_link(w, i, &d);
+            else
+                w->udp_sent++;
+        }
+        for (size_t k = 0; k < w->pipe_count; k++) {
+            read_pipe(w, &w->pipes[k], 0);
+            read_pipe(w, &w->pipes[k], 1);
+        }
+    }
+}
+
+static void run(world *w, dp_duration span)
+{
+    dp_time end = w->now + span;
+    pump(w);
+    while (w->now < end) {
+        w->now += DP_MS(10);
+        for (unsigned i = 0; i < 2; i++) {
+            if (dp_ice_next_timeout(w->ice[i]) <= w->now)
+                dp_ice_handle_timeout(w->ice[i], w->now);
+        }
+        pump(w);
+    }
+}
+
+static void start(world *w)
+{
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(dp_ice_gather(w->ice[i], w->now), DP_OK);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(dp_ice_set_remote_credentials(w->ice[i], w->now, dp_ice_local_ufrag(w->ice[1 - i]),
+                                                       dp_ice_local_pwd(w->ice[1 - i])),
+                         DP_OK);
+}
+
+static void say(world *w, unsigned node, const char *text)
+{
+    uint8_t data[DP_DATAGRAM_MAX];
+    dp_datagram d = {.data = data, .capacity = sizeof data};
+    size_t headroom;
+    assert_true(dp_ice_send_begin(w->ice[node], &d, &headroom));
+    assert_true(headroom <= DP_ICE_HEADROOM_MAX);
+    memcpy(d.data + headroom, text, strlen(text));
+    d.length = strlen(text);
+    dp_ice_send_end(w->ice[node], &d, headroom);
+    assert_int_not_equal(d.link, 0);
+    write_link(w, node, &d);
+    pump(w);
+    assert_string_equal(w->received[1 - node], text);
+}
+
+static void tcp_is_found_where_udp_is_blocked(void **state)
+{
+    (void)state;
+    for (size_t piece = 1; piece <= PIPE_SIZE; piece *= 7) {
+        world w;
+        world_new(&w, true);
+        w.piece = piece;
+        start(&w);
+        run(&w, DP_SECONDS(3));
+        assert_int_equal(w.state[0], DP_ICE_COMPLETED);
+        assert_int_equal(w.state[1], DP_ICE_COMPLETED);
+        assert_int_equal(w.accepted, 1);
+        assert_true(w.udp_sent > 0);
+        say(&w, 0, "to the listener");
+        say(&w, 1, "and back");
+        run(&w, DP_SECONDS(60)); /* consent goes through the stream */
+        assert_int_equal(w.state[0], DP_ICE_COMPLETED);
+        world_free(&w);
+    }
+}
+
+static void the_candidates_say_it(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, true);
+    start(&w);
+    pump(&w);
+    unsigned active = 0;
+    unsigned passive = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        for (size_t k = 0; k < w.candidate_count[i]; k++) {
+            dp_candidate c;
+            const char *text = w.candidates[i][k];
+            assert_int_equal(dp_candidate_parse(&c, text, strlen(text)), DP_OK);
+            assert_true(c.tcp == (strstr(text, " tcp ") != NULL));
+            active += strstr(text, " 9 typ host tcptype active") != NULL && c.tcptype == DP_TCPTYPE_ACTIVE;
+            passive += strstr(text, "10.0.0.2 4000 typ host tcptype passive") != NULL;
+            assert_true(c.priority >> 24 == (c.tcp ? 90 : 126));
+        }
+    }
+    assert_int_equal(active, 2); /* one for each IP address */
+    assert_int_equal(passive, 1);
+    world_free(&w);
+}
+
+static void without_the_option_there_is_none(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, false);
+    start(&w);
+    run(&w, DP_SECONDS(40));
+    assert_int_equal(w.opened, 0);
+    assert_int_equal(w.state[0], DP_ICE_FAILED);
+    world_free(&w);
+}
+
+static void refused_connection_fails_the_pair(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, true);
+    w.refuse = true;
+    start(&w);
+    run(&w, DP_SECONDS(40));
+    assert_int_equal(w.state[0], DP_ICE_FAILED);
+    assert_in_range(w.opened, 1, 2); /* not again and again */
+    world_free(&w);
+}
+
+static void a_closed_stream_is_connected_anew(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, true);
+    start(&w);
+    run(&w, DP_SECONDS(3));
+    assert_int_equal(w.state[0], DP_ICE_COMPLETED);
+    w.pipes[0].open = false; /* a router has forgotten it: both ends hear of it */
+    dp_ice_link_closed(w.ice[0], w.now, w.pipes[0].ends[0].link);
+    dp_ice_link_closed(w.ice[1], w.now, w.pipes[0].ends[1].link);
+    dp_ice_event event;
+    while (dp_ice_poll_event(w.ice[0], &event))
+        on_event(&w, 0, &event);
+    assert_int_equal(w.state[0], DP_ICE_DISCONNECTED);
+    run(&w, DP_SECONDS(6));
+    assert_int_equal(w.accepted, 2);
+    assert_int_equal(w.state[0], DP_ICE_COMPLETED);
+    assert_int_equal(w.state[1], DP_ICE_COMPLETED);
+    say(&w, 0, "again");
+    world_free(&w);
+}
+
+static void garbage_ends_the_stream(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, true);
+    start(&w);
+    run(&w, DP_SECONDS(3));
+    uint8_t huge[] = {0xFF, 0xFF, 1, 2, 3};
+    dp_ice_payload payload;
+    assert_int_equal(dp_ice_link_input(w.ice[1], w.now, w.pipes[0].ends[1].link, huge, sizeof huge, &payload),
+                     sizeof huge);
+    assert_int_equal(payload.len, 0);
+    pump(&w);
+    assert_int_equal(w.closed[1], 1); /* and the owner is told to close it */
+    world_free(&w);
+}
+
+/* Streams of strangers: they are given to an agent because they name its ufrag, which anybody on the path can read. */
+static void strangers_get_no_further(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, true);
+    w.mute[1] = true; /* node 0 does not connect */
+    start(&w);
+    pump(&w);
+    unsigned taken = 0;
+    for (uint16_t i = 0; i < 100; i++) {
+        dp_address from = addr("10.0.0.66", (uint16_t)(1000 + i));
+        uint32_t link = dp_ice_link_accepted(w.ice[1], w.now, &w.listener, &from);
+        uint8_t data[] = {0, 4, 20, 21, 22, 23}; /* data, where no check came */
+        dp_ice_payload payload;
+        taken += link != 0;
+        if (link != 0)
+            (void)dp_ice_link_input(w.ice[1], w.now, link, data, sizeof data, &payload);
+        if (link != 0)
+            assert_int_equal(payload.len, 0);
+    }
+    assert_int_equal(taken, DP_ICE_MAX_STREAMS);
+    dp_address elsewhere = addr("10.0.0.3", 4000);
+    assert_int_equal(dp_ice_link_accepted(w.ice[1], w.now, &elsewhere, &elsewhere), 0);
+    dp_ice_close(w.ice[1]);
+    pump(&w);
+    assert_int_equal(w.closed[1], DP_ICE_MAX_STREAMS); /* each once */
+    world_free(&w);
+}
+
+static void a_restart_keeps_the_stream_in_use(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, true);
+    start(&w);
+    run(&w, DP_SECONDS(3));
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(dp_ice_restart(w.ice[i], w.now), DP_OK);
+    say(&w, 0, "meanwhile");
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(dp_ice_set_remote_credentials(w.ice[i], w.now, dp_ice_local_ufrag(w.ice[1 - i]),
+                                                       dp_ice_local_pwd(w.ice[1 - i])),
+                         DP_OK);
+    run(&w, DP_SECONDS(3));
+    assert_int_equal(w.state[0], DP_ICE_COMPLETED);
+    assert_int_equal(w.state[1], DP_ICE_COMPLETED);
+    say(&w, 1, "afterwards");
+    world_free(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tcp_is_found_where_udp_is_blocked),
+        cmocka_unit_test(the_candidates_say_it),
+        cmocka_unit_test(without_the_option_there_is_none),
+        cmocka_unit_test(refused_connection_fails_the_pair),
+        cmocka_unit_test(a_closed_stream_is_connected_anew),
+        cmocka_unit_test(garbage_ends_the_stream),
+        cmocka_unit_test(strangers_get_no_further),
+        cmocka_unit_test(a_restart_keeps_the_stream_in_use),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
