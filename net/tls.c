@@ -78,7 +78,7 @@ static authorities *find(dp_loop *loop, const char *path, const struct stat *now
 static int authorities_get(authorities **out, dp_loop *loop, const char *path)
 {
     struct stat now;
-    if (stat(path, &now) != 0 || !S_ISREG(now.st_mode))
+    if (stat(path, &now) != 0 || !S_ISREG(now.st_mode)) /* a FIFO would block */
         return DP_ERR_IO;
     authorities *list = find(loop, path, &now);
     if (list == NULL) {
@@ -92,7 +92,7 @@ static int authorities_get(authorities **out, dp_loop *loop, const char *path)
          * others. */
         int ret = list->path != NULL ? mbedtls_x509_crt_parse_file(&list->chain, path)
                                      : MBEDTLS_ERR_X509_ALLOC_FAILED;
-        if (ret < 0 || list->chain.raw.p == NULL) {
+        if (ret < 0) {
             authorities_free(list);
             return ret == MBEDTLS_ERR_X509_ALLOC_FAILED ? DP_ERR_NO_MEMORY : DP_ERR_IO;
         }
