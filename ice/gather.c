@@ -144,13 +144,21 @@ static dp_address active_of(const dp_address *address)
     return active;
 }
 
+/* Candidates that the peer must not see or has no use for: with hidden addresses, nobody but this machine could
+ * resolve the name of a loopback one. */
+static bool is_private(const dp_ice *ice, dp_candidate_type type, const dp_address *address)
+{
+    return type != DP_CANDIDATE_RELAY &&
+           (ice->relay_only || (ice->hide_addresses && dp_address_is_loopback(address)));
+}
+
 static int add_host(dp_ice *ice, dp_time now, const dp_address *address, dp_tcptype tcp)
 {
     dp_ice_local host = {.type = DP_CANDIDATE_HOST,
                          .preference = preference_of(ice, address, tcp),
                          .tcp = (uint8_t)tcp,
                          .base = DP_ICE_MAX_LOCAL,
-                         .announced = ice->relay_only,
+                         .announced = is_private(ice, DP_CANDIDATE_HOST, address),
                          .address = *address};
     int index = dp_ice_local_add(ice, &host);
     if (index < 0)
@@ -423,7 +431,7 @@ void dp_ice_gather_anew(dp_ice *ice, dp_time now)
     for (size_t i = 0; i < ice->local_count; i++) {
         dp_ice_local *local = &ice->locals[i];
         local->asked = 0;
-        local->announced = ice->relay_only && local->type != DP_CANDIDATE_RELAY;
+        local->announced = is_private(ice, local->type, &local->address);
         if (!dp_ice_is_base(local))
             local->gone = true;
     }
