@@ -237,7 +237,7 @@ int app_peer(app *a, const dp_peer_handler *handler)
                              .udp_port = net->port,
                              .port_min = net->port_min,
                              .port_max = net->port_max,
-                             .include_loopback = true,
+                             .include_loopback = !net->hide_addresses, /* which has no name by mDNS */
                              .handler = *handler};
     int error = dp_peer_new(&a->peer, &config);
     if (error == DP_OK)

@@ -71,6 +71,7 @@ struct dp_connection {
     unsigned restart_tries;
     dp_time restart_allowed_at; /* when the other side may make the next */
     dp_timer restart_timer;
+    bool restart_armed;
     dp_ice_state ice_state;
 };
 

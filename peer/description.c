@@ -230,8 +230,6 @@ static int check_unchanged(const dp_pc *pc, dp_sdp_type type, const dp_sdp *sdp,
         return refuse(error, "the certificate's fingerprint has changed: that needs a new connection");
     if ((pc->dtls_client && client) || (!pc->dtls_client && server))
         return refuse(error, "a=setup would change the DTLS roles: that needs a new connection");
-    if (theirs->rejected)
-        return refuse(error, "the data channels are rejected (port 0)");
     if (sdp->data_index != pc->description.data_index || strcmp(theirs->mid, ours->mid) != 0)
         return refuse(error, "the data section's place or a=mid has changed (RFC 8829 section 5.2.2)");
     if (sdp->sctp_port != pc->remote_sctp_port)

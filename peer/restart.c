@@ -30,6 +30,7 @@ static bool may_restart(const dp_connection *conn)
 
 static void arm(dp_connection *conn, dp_duration wait)
 {
+    conn->restart_armed = true;
     dp_timer_set(conn->peer->loop, &conn->restart_timer, dp_loop_now(conn->peer->loop) + wait);
 }
 
@@ -64,6 +65,7 @@ static int send_offer(dp_connection *conn)
 static void on_timer(void *user)
 {
     dp_connection *conn = user;
+    conn->restart_armed = false;
     if (!may_restart(conn) || path_is_fine(conn))
         return;
     if (!conn->peer->open) {
@@ -89,8 +91,9 @@ void dp_restart_on_ice_state(dp_connection *conn, dp_ice_state state)
     if (path_is_fine(conn)) {
         conn->restart_tries = 0;
         conn->restart_waits = false;
+        conn->restart_armed = false;
         dp_timer_stop(&conn->restart_timer);
-    } else if (state == DP_ICE_DISCONNECTED && conn->restart_timer.loop == NULL) {
+    } else if (state == DP_ICE_DISCONNECTED && !conn->restart_armed) {
         arm(conn, conn->caller ? PATIENCE_CALLER : PATIENCE_CALLEE);
     }
 }
@@ -158,7 +161,7 @@ void dp_restart_offer(dp_peer *peer, const char *src, const dp_signaling_offer *
     int error = answer(conn, offer);
     DP_LOG(&peer->log, DP_LOG_INFO, layer, "%s restarts ICE%s%s", src, error != DP_OK ? ": " : "",
            error != DP_OK ? dp_strerror(error) : "");
-    if (conn->restart_timer.loop != NULL)
+    if (conn->restart_armed)
         arm(conn, RETRY + PATIENCE_CALLEE); /* theirs has its time before we try */
     dp_runner_wake(conn->runner);
     dp_peer_wake(peer);

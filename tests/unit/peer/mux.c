@@ -23,6 +23,8 @@ typedef struct end {
     unsigned number; /* what its messages say */
     unsigned heard;
     bool wrong;
+    unsigned selected;
+    char candidates[1024]; /* that came after the description */
 } end;
 
 static dp_loop *loop;
@@ -49,16 +51,21 @@ static void on_event(void *user, const dp_pc_event *event)
     } else if (event->type == DP_PC_EVENT_CHANNEL_CLOSED) {
         e->closed++;
         e->channel = NULL;
+    } else if (event->type == DP_PC_EVENT_SELECTED_PAIR) {
+        e->selected++;
+    } else if (event->type == DP_PC_EVENT_LOCAL_CANDIDATE) {
+        size_t len = strlen(e->candidates);
+        snprintf(e->candidates + len, sizeof(e->candidates) - len, "%s\n", event->candidate);
     }
 }
 
 static void on_fill(void *user) { (void)user; }
 
-static void open_end_on(end *e, unsigned number, mux *m)
+static void open_end_on(end *e, unsigned number, network *n, mux *m)
 {
     memset(e, 0, sizeof(*e));
     e->number = number;
-    runner_config config = {.network = net,
+    runner_config config = {.network = n,
                             .mux = m,
                             .pc = {.size = sizeof(config.pc), .random = source, .certificate = certificate},
                             .on_event = on_event,
@@ -72,7 +79,7 @@ static void open_end(end *e, unsigned number, bool caller)
     mux *own = NULL;
     if (caller)
         assert_int_equal(dp_mux_new(&own, net, 0), DP_OK);
-    open_end_on(e, number, caller ? own : shared);
+    open_end_on(e, number, net, caller ? own : shared);
     e->own_mux = own;
 }
 
@@ -185,7 +192,7 @@ static void a_new_connection_takes_the_route_over(void **state)
     RUN_UNTIL(ends[0][0].heard == 1 && ends[0][1].heard == 1);
     mux *port = ends[0][0].own_mux;
     dp_runner_free(ends[0][0].runner); /* ends[0][1] stays, and so does its route */
-    open_end_on(&ends[1][0], 2, port);
+    open_end_on(&ends[1][0], 2, net, port);
     open_end(&ends[1][1], 2, false);
     negotiate(ends[1]);
     RUN_UNTIL(ends[1][0].heard == 1 && ends[1][1].heard == 1);
@@ -244,6 +251,182 @@ static void a_taken_port_is_an_error(void **state)
     assert_int_equal(dp_mux_new(&second, net, dp_mux_port(shared)), DP_ERR_IO);
 }
 
+/* ---- addresses that come and go ---- */
+
+static network *network_on(const char *const *texts, uint16_t port_min, uint16_t port_max)
+{
+    network_config config = {
+        .loop = loop, .random = source, .include_loopback = true, .port_min = port_min, .port_max = port_max};
+    network *n;
+    assert_int_equal(dp_network_new(&n, &config), DP_OK);
+    dp_address addresses[4];
+    size_t count = 0;
+    for (; texts[count] != NULL; count++)
+        assert_int_equal(dp_address_parse(&addresses[count], texts[count], 0), DP_OK);
+    dp_network_set_addresses(n, addresses, count);
+    return n;
+}
+
+static void set_addresses(network *n, const char *first, const char *second)
+{
+    dp_address addresses[2];
+    size_t count = 0;
+    if (first != NULL)
+        assert_int_equal(dp_address_parse(&addresses[count++], first, 0), DP_OK);
+    if (second != NULL)
+        assert_int_equal(dp_address_parse(&addresses[count++], second, 0), DP_OK);
+    dp_network_set_addresses(n, addresses, count);
+}
+
+static bool has_socket(const mux *m, const char *ip)
+{
+    dp_address address;
+    assert_int_equal(dp_address_parse(&address, ip, dp_mux_port(m)), DP_OK);
+    return dp_mux_socket(m, &address) != NULL;
+}
+
+static void say(end *e)
+{
+    assert_int_equal(dp_channel_send(e->channel, dp_loop_now(loop), (const uint8_t *)&e->number,
+                                     sizeof(e->number), true, false),
+                     DP_OK);
+    dp_runner_wake(e->runner);
+}
+
+/* A laptop leaves the cable for the radio, and comes back: the connection lives, on the same port. */
+static void a_connection_follows_the_addresses(void **state)
+{
+    (void)state;
+    static const char *const first[] = {"127.0.0.1", NULL};
+    network *there = network_on(first, 0, 0), *here = network_on(first, 0, 0);
+    mux *callers, *callees;
+    end *pair = ends[0];
+    assert_int_equal(dp_mux_new(&callers, there, 0), DP_OK);
+    assert_int_equal(dp_mux_new(&callees, here, 0), DP_OK);
+    uint16_t port = dp_mux_port(callees);
+    open_end_on(&pair[0], 1, there, callers);
+    open_end_on(&pair[1], 1, here, callees);
+    negotiate(pair);
+    RUN_UNTIL(pair[0].heard == 1 && pair[1].heard == 1);
+    set_addresses(here, "127.0.0.1", "127.0.0.2");
+    assert_true(has_socket(callees, "127.0.0.1") && has_socket(callees, "127.0.0.2"));
+    RUN_UNTIL(strstr(pair[1].candidates, "127.0.0.2") != NULL); /* signalled as it comes */
+    set_addresses(here, NULL, "127.0.0.2");
+    assert_false(has_socket(callees, "127.0.0.1"));
+    say(&pair[0]);
+    say(&pair[1]);
+    RUN_UNTIL(pair[0].heard == 2 && pair[1].heard == 2);
+    set_addresses(here, NULL, NULL); /* between two networks there is none */
+    assert_int_equal(dp_mux_port(callees), port);
+    say(&pair[0]);
+    say(&pair[1]);
+    set_addresses(here, NULL, "127.0.0.3");
+    assert_true(has_socket(callees, "127.0.0.3"));
+    RUN_UNTIL(pair[0].heard == 3 && pair[1].heard == 3);
+    assert_int_equal(dp_mux_port(callees), port);
+    assert_int_equal(pair[0].closed + pair[1].closed, 0);
+    close_end(&pair[0]);
+    close_end(&pair[1]);
+    dp_mux_free(callers);
+    dp_mux_free(callees);
+    dp_network_free(there);
+    dp_network_free(here);
+}
+
+/* Started at boot, before there is a network. */
+static void waits_for_the_first_address(void **state)
+{
+    (void)state;
+    static const char *const none[] = {NULL};
+    network *n = network_on(none, 0, 0);
+    mux *any, *fixed;
+    assert_int_equal(dp_mux_new(&any, n, 0), DP_OK);
+    assert_int_equal(dp_mux_port(any), 0);
+    assert_int_equal(dp_mux_new(&fixed, n, dp_mux_port(shared)), DP_OK);
+    open_end_on(&ends[0][0], 1, n, any);
+    static char offer[SDP];
+    size_t len;
+    assert_int_equal(dp_pc_create_offer(dp_runner_pc(ends[0][0].runner), dp_loop_now(loop), offer, SDP, &len),
+                     DP_OK);
+    assert_null(strstr(offer, "a=candidate"));
+    set_addresses(n, "127.0.0.2", NULL);
+    assert_true(dp_mux_port(any) != 0 && has_socket(any, "127.0.0.2"));
+    assert_true(has_socket(fixed, "127.0.0.2"));
+    RUN_UNTIL(strstr(ends[0][0].candidates, "127.0.0.2") != NULL);
+    close_end(&ends[0][0]);
+    dp_mux_free(any);
+    dp_mux_free(fixed);
+    dp_network_free(n);
+}
+
+/* Somebody else has our port on the new address: another one is better than none. */
+static void takes_another_port_where_its_own_is_taken(void **state)
+{
+    (void)state;
+    static const char *const first[] = {"127.0.0.1", NULL};
+    network *n = network_on(first, 0, 0);
+    mux *m;
+    dp_udp *squatter;
+    dp_udp_handler handler = {.on_packets = ignore_packets};
+    dp_address taken;
+    assert_int_equal(dp_mux_new(&m, n, 0), DP_OK);
+    assert_int_equal(dp_address_parse(&taken, "127.0.0.2", dp_mux_port(m)), DP_OK);
+    assert_int_equal(dp_udp_open(&squatter, loop, &taken, &handler), DP_OK);
+    set_addresses(n, "127.0.0.1", "127.0.0.2");
+    assert_false(has_socket(m, "127.0.0.2"));
+    open_end_on(&ends[0][0], 1, n, m);
+    static char offer[SDP];
+    size_t len;
+    assert_int_equal(dp_pc_create_offer(dp_runner_pc(ends[0][0].runner), dp_loop_now(loop), offer, SDP, &len),
+                     DP_OK);
+    assert_non_null(strstr(offer, " 127.0.0.2 "));
+    close_end(&ends[0][0]);
+    dp_udp_close(squatter);
+    dp_mux_free(m);
+    dp_network_free(n);
+}
+
+static void keeps_to_its_range_and_addresses(void **state)
+{
+    (void)state;
+    enum { RANGE = 3 };
+    static const char *const two[] = {"127.0.0.1", "127.0.0.2", NULL};
+    unsigned made = 0;
+    for (uint16_t from = 42000; made < RANGE && from < 43000; from = (uint16_t)(from + 10)) {
+        network *n = network_on(two, from, from + RANGE - 1);
+        mux *muxes[RANGE], *more;
+        made = 0; /* somebody may have a port of this range: then the next range */
+        while (made < RANGE && dp_mux_new(&muxes[made], n, 0) == DP_OK &&
+               has_socket(muxes[made], "127.0.0.2"))
+            made++;
+        for (unsigned i = 0; made == RANGE && i < RANGE; i++) {
+            uint16_t port = dp_mux_port(muxes[i]);
+            assert_true(port >= from && port < from + RANGE);
+            assert_true(port != dp_mux_port(muxes[(i + 1) % RANGE]));
+        }
+        if (made == RANGE)
+            assert_int_equal(dp_mux_new(&more, n, 0), DP_ERR_IO);
+        while (n->muxes != NULL)
+            dp_mux_free(n->muxes);
+        dp_network_free(n);
+    }
+    assert_int_equal(made, RANGE);
+
+    dp_address only, elsewhere;
+    assert_int_equal(dp_address_parse(&only, "127.0.0.1", 9), DP_OK);
+    assert_int_equal(dp_address_parse(&elsewhere, "192.0.2.1", 0), DP_OK);
+    network_config config = {.loop = loop, .random = source, .bind_addresses = &only, .bind_count = 1};
+    network *n;
+    assert_int_equal(dp_network_new(&n, &config), DP_OK);
+    assert_int_equal(n->address_count, 1);
+    assert_int_equal(n->addresses[0].ip[0], 127);
+    dp_network_free(n);
+    config.bind_addresses = &elsewhere;
+    assert_int_equal(dp_network_new(&n, &config), DP_OK);
+    assert_int_equal(n->address_count, 0);
+    dp_network_free(n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +434,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_new_connection_takes_the_route_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(strangers_get_no_route, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_taken_port_is_an_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_connection_follows_the_addresses, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(waits_for_the_first_address, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(takes_another_port_where_its_own_is_taken, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(keeps_to_its_range_and_addresses, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("mux", tests, NULL, NULL);
 }

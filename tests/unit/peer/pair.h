@@ -41,7 +41,9 @@ typedef struct pair_end {
     bool last_binary;
     uint8_t *last; /* the last message, owned */
     unsigned candidates;
-    /* Called for each message, if set. */
+    unsigned selected;
+    /* Called for each event, and for each message, if set. */
+    void (*on_event)(struct pair_end *end, const dp_pc_event *event);
     void (*on_message)(struct pair_end *end, const dp_pc_event *event);
 } pair_end;
 
@@ -58,20 +60,21 @@ typedef struct pair {
     bool cut;        /* nothing arrives */
 } pair;
 
-static uint32_t pair_random(pair *p)
+static inline uint32_t pair_random(pair *p)
 {
     p->seed = p->seed * 6364136223846793005u + 1442695040888963407u;
     return (uint32_t)(p->seed >> 33);
 }
 
-static int pair_random_bytes(void *ctx, uint8_t *out, size_t len)
+static inline int pair_random_bytes(void *ctx, uint8_t *out, size_t len)
 {
     for (size_t i = 0; i < len; i++)
         out[i] = (uint8_t)pair_random(ctx);
     return DP_OK;
 }
 
-static void pair_new(pair *p, uint64_t seed)
+/* flags: what each end's configuration has beside the defaults. */
+static inline void pair_new_as(pair *p, uint64_t seed, const dp_pc_config flags[2])
 {
     memset(p, 0, sizeof(*p));
     p->seed = seed * 2654435761u + 1;
@@ -81,7 +84,11 @@ static void pair_new(pair *p, uint64_t seed)
         pair_end *end = &p->ends[i];
         dp_random random = {pair_random_bytes, p};
         assert_int_equal(dp_certificate_generate(&end->certificate, &random, 1700000000), DP_OK);
-        dp_pc_config config = {.size = sizeof(config), .random = random, .certificate = end->certificate};
+        dp_pc_config config = {.size = sizeof(config),
+                               .random = random,
+                               .certificate = end->certificate,
+                               .ice_lite = flags[i].ice_lite,
+                               .hide_addresses = flags[i].hide_addresses};
         assert_int_equal(dp_pc_new(&end->pc, &config), DP_OK);
         assert_int_equal(
             dp_address_parse(&end->address, i == 0 ? "10.0.0.1" : "10.0.0.2", (uint16_t)(40000 + i)), DP_OK);
@@ -89,7 +96,13 @@ static void pair_new(pair *p, uint64_t seed)
     }
 }
 
-static void pair_free(pair *p)
+static inline void pair_new(pair *p, uint64_t seed)
+{
+    static const dp_pc_config none[2];
+    pair_new_as(p, seed, none);
+}
+
+static inline void pair_free(pair *p)
 {
     for (int i = 0; i < 2; i++) {
         dp_pc_free(p->ends[i].pc);
@@ -103,7 +116,7 @@ static void pair_free(pair *p)
     }
 }
 
-static void pair_post(pair *p, int from, const dp_datagram *d)
+static inline void pair_post(pair *p, int from, const dp_datagram *d)
 {
     packet *k = malloc(sizeof(*k));
     assert_non_null(k);
@@ -121,7 +134,7 @@ static void pair_post(pair *p, int from, const dp_datagram *d)
     *at = k;
 }
 
-static void pair_transmit(pair *p, int from)
+static inline void pair_transmit(pair *p, int from)
 {
     uint8_t bytes[DP_DATAGRAM_MAX];
     dp_datagram d = {.data = bytes, .capacity = sizeof(bytes)};
@@ -137,9 +150,14 @@ static void pair_transmit(pair *p, int from)
     }
 }
 
-static void pair_event(pair_end *end, const dp_pc_event *event)
+static inline void pair_event(pair_end *end, const dp_pc_event *event)
 {
+    if (end->on_event != NULL)
+        end->on_event(end, event);
     switch (event->type) {
+    case DP_PC_EVENT_SELECTED_PAIR:
+        end->selected++;
+        break;
     case DP_PC_EVENT_STATE:
         end->state = event->state;
         strncpy(end->error, event->message, sizeof(end->error) - 1);
@@ -179,7 +197,7 @@ static void pair_event(pair_end *end, const dp_pc_event *event)
     }
 }
 
-static void pair_drain(pair *p)
+static inline void pair_drain(pair *p)
 {
     for (int i = 0; i < 2; i++) {
         dp_pc_event event;
@@ -190,7 +208,7 @@ static void pair_drain(pair *p)
 }
 
 /* Goes on to the next thing that happens; false if there is none before the deadline. */
-static bool pair_step(pair *p, dp_time deadline)
+static inline bool pair_step(pair *p, dp_time deadline)
 {
     pair_drain(p);
     dp_time next = p->packets != NULL ? p->packets->at : DP_TIME_NEVER;
@@ -224,7 +242,7 @@ static bool pair_step(pair *p, dp_time deadline)
         assert_true(condition);                                                                              \
     } while (0)
 
-static void pair_run(pair *p, dp_duration time)
+static inline void pair_run(pair *p, dp_duration time)
 {
     dp_time deadline = p->now + time;
     while (pair_step(p, deadline)) {
@@ -234,7 +252,7 @@ static void pair_run(pair *p, dp_duration time)
 }
 
 /* Offer and answer; a channel "test" made by the offerer, end 0. */
-static void pair_negotiate(pair *p, bool ordered)
+static inline void pair_negotiate(pair *p, bool ordered)
 {
     char offer[16384], answer[16384];
     size_t offer_len, answer_len;
@@ -251,7 +269,7 @@ static void pair_negotiate(pair *p, bool ordered)
         DP_OK);
 }
 
-static void pair_connect(pair *p)
+static inline void pair_connect(pair *p)
 {
     pair_negotiate(p, true);
     PAIR_RUN_UNTIL(p, p->ends[0].opened == 1 && p->ends[1].opened == 1, DP_SECONDS(60));

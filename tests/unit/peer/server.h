@@ -32,7 +32,9 @@ typedef struct server {
     dp_listener *listener;
     server_client clients[SERVER_CLIENTS];
     const char *swallow; /* messages of this type are not relayed */
+    bool peerjs;         /* what only datapeer writes is spoilt on the way */
     unsigned offers;
+    unsigned answers;
     unsigned given_ids;
 } server;
 
@@ -82,7 +84,11 @@ static inline void server_relay(server_client *from, const char *text)
         (s->swallow != NULL && strcmp(type, s->swallow) == 0))
         return;
     snprintf(relayed, sizeof(relayed), "{\"src\":\"%s\",%s", from->id, text + 1);
+    char *feature = strstr(relayed, "ice-restart");
+    if (s->peerjs && feature != NULL)
+        *feature = 'x';
     s->offers += strcmp(type, "OFFER") == 0;
+    s->answers += strcmp(type, "ANSWER") == 0;
     server_client *to = server_find(s, dst);
     if (to != NULL) {
         server_send(to, relayed);
