@@ -604,6 +604,28 @@ static void announcement_and_goodbye(void **state)
     assert_int_equal(dp_mdns_next_timeout(nodes[1]), DP_TIME_NEVER);
 }
 
+/* The longest names still leave whole, few in a message. */
+static void long_names(void **state)
+{
+    (void)state;
+    char name[DP_DNS_NAME_MAX + 1];
+    size_t records = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        snprintf(name, sizeof name, "%063u.%063u.%063u.%055u.local", i, i, i, i);
+        assert_int_equal(strlen(name), DP_DNS_NAME_MAX);
+        publish(name, "10.0.0.2");
+    }
+    while (next(1)) {
+        dp_dns_message m;
+        dp_dns_record r;
+        read_last(&m);
+        while (dp_dns_next_record(&m, &r))
+            records += r.type == DP_DNS_A;
+        assert_false(m.rd.error);
+    }
+    assert_int_equal(records, 10);
+}
+
 static void both_families(void **state)
 {
     (void)state;
@@ -838,6 +860,7 @@ int main(void)
         TEST(bad_names),
         TEST(sockets_come_and_go),
         TEST(announcement_and_goodbye),
+        TEST(long_names),
         TEST(both_families),
         TEST(once_a_second),
         TEST(known_answers),
