@@ -396,6 +396,7 @@ void dp_ice_relays_free(dp_ice *ice);
 bool dp_ice_relays_pending(const dp_ice *ice); /* gathering waits for one */
 void dp_ice_relays_timeout(dp_ice *ice, dp_time now);
 dp_time dp_ice_relays_next(const dp_ice *ice);
+void dp_ice_relays_probe(dp_ice *ice, dp_time now); /* a path is lost: are the allocations still there? */
 bool dp_ice_relays_transmit(dp_ice *ice, dp_time now, dp_datagram *out);
 bool dp_ice_relays_event(dp_ice *ice, dp_ice_event *event);
 dp_ice_relay *dp_ice_relay_of(const dp_ice *ice, size_t base); /* NULL: a host candidate, or it has ended */

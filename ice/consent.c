@@ -115,6 +115,7 @@ void dp_ice_consent_step(dp_ice *ice, dp_time now)
     if (ice->state == DP_ICE_DISCONNECTED && now >= ice->recheck_at) {
         ice->recheck_at = now + DP_ICE_RECHECK;
         dp_ice_pairs_recheck(ice);
+        dp_ice_relays_probe(ice, now);
     }
 }
 

@@ -327,6 +327,14 @@ bool dp_ice_relays_event(dp_ice *ice, dp_ice_event *event)
 
 /* ---- time ---- */
 
+void dp_ice_relays_probe(dp_ice *ice, dp_time now)
+{
+    for (size_t i = 0; i < ice->relay_count; i++) {
+        if (ice->relays[i].state == DP_ICE_RELAY_READY)
+            dp_turn_probe(ice->relays[i].turn, now);
+    }
+}
+
 void dp_ice_relays_timeout(dp_ice *ice, dp_time now)
 {
     for (size_t i = 0; i < ice->relay_count; i++) {

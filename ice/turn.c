@@ -71,6 +71,12 @@ void dp_turn_start(dp_turn *turn, dp_time now)
     turn->session_at = now;
 }
 
+void dp_turn_probe(dp_turn *turn, dp_time now)
+{
+    if (turn->state == DP_TURN_ALLOCATED && turn->session_at != DP_TIME_NEVER) /* else one is under way */
+        turn->session_at = now;
+}
+
 void dp_turn_release(dp_turn *turn, dp_time now)
 {
     (void)now; /* it leaves once, whatever the time */

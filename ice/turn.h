@@ -69,6 +69,9 @@ size_t dp_turn_headroom(const dp_turn *turn, const dp_address *peer);
 /* out->data[headroom .. headroom + out->length) is for peer: writes the framing around it and sets out->length to
  * the whole (padding included, where a stream or STUN needs it). False, length 0: no room or no randomness. */
 bool dp_turn_wrap(dp_turn *turn, const dp_address *peer, dp_datagram *out, size_t headroom);
+/* Nothing comes through any more: asks the server now, by a Refresh, whether the allocation is still there. FAILED
+ * follows if it says no (437: it was restarted, or our address changed on the way). */
+void dp_turn_probe(dp_turn *turn, dp_time now);
 /* Gives the allocation back (Refresh with lifetime 0): the frame leaves at the next poll_transmit, nothing after it. */
 void dp_turn_release(dp_turn *turn, dp_time now);
 
