@@ -9,6 +9,7 @@
 typedef struct session {
     dp_address remote;
     dp_time until;
+    uint64_t heard; /* the serial of the last datagram from there, 0: none yet */
 } session;
 
 typedef struct mapping {
@@ -28,6 +29,7 @@ struct sim_nat {
     dp_address outside_ip;
     mapping *mappings[MAPPINGS_MAX];
     size_t mapping_count;
+    uint64_t heard;
 };
 
 static bool same(const dp_address *a, const dp_address *b, sim_dependence dependence)
@@ -52,7 +54,7 @@ static session *session_find(mapping *m, const dp_address *remote, sim_dependenc
     return NULL;
 }
 
-static void session_note(mapping *m, const dp_address *remote, dp_time until)
+static session *session_note(mapping *m, const dp_address *remote, dp_time until)
 {
     session *s = session_find(m, remote, SIM_ADDRESS_AND_PORT_DEPENDENT);
     if (s == NULL) {
@@ -62,6 +64,7 @@ static void session_note(mapping *m, const dp_address *remote, dp_time until)
         *s = (session){.remote = *remote};
     }
     s->until = until > s->until ? until : s->until;
+    return s;
 }
 
 static void forget(sim_nat *nat, size_t i)
@@ -100,21 +103,24 @@ static bool translates(const sim_nat *nat, const dp_address *address)
     return !nat->config.no_translation && address->family == DP_FAMILY_IPV4;
 }
 
+/* The mapping by which remote was last heard, else RFC 4787 §4.1. */
 static mapping *by_inside(const sim_nat *nat, const dp_address *inside, const dp_address *remote)
 {
-    for (size_t i = 0; i < nat->mapping_count; i++) { /* an answer in a session? */
-        mapping *m = nat->mappings[i];
-        if (dp_address_equal(&m->inside, inside) &&
-            session_find(m, remote, SIM_ADDRESS_AND_PORT_DEPENDENT) != NULL)
-            return m;
-    }
+    mapping *found = NULL;
+    uint64_t heard = 0;
     for (size_t i = 0; i < nat->mapping_count; i++) {
         mapping *m = nat->mappings[i];
-        if (dp_address_equal(&m->inside, inside) &&
-            (!translates(nat, inside) || same(&m->first, remote, nat->config.mapping)))
-            return m;
+        if (!dp_address_equal(&m->inside, inside))
+            continue;
+        const session *s = session_find(m, remote, SIM_ADDRESS_AND_PORT_DEPENDENT);
+        if (s != NULL && s->heard > heard) {
+            heard = s->heard;
+            found = m;
+        } else if (heard == 0 && (!translates(nat, inside) || same(&m->first, remote, nat->config.mapping))) {
+            found = m;
+        }
     }
-    return NULL;
+    return found;
 }
 
 static mapping *mapping_new(sim_nat *nat, const dp_address *inside, const dp_address *remote)
@@ -144,7 +150,7 @@ static void come_in(sim_nat *nat, const sim_datagram *d)
         sim_trace(nat->node.net, m == NULL ? "unmapped" : "filtered", &nat->node, d);
         return;
     }
-    session_note(m, &d->from, m->until);
+    session_note(m, &d->from, m->until)->heard = ++nat->heard;
     sim_datagram translated = {d->from, m->inside, d->len, d->data};
     sim_send(nat->inside, &translated);
 }

@@ -1,9 +1,9 @@
 /* A router between two segments: translation of IPv4 addresses and filtering as RFC 4787 names their kinds. What is
  * not translated (IPv6, or translate off) passes a filter of the same kind: a stateful firewall.
  *
- * RFC 4787 §4.1 says which mapping an outgoing datagram gets; it leaves open what an answer gets whose question came
- * in through the filter. As real ones do, this NAT remembers the session: the answer leaves through the mapping that
- * the question came by. */
+ * RFC 4787 §4.1 says which mapping an outgoing datagram gets. It leaves open what becomes of an answer if a filter that
+ * is more open than the mapping let its question in: by §4.1 the answer could leave from another port, and such a NAT
+ * would be of no use. This one remembers by which mapping an address was last heard, and answers it by that. */
 #ifndef TESTS_SIM_NAT_H
 #define TESTS_SIM_NAT_H
 
