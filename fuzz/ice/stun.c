@@ -21,6 +21,16 @@ static int write_again(const dp_stun_message *m, uint8_t *out, size_t capacity, 
         dp_stun_write_attribute(&wr, DP_STUN_USE_CANDIDATE, "", 0);
     if (m->mapped.family != DP_FAMILY_NONE)
         dp_stun_write_xor_mapped_address(&wr, &m->mapped);
+    if (m->channel != 0)
+        dp_stun_write_channel_number(&wr, m->channel);
+    if (m->has_lifetime)
+        dp_stun_write_u32(&wr, DP_STUN_LIFETIME, m->lifetime);
+    if (m->peer.family != DP_FAMILY_NONE)
+        dp_stun_write_xor_address(&wr, DP_STUN_XOR_PEER_ADDRESS, &m->peer);
+    for (size_t i = 0; i < m->relayed_count; i++)
+        dp_stun_write_xor_address(&wr, DP_STUN_XOR_RELAYED_ADDRESS, &m->relayed[i]);
+    if (m->payload != NULL)
+        dp_stun_write_attribute(&wr, DP_STUN_DATA, m->payload, m->payload_len);
     if (m->error_code != 0)
         dp_stun_write_error_code(&wr, m->error_code, "reason");
     if (m->reported_count > 0)
@@ -55,6 +65,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(again.username_len == m.username_len && again.has_fingerprint == m.has_fingerprint);
     require(memcmp(&again.mapped, &m.mapped, sizeof m.mapped) == 0);
     require(again.reported_count == m.reported_count);
+    require(again.channel == m.channel && again.lifetime == m.lifetime);
+    require(again.payload_len == m.payload_len && again.relayed_count == m.relayed_count);
+    require(memcmp(&again.peer, &m.peer, sizeof m.peer) == 0);
+    require(memcmp(again.relayed, m.relayed, sizeof m.relayed) == 0);
     if (m.integrity_at != 0)
         require(dp_stun_check_integrity(&again, "key", 3) == DP_OK);
     size_t short_by = 1 + (size > 0 ? data[size - 1] % len : 0);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/crc.h"
+#include "base/crypto.h"
 #include "ice/stun.h"
 #include <datapeer/ice.h>
 
@@ -229,6 +230,77 @@ static void round_trip_of_an_error(void **state)
     assert_int_equal(dp_stun_check_integrity(&m, "key", 3), DP_ERR_AUTH); /* none there */
 }
 
+/* RFC 8489 §9.2.2; the user name of RFC 5769 §2.4 in UTF-8. */
+static void long_term_key_of_the_vector(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "\xe3\x83\x9e\xe3\x83\x88\xe3\x83\xaa\xe3\x83\x83\xe3\x82\xaf\xe3\x82\xb9:example.org:TheMatrIX";
+    uint8_t key[DP_MD5_LEN];
+    assert_int_equal(dp_md5(key, text, sizeof text - 1), DP_OK);
+    assert_memory_equal(key, long_term_key, sizeof key);
+}
+
+static void turn_attributes_come_back(void **state)
+{
+    (void)state;
+    dp_stun_message m;
+    const dp_address four = {.family = DP_FAMILY_IPV4, .port = 50000, .ip = {192, 0, 2, 1}};
+    const dp_address six = {.family = DP_FAMILY_IPV6, .port = 50001, .ip = {0x20, 1, 0x0d, 0xb8, [15] = 1}};
+    begin(DP_STUN_SUCCESS, DP_STUN_METHOD_ALLOCATE);
+    for (unsigned i = 0; i < 3; i++) /* the third one is too many */
+        dp_stun_write_xor_address(&wr, DP_STUN_XOR_RELAYED_ADDRESS, i == 1 ? &six : &four);
+    dp_stun_write_xor_address(&wr, DP_STUN_XOR_PEER_ADDRESS, &six);
+    dp_stun_write_u32(&wr, DP_STUN_LIFETIME, 600);
+    dp_stun_write_u32(&wr, DP_STUN_LIFETIME, 0);
+    dp_stun_write_channel_number(&wr, 0x4fff);
+    dp_stun_write_attribute(&wr, DP_STUN_DATA, "payload", 7);
+    dp_stun_write_attribute(&wr, DP_STUN_ADDRESS_ERROR_CODE, "\2\0\4\x28", 4);
+    dp_stun_write_attribute(&wr, DP_STUN_ALTERNATE_SERVER, "\0\1\xc3\x50\xc0\0\2\1", 8);
+    assert_int_equal(end(&m), DP_OK);
+    assert_int_equal(m.method, DP_STUN_METHOD_ALLOCATE);
+    assert_int_equal(m.unknown_count, 0);
+    assert_int_equal(m.relayed_count, 2);
+    assert_true(dp_address_equal(&m.relayed[0], &four) && dp_address_equal(&m.relayed[1], &six));
+    assert_true(dp_address_equal(&m.peer, &six) && dp_address_equal(&m.alternate, &four));
+    assert_true(m.has_lifetime && m.lifetime == 600);
+    assert_int_equal(m.channel, 0x4fff);
+    assert_int_equal(m.payload_len, 7);
+    assert_memory_equal(m.payload, "payload", 7);
+    assert_int_equal(m.address_error, 440);
+    assert_int_equal(m.address_error_family, DP_STUN_FAMILY_IPV6);
+}
+
+static void malformed_turn_attributes(void **state)
+{
+    (void)state;
+    static const struct {
+        dp_stun_attribute type;
+        size_t len;
+    } rows[] = {
+        {DP_STUN_CHANNEL_NUMBER, 0},
+        {DP_STUN_CHANNEL_NUMBER, 1},
+        {DP_STUN_LIFETIME, 0},
+        {DP_STUN_LIFETIME, 3},
+        {DP_STUN_LIFETIME, 8},
+        {DP_STUN_XOR_PEER_ADDRESS, 0},
+        {DP_STUN_XOR_PEER_ADDRESS, 7},
+        {DP_STUN_XOR_PEER_ADDRESS, 9},
+        {DP_STUN_XOR_PEER_ADDRESS, 20},
+        {DP_STUN_XOR_RELAYED_ADDRESS, 7},
+        {DP_STUN_XOR_RELAYED_ADDRESS, 9},
+        {DP_STUN_ALTERNATE_SERVER, 7},
+        {DP_STUN_ADDRESS_ERROR_CODE, 3},
+    };
+    const uint8_t value[20] = {0, 1};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        dp_stun_message m;
+        begin(DP_STUN_SUCCESS, DP_STUN_METHOD_ALLOCATE);
+        dp_stun_write_attribute(&wr, rows[i].type, value, rows[i].len);
+        assert_int_equal(end(&m), DP_ERR_MALFORMED);
+    }
+}
+
 static void short_buffers_are_refused(void **state)
 {
     (void)state;
@@ -444,6 +516,9 @@ int main(void)
         cmocka_unit_test(round_trip_of_types),
         cmocka_unit_test(round_trip_of_a_check),
         cmocka_unit_test(round_trip_of_an_error),
+        cmocka_unit_test(long_term_key_of_the_vector),
+        cmocka_unit_test(turn_attributes_come_back),
+        cmocka_unit_test(malformed_turn_attributes),
         cmocka_unit_test(short_buffers_are_refused),
         cmocka_unit_test(bad_lengths),
         cmocka_unit_test(bad_values),
