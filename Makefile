@@ -63,7 +63,8 @@ help:
 	@echo 'make check      install what is missing, build, and pass all tests'
 	@echo '                its parts: layers installcheck sanitize interop netns'
 	@echo 'make deps       only install what is missing (Debian packages, npm modules)'
-	@echo 'make test       unit tests and fuzz corpora, no browser, nothing installed'
+	@echo 'make test       unit tests, fuzz corpora, simulation: no browser, nothing installed'
+	@echo 'make sim        N=100000 [SEED=1]: ICE in random simulated networks; make sim-matrix: every pair of NAT kinds'
 	@echo 'make fuzz       build libFuzzer targets with clang; FUZZ=ice/stun TIME=60 runs one'
 	@echo 'make bench      run the benchmarks'
 	@echo 'make lint       clang-tidy and cppcheck;  make layers: include rules;  make format: clang-format'
@@ -119,10 +120,10 @@ unit: $(TESTS)
 replay: $(FUZZERS)
 	@set -e; for f in $(FUZZERS); do n=$${f#$(B)/fuzz/}; $$f fuzz/corpus/$$n; done
 
-test: unit replay
+test: unit replay sim-check
 
 sanitize:
-	$(MAKE) B=build/asan CC=clang OPT=-O1 SAN=1 unit replay
+	$(MAKE) B=build/asan CC=clang OPT=-O1 SAN=1 unit replay sim-check
 
 # The time limit ends a hung browser or test; the whole takes about four minutes.
 interop: all
@@ -190,5 +191,7 @@ installcheck: all
 
 clean:
 	rm -rf build
+
+include tests/sim/sim.mk
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -6,3 +6,22 @@ SIM_COMMON   := $(filter-out $(SIM_NAMES:%=tests/sim/%.c),$(wildcard tests/sim/*
 $(B)/sim/%: $(B)/obj/tests/sim/%.o $(call obj,$(SIM_COMMON)) $(B)/libdatapeer.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# What make check runs of it.
+sim-check: $(SIM_PROGRAMS)
+	@$(B)/sim/matrix > $(B)/sim/matrix.txt
+	@$(B)/sim/random 2000
+
+# The table of the NAT matrix.
+sim-matrix: $(B)/sim/matrix
+	@$<
+
+# N random runs from SEED on, on all processors.
+N    ?= 2000
+SEED ?= 1
+SIM_SHARE = $$(($(N) / $$(nproc) + 1))
+sim: $(B)/sim/random
+	@if [ $(N) -lt 1000 ]; then $< $(N) $(SEED); else \
+	  seq 0 $$(($$(nproc) - 1)) | xargs -P $$(nproc) -I I sh -c '$< '$(SIM_SHARE)' $$(($(SEED) + I * '$(SIM_SHARE)'))'; fi
+
+.PHONY: sim sim-check sim-matrix
