@@ -67,6 +67,7 @@ struct dp_connection {
     bool knows_restart;   /* the other side understands ICE restarts: its OFFER or ANSWER says so */
     bool restart_offered; /* an offer of ours waits for its answer */
     bool restart_waits;   /* for the PeerServer */
+    bool restart_forced;  /* we have lost an address: even if we know another path, the other side may not */
     unsigned restarts;    /* the number of our last offer */
     unsigned restart_tries;
     dp_time restart_allowed_at; /* when the other side may make the next */

@@ -14,7 +14,8 @@ enum { MAX_TRIES = 6, SDP_CAPACITY = 16384 };
  * seldom cross. */
 #define PATIENCE_CALLER DP_SECONDS(2)
 #define PATIENCE_CALLEE DP_SECONDS(3)
-#define NETWORK_WAIT    DP_SECONDS(1) /* after addresses have changed: more changes come along as a rule */
+#define NETWORK_WAIT    DP_MS(300)    /* after addresses have changed: more changes come along as a rule */
+#define SERVER_WAIT     DP_SECONDS(1) /* after the PeerServer is back: what it has kept for us comes first */
 #define RETRY           DP_SECONDS(5)
 #define MIN_INTERVAL    DP_SECONDS(1) /* between restarts that we let the other side make */
 
@@ -54,6 +55,7 @@ static int send_offer(dp_connection *conn)
                                     .reliable = conn->reliable,
                                     .restart = ++conn->restarts};
         conn->restart_offered = true;
+        conn->restart_forced = false;
         error = dp_signaling_send_offer(peer->signaling, now, conn->remote_id, &offer);
     }
     dp_free(sdp);
@@ -66,7 +68,7 @@ static void on_timer(void *user)
 {
     dp_connection *conn = user;
     conn->restart_armed = false;
-    if (!may_restart(conn) || path_is_fine(conn))
+    if (!may_restart(conn) || (path_is_fine(conn) && !conn->restart_forced))
         return;
     if (!conn->peer->open) {
         conn->restart_waits = true; /* for the PeerServer; as long as ICE does not give up */
@@ -90,6 +92,8 @@ void dp_restart_on_ice_state(dp_connection *conn, dp_ice_state state)
     conn->ice_state = state;
     if (path_is_fine(conn)) {
         conn->restart_tries = 0;
+        if (conn->restart_forced)
+            return;
         conn->restart_waits = false;
         conn->restart_armed = false;
         dp_timer_stop(&conn->restart_timer);
@@ -98,20 +102,22 @@ void dp_restart_on_ice_state(dp_connection *conn, dp_ice_state state)
     }
 }
 
+/* New addresses are candidates already. But if the address in use has gone, the other side sends to it until it
+ * has heard nothing for 5 s, though we may have another path at once: a restart tells it. */
 void dp_restart_on_network(dp_connection *conn)
 {
-    /* New addresses are candidates already; a restart is only for a path that they don't mend. */
-    if (may_restart(conn) && conn->restart_tries == 0)
-        arm(conn, NETWORK_WAIT);
+    if (!may_restart(conn) || path_is_fine(conn) || conn->restart_tries > 0)
+        return;
+    conn->restart_forced = true;
+    arm(conn, NETWORK_WAIT);
 }
 
-/* The answers to earlier offers come first, if the server has kept them for us. */
 void dp_restart_on_server_open(dp_peer *peer)
 {
     for (dp_connection *conn = peer->connections; conn != NULL; conn = conn->next)
         if (conn->restart_waits) {
             conn->restart_waits = false;
-            arm(conn, NETWORK_WAIT);
+            arm(conn, SERVER_WAIT);
         }
 }
 

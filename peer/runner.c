@@ -128,9 +128,9 @@ static void pump(void *user)
 static void on_changed(void *user)
 {
     runner *r = user;
+    pump(r); /* the owner knows then what it means for the path */
     if (r->on_network != NULL)
         r->on_network(r->user);
-    dp_runner_wake(r);
 }
 
 static void on_timer(void *user)

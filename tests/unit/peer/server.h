@@ -31,7 +31,7 @@ typedef struct server_client {
 typedef struct server {
     dp_listener *listener;
     server_client clients[SERVER_CLIENTS];
-    const char *swallow; /* messages of this type are not relayed */
+    const char *swallow; /* messages of these types are not relayed */
     bool peerjs;         /* what only datapeer writes is spoilt on the way */
     unsigned offers;
     unsigned answers;
@@ -81,7 +81,7 @@ static inline void server_relay(server_client *from, const char *text)
     server_word(type, text, "\"type\":\"");
     server_word(dst, text, "\"dst\":\"");
     if (strcmp(type, "HEARTBEAT") == 0 || dst[0] == '\0' ||
-        (s->swallow != NULL && strcmp(type, s->swallow) == 0))
+        (s->swallow != NULL && strstr(s->swallow, type) != NULL))
         return;
     snprintf(relayed, sizeof(relayed), "{\"src\":\"%s\",%s", from->id, text + 1);
     char *feature = strstr(relayed, "ice-restart");

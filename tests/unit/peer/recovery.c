@@ -1,0 +1,229 @@
+/* Connections whose path is lost: ICE restarts through the PeerServer, and who may ask for them. */
+#include "world.h"
+
+#include "../sctp/virtual_time.h"
+#include "peer/connection.h"
+
+/* Time goes by faster than it does, for usrsctp as well. */
+#define RUN_UNTIL(condition)                                                                                 \
+    do {                                                                                                     \
+        for (int rounds_ = 0; !(condition); rounds_++) {                                                     \
+            assert_true(rounds_ < 20000);                                                                    \
+            skew += DP_MS(10);                                                                               \
+            virtual_now = dp_clock_now();                                                                    \
+            assert_int_equal(dp_loop_step(loop, 0), DP_OK);                                                  \
+        }                                                                                                    \
+    } while (0)
+
+static void run(dp_duration time)
+{
+    dp_time until = dp_clock_now() + time;
+    RUN_UNTIL(dp_clock_now() >= until);
+}
+
+static void set_address(end *e, const char *ip)
+{
+    dp_address address;
+    assert_int_equal(dp_address_parse(&address, ip, 0), DP_OK);
+    dp_network_set_addresses(e->peer->network, &address, 1);
+}
+
+static void connect_on_loopback(bool reconnect)
+{
+    end *ends[] = {&a, &b};
+    for (int i = 0; i < 2; i++) {
+        dp_peer_config config = config_of(ends[i], i == 0 ? "caller" : "callee");
+        config.reconnect = reconnect;
+        start_with(ends[i], &config);
+        set_address(ends[i], "127.0.0.1");
+    }
+    if (reconnect) /* the change of address has cost them the stream */
+        RUN_UNTIL(a.count[PEER_OPEN] == 2 && b.count[PEER_OPEN] == 2);
+    call_as("binary", true);
+    RUN_UNTIL(a.count[OPEN] == 1 && b.count[OPEN] == 1);
+    assert_int_equal(peer_server.offers, 1);
+}
+
+static void talk(void)
+{
+    end *ends[] = {&a, &b};
+    for (int i = 0; i < 2; i++) {
+        unsigned before = ends[1 - i]->count[DATA];
+        dp_value *value = dp_value_int(i + 7);
+        assert_int_equal(dp_connection_send(ends[i]->conn, value), DP_OK);
+        dp_value_free(value);
+        RUN_UNTIL(ends[1 - i]->count[DATA] == before + 1);
+    }
+    assert_int_equal(a.count[CLOSED] + b.count[CLOSED], 0);
+    assert_int_equal(b.count[CONNECTION], 1);
+}
+
+/* Both ends are elsewhere at once and their new candidates get lost: only a restart brings them together. */
+static void lose_the_path(void)
+{
+    peer_server.swallow = "CANDIDATE";
+    set_address(&a, "127.0.0.2");
+    set_address(&b, "127.0.0.3");
+}
+
+/* A page's browser hears our checks from the new address. */
+static void new_candidates_are_enough_for_one_that_moves(void **state)
+{
+    (void)state;
+    peer_server.peerjs = true;
+    connect_on_loopback(false);
+    set_address(&b, "127.0.0.3");
+    talk();
+    set_address(&a, "127.0.0.2");
+    talk();
+    assert_int_equal(peer_server.offers, 1);
+}
+
+/* Without a word the other side would send to the old address until it has heard nothing for 5 s. */
+static void who_moves_says_so(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    set_address(&b, "127.0.0.3");
+    dp_time moved = dp_clock_now();
+    talk();
+    assert_true(dp_clock_now() - moved < DP_SECONDS(4));
+    set_address(&a, "127.0.0.2");
+    moved = dp_clock_now();
+    talk();
+    assert_true(dp_clock_now() - moved < DP_SECONDS(4));
+}
+
+static void a_restart_brings_the_path_back(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    char id[64];
+    snprintf(id, sizeof(id), "%s", dp_connection_id(a.conn));
+    lose_the_path();
+    RUN_UNTIL(peer_server.answers == 2);
+    talk();
+    assert_string_equal(dp_connection_id(a.conn), id);
+    assert_true(peer_server.offers >= 2 && peer_server.offers <= 4);
+    run(DP_SECONDS(40));
+    unsigned offers = peer_server.offers;
+    talk(); /* and all is quiet again */
+    assert_int_equal(peer_server.offers, offers);
+}
+
+/* The stream to the PeerServer has gone with the address, too. */
+static void a_restart_waits_for_the_server(void **state)
+{
+    (void)state;
+    connect_on_loopback(true);
+    unsigned opened = a.count[PEER_OPEN];
+    lose_the_path();
+    settle();
+    assert_int_equal(a.count[DISCONNECTED] + b.count[DISCONNECTED], 4); /* two of them at the start */
+    RUN_UNTIL(a.count[PEER_OPEN] > opened);
+    RUN_UNTIL(peer_server.answers == 2);
+    talk();
+}
+
+static void lost_offers_are_repeated_and_cross(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    lose_the_path();
+    peer_server.swallow = "OFFER CANDIDATE";
+    RUN_UNTIL(a.conn->restart_offered && b.conn->restart_offered);
+    peer_server.swallow = "CANDIDATE";
+    RUN_UNTIL(peer_server.answers == 2); /* the callee rolls back what it had offered */
+    talk();
+}
+
+static void nothing_is_signalled_to_peerjs(void **state)
+{
+    (void)state;
+    peer_server.peerjs = true;
+    connect_on_loopback(false);
+    lose_the_path();
+    run(DP_SECONDS(20));
+    assert_int_equal(peer_server.offers, 1);
+    RUN_UNTIL(a.count[CLOSED] == 1 && b.count[CLOSED] == 1);
+}
+
+static void restarts_end_with_the_connection(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    lose_the_path();
+    peer_server.swallow = "OFFER CANDIDATE";
+    RUN_UNTIL(a.count[CLOSED] == 1 && b.count[CLOSED] == 1);
+}
+
+/* ---- who may ask ---- */
+
+static void send_restart(const char *src, const char *id, unsigned number, const char *sdp)
+{
+    static char text[32768], escaped[16384];
+    size_t n = 0;
+    for (; *sdp != '\0' && n < sizeof(escaped) - 3; sdp++) {
+        if (*sdp == '\r' || *sdp == '\n')
+            escaped[n++] = '\\';
+        escaped[n++] = *sdp == '\r' ? 'r' : *sdp == '\n' ? 'n' : *sdp;
+    }
+    escaped[n] = '\0';
+    snprintf(text, sizeof(text),
+             "{\"type\":\"OFFER\",\"src\":\"%s\",\"dst\":\"callee\",\"payload\":{\"sdp\":{\"type\":\"offer\","
+             "\"sdp\":\"%s\"},\"type\":\"data\",\"connectionId\":\"%s\",\"features\":[\"ice-restart\"],"
+             "\"restart\":%u}}",
+             src, escaped, id, number);
+    server_send(server_find(&peer_server, "callee"), text);
+}
+
+static void strangers_restart_nothing(void **state)
+{
+    (void)state;
+    static char offer[16384];
+    size_t len;
+    connect_on_loopback(false);
+    dp_pc *pc = dp_runner_pc(a.conn->runner);
+    assert_int_equal(dp_pc_restart_ice(pc), DP_OK);
+    assert_int_equal(dp_pc_create_offer(pc, dp_loop_now(loop), offer, sizeof(offer), &len), DP_OK);
+    char ufrag[64];
+    snprintf(ufrag, sizeof(ufrag), "%s", dp_pc_local_ufrag(dp_runner_pc(b.conn->runner)));
+    send_restart("mallory", dp_connection_id(a.conn), 1, offer); /* not the one that we talk to */
+    send_restart("caller", "dc_other", 1, offer);                /* makes no connection, either */
+    settle();
+    char *digit = strstr(offer, "sha-256 ") + strlen("sha-256 ");
+    char was = *digit;
+    *digit =
+        was == '0' ? '1' : '0'; /* the PeerServer itself, or who has stolen the id: another certificate */
+    send_restart("caller", dp_connection_id(a.conn), 1, offer);
+    settle();
+    assert_int_equal(peer_server.answers, 1);
+    assert_string_equal(dp_pc_local_ufrag(dp_runner_pc(b.conn->runner)), ufrag);
+    talk();
+    *digit = was;
+    run(DP_SECONDS(1));
+    for (unsigned i = 2; i < 50; i++) /* a flood of good ones */
+        send_restart("caller", dp_connection_id(a.conn), i, offer);
+    settle();
+    assert_int_equal(peer_server.answers, 2);
+    assert_string_not_equal(dp_pc_local_ufrag(dp_runner_pc(b.conn->runner)), ufrag);
+    talk();
+    assert_int_equal(dp_peer_connection_count(b.peer), 1);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(new_candidates_are_enough_for_one_that_moves),
+        TEST(who_moves_says_so),
+        TEST(a_restart_brings_the_path_back),
+        TEST(a_restart_waits_for_the_server),
+        TEST(lost_offers_are_repeated_and_cross),
+        TEST(nothing_is_signalled_to_peerjs),
+        TEST(restarts_end_with_the_connection),
+        TEST(strangers_restart_nothing),
+    };
+    return cmocka_run_group_tests_name("recovery", tests, NULL, NULL);
+}
