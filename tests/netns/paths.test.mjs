@@ -28,7 +28,6 @@ describe('a file is fetched', { concurrency: 3 }, () => {
             await net.device(here, options);
             const download = await net.get(there, options);
             await download.finished();
-            assert.match(download.pair, /^host \S+ -> (host|srflx|prflx) /);
         });
     }
 
@@ -59,7 +58,10 @@ describe('two hosts on one link hide their addresses', { concurrency: 2 }, () =>
 
     test('without mDNS they find no way', limits, async (t) => {
         const { net, hosts } = await neighbours(t);
-        await hosts[1].nft('table inet own { chain incoming { type filter hook input priority 0; udp dport 5353 drop; }; }');
+        await hosts[1].nft(`table inet own {
+            chain incoming { type filter hook input priority 0; udp dport 5353 drop; }
+            chain outgoing { type filter hook output priority 0; udp dport 5353 drop; }
+        }`);
         const download = await net.get(hosts[1], ['--hide-addresses']);
         assert.equal(await download.failed(), 3);
         assert.match(download.log, /no network path/);

@@ -9,7 +9,7 @@ import { build, parse, root, until, within } from '../../interop/lib/world.mjs';
 import { sha256 } from '../../interop/lib/pattern.mjs';
 import { CORE, Net, unable } from './net.mjs';
 
-export { CORE, until, within };
+export { CORE };
 
 // Options for every test here. The time is for a slow machine; the longest waits are ICE's own (consent: 30 s).
 export const limits = { skip: unable ?? (existsSync('/usr/bin/turnserver') ? false : 'there is no turnserver: run scripts/deps'), timeout: 120000 };
@@ -53,15 +53,15 @@ export class Internet extends Net {
         this.content = randomBytes(size);
         await writeFile(join(folder, 'file'), this.content);
         const args = ['serve', folder, '--id', DEVICE, '--server', this.server, '-v', '-v', ...options];
-        this.program = await host.started(join(build, 'datapeer'), args, { ready: (line) => line.startsWith('serving ') });
-        return this.program;
+        this.served = await host.started(join(build, 'datapeer'), args, { ready: (line) => line.startsWith('serving ') });
+        return this.served;
     }
 
     // `datapeer get` on host: a download that is under way.
-    async get(host, options = []) {
+    async get(host, options = [], verbose = ['-v', '-v']) {
         const folder = await this.temporaryFolder();
-        const args = ['get', `${DEVICE}:file`, '-o', join(folder, 'got'), '--server', this.server, '-v', '-v', ...options];
-        return new Download(host.start(join(build, 'datapeer'), args), folder, this.content, this.program);
+        const args = ['get', `${DEVICE}:file`, '-o', join(folder, 'got'), '--server', this.server, ...verbose, ...options];
+        return new Download(host.start(join(build, 'datapeer'), args), folder, this.content, this.served);
     }
 }
 
@@ -115,9 +115,10 @@ class Download {
         return `the download:\n${this.log}\nthe device:\n${this.device.errors}`;
     }
 
-    // The pair of candidates that carries the data now: 'host 10.0.1.2:5000 -> relay 203.0.113.1:50000'.
-    get pair() {
-        return this.program.lines.map((line) => /selected pair: (.*)$/.exec(line)?.[1]).filter(Boolean).at(-1) ?? 'none';
+    // Where the data goes now, as the one who gets sees it: '10.0.1.2:5000 -> 203.0.113.1:50000'. An address of coturn's is a relay.
+    get way() {
+        const ways = this.program.lines.map((line) => /ice: sending from (\S+) to (\S+)/.exec(line)).filter(Boolean);
+        return ways.map(([, from, to]) => `${from} -> ${to}`).at(-1) ?? 'none';
     }
 
     async received() {

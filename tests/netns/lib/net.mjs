@@ -67,8 +67,15 @@ export class Net extends World {
         const net = new this();
         t.after(() => net.close());
         net.core = net.#namespace('core');
-        const addresses = [`${CORE[4]}/32`, `${CORE[6]}/128`];
-        await net.core.run(addresses.map((address) => `ip address add ${address} dev lo`).join('\n'), forwarding);
+        // What goes to nobody is swallowed, as by the real internet. coturn gives up an allocation when the kernel refuses a datagram.
+        await net.core.run(`
+            ip address add ${CORE[4]}/32 dev lo
+            ip address add ${CORE[6]}/128 dev lo
+            ip link add void arp off type veth peer name nowhere
+            ip link set void up
+            ip link set nowhere up
+            ip -4 route add default dev void
+            ip -6 route add default dev void`, forwarding);
         return net;
     }
 
@@ -104,9 +111,9 @@ export class Net extends World {
             const [there, here, length] = uplink[family];
             const prefix = family === 4 ? 24 : 64;
             lines.push(
-                `ip -n ${this.core.name} address add ${there}/${length} dev ${up} ${quick(family)}`,
-                `ip address add ${here}/${length} dev wan ${quick(family)}`,
-                `ip address add ${lan[family]}1/${prefix} dev lan ${quick(family)}`,
+                `ip -n ${this.core.name} address add ${there}/${length} dev ${up}`,
+                `ip address add ${here}/${length} dev wan`,
+                `ip address add ${lan[family]}1/${prefix} dev lan`,
                 `ip -${family} route add default via ${there}`,
             );
             const routed = family === 6 || nat === 'none' || nat === 'firewall';
@@ -124,7 +131,6 @@ export class Net extends World {
         const families = sites[0].families;
         const names = families.map((family) => `${CORE[family]} ${CORE.name}\n`).join('');
         writeFileSync(`/etc/netns/${host.name}/hosts`, `127.0.0.1 localhost\n::1 localhost\n${names}`);
-        await host.run('ip link set lo up');
         for (const [index, site] of sites.entries()) await site.attach(host, `eth${index}`, index + 1);
         return host;
     }
@@ -156,7 +162,7 @@ class Site {
             const address = `${this.#lan[family]}${index + 1}`;
             const gateway = `${this.#lan[family]}1`;
             lines.push(
-                `ip address add ${address}/${family === 4 ? 24 : 64} dev ${device} ${quick(family)}`,
+                `ip address add ${address}/${family === 4 ? 24 : 64} dev ${device}`,
                 `ip -${family} route add default via ${gateway} dev ${device} metric ${metric}`,
                 // What has this address leaves through this device, whatever the metrics say.
                 `ip -${family} rule add from ${address} lookup ${100 + metric}`,
@@ -197,7 +203,12 @@ class Namespace {
     constructor(name, net) {
         this.name = name;
         this.#net = net;
-        const { status, stderr } = spawnSync('sh', ['-ec', `ip netns add ${name}; ip -n ${name} link set lo up`], { encoding: 'utf8' });
+        // No duplicate address detection: nobody else has these addresses, so they can be used at once.
+        const script = `
+            ip netns add ${name}
+            ip -n ${name} link set lo up
+            ip netns exec ${name} sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad'`;
+        const { status, stderr } = spawnSync('sh', ['-ec', script], { encoding: 'utf8' });
         if (status !== 0) throw new Error(stderr);
     }
 
@@ -238,11 +249,6 @@ class Inside extends Program {
 }
 
 const forwarding = 'echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding';
-
-// IPv6 addresses can be used at once: nobody else has them.
-function quick(family) {
-    return family === 6 ? 'nodad' : '';
-}
 
 function rules(nat, forward, host) {
     const closed = nat !== 'none';
