@@ -19,10 +19,11 @@ const restricted = { nat: 'restricted', families: [4] };
 
 const quiet = []; // without -v, what a person sees
 
-// Ways of the data as the one who gets sees them.
-const relayed = /203\.0\.113\.1:/;
-const relayedHere = /^203\.0\.113\.1:/;
-const relayedTwice = /^203\.0\.113\.1:\d+ -> 203\.0\.113\.1:/;
+// Ways of the data as the one who gets sees them: coturn's addresses are relays.
+const relay = '(203\\.0\\.113\\.1|\\[2001:db8::1\\]):\\d+';
+const relayed = new RegExp(relay);
+const relayedHere = new RegExp(`^${relay}`);
+const relayedTwice = new RegExp(`^${relay} -> ${relay}$`);
 
 // A device at one site, a host at the other, a PeerServer and coturn. device: options of the device.
 async function setting(t, sites, device, coturn) {
