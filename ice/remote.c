@@ -45,6 +45,12 @@ static int remote_add(dp_ice *ice, const dp_ice_remote *remote)
     return (int)ice->remote_count++;
 }
 
+static bool same_ip(dp_address a, const dp_address *b)
+{
+    a.port = b->port;
+    return dp_address_equal(&a, b);
+}
+
 /* ---- peer-reflexive ---- */
 
 /* With all places taken: that of the one that has been of no use for longest (a NAT that gives new ports now and
@@ -71,6 +77,21 @@ static int forgettable(const dp_ice *ice, dp_time now)
     return oldest;
 }
 
+/* What the old one's IP address was sent in vain is not forgotten as long as another entry has that address. */
+static void replace(dp_ice *ice, size_t index, const dp_ice_remote *remote)
+{
+    dp_ice_remote old = ice->remotes[index];
+    ice->remotes[index] = *remote;
+    for (size_t i = 0; i < ice->remote_count; i++) {
+        dp_ice_remote *heir = &ice->remotes[i];
+        if (!same_ip(heir->address, &old.address))
+            continue;
+        heir->answered = heir->answered || old.answered;
+        heir->unanswered = (uint16_t)(heir->unanswered + old.unanswered);
+        return;
+    }
+}
+
 /* RFC 8445 §7.3.1.3. The foundation must differ from every other: '*' is no ice-char, so no peer can name it.
  */
 int dp_ice_remote_learn(dp_ice *ice, dp_time now, const dp_address *address, dp_tcptype tcp,
@@ -95,19 +116,13 @@ int dp_ice_remote_learn(dp_ice *ice, dp_time now, const dp_address *address, dp_
             if (ice->pairs[i].remote == index)
                 dp_ice_pair_end(ice, i); /* while the old address is there */
         }
-        ice->remotes[index] = remote;
+        replace(ice, (size_t)index, &remote);
         dp_ice_pairs_renew(ice, now, DP_ICE_ANY, (size_t)index);
     }
     return index;
 }
 
 /* ---- who has answered ---- */
-
-static bool same_ip(dp_address a, const dp_address *b)
-{
-    a.port = b->port;
-    return dp_address_equal(&a, b);
-}
 
 void dp_ice_remote_answered(dp_ice *ice, size_t remote) { ice->remotes[remote].answered = true; }
 
