@@ -32,6 +32,7 @@ typedef struct end {
     dp_address seen; /* a server: where the last datagram came from */
     bool answered;   /* ... or an end: the probe was, from where it was sent to */
     dp_address probed;
+    bool generous;
 } end;
 
 static bool is_permitted(const end_socket *s, const dp_address *from)
@@ -72,7 +73,7 @@ static void end_receive(sim_node *node, sim_port *port, const sim_datagram *d)
         if (d->data[0] == 'a') {
             e->answered |= dp_address_equal(&e->probed, &d->from);
         } else if (s->checks) {
-            learn(e, &d->from, s);
+            learn(e, &d->from, e->generous ? NULL : s);
             send_from(s, &d->from, 'a');
         }
     }
@@ -183,7 +184,7 @@ static end *add_server(sim_net *net, sim_segment *internet, const char *name, co
     return server;
 }
 
-bool sim_oracle_connects(const sim_topology *topology, const sim_knowledge knowledge[2])
+bool sim_oracle_connects(const sim_topology *topology, const sim_knowledge knowledge[2], bool generous)
 {
     sim_net net;
     sim_built built;
@@ -194,6 +195,7 @@ bool sim_oracle_connects(const sim_topology *topology, const sim_knowledge knowl
     end *servers[2] = {add_server(&net, built.internet, "STUN", SIM_STUN4, SIM_STUN6),
                        add_server(&net, built.internet, "TURN", SIM_TURN4, SIM_TURN6)};
     end *ends[2] = {end_new(&net, "A", end_receive), end_new(&net, "B", end_receive)};
+    ends[0]->generous = ends[1]->generous = generous;
     for (size_t i = 0; i < 2; i++)
         gather(&net, &built, &topology->sides[i], i, &knowledge[i], ends[i], ends[1 - i], servers);
     for (unsigned round = 0; round < ROUNDS && !connects; round++)

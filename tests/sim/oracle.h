@@ -13,6 +13,8 @@ typedef struct sim_knowledge {
     bool relay[2];
 } sim_knowledge;
 
-bool sim_oracle_connects(const sim_topology *topology, const sim_knowledge knowledge[2]);
+/* generous: an address learnt by one socket is tried from all. RFC 8445 §7.3.1.4 doesn't ask for that, but an agent does
+ * it whose other sockets (relayed ones) come later. So strict: it has to connect; not even generous: it can't. */
+bool sim_oracle_connects(const sim_topology *topology, const sim_knowledge knowledge[2], bool generous);
 
 #endif
