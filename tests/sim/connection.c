@@ -1,8 +1,8 @@
 /* Whole peer connections in the simulation, usrsctp and mbedTLS included: through two NATs that let only each other's
  * answers in, and by a relay if that is not enough; links with loss and reordering; messages both ways. Each run is
  * made twice, in processes of their own (usrsctp keeps state for its process), and has to give the same trace. */
-#include "nat.h"
 #include "run.h"
+#include "two.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,39 +13,11 @@
 #define MESSAGES    40
 #define MESSAGE_LEN 9000
 
-typedef struct world {
-    sim_net net;
-    sim_nat *nats[2];
-    sim_host *hosts[2];
-    sim_server *turn;
-} world;
-
 typedef struct traffic {
     unsigned sent;
     unsigned received;
     bool wrong;
 } traffic;
-
-static void add_end(world *w, size_t i, sim_segment *internet, sim_dependence mapping, const sim_link *link)
-{
-    static const char *const outside[] = {"203.0.113.1", "203.0.113.2"};
-    static const char *const inside[] = {"192.168.1.2", "192.168.2.2"};
-    sim_segment *lan = sim_segment_new(&w->net);
-    sim_link near = {.delay = DP_MS(1)};
-    sim_nat_config nat = {.mapping = mapping, .filtering = SIM_ADDRESS_AND_PORT_DEPENDENT};
-    dp_address ip = sim_address(outside[i], 0);
-    w->nats[i] = sim_nat_new(&w->net, i == 0 ? "NAT A" : "NAT B", &nat, lan, internet, &ip, &near, link);
-    sim_host_config host = {.pc = true, .seed = w->net.seed * 2 + i, .signal_delay = DP_MS(20)};
-    w->hosts[i] = sim_host_new(&w->net, i == 0 ? "A" : "B", &host);
-    dp_ice_server turn = {.size = sizeof turn,
-                          .turn = true,
-                          .address = sim_address("198.51.100.2", 3478),
-                          .username = "user",
-                          .credential = "secret"};
-    sim_host_add_server(w->hosts[i], &turn, w->turn);
-    ip = sim_address(inside[i], 0);
-    sim_host_add_address(w->hosts[i], sim_host_plug(w->hosts[i], lan, &near), &ip);
-}
 
 static void on_event(sim_host *host, const dp_pc_event *event)
 {
@@ -72,7 +44,7 @@ static void send_some(sim_host *host)
 
 static bool all_received(void *ctx)
 {
-    world *w = ctx;
+    sim_two *w = ctx;
     bool all = true;
     for (size_t i = 0; i < 2; i++) {
         send_some(w->hosts[i]);
@@ -84,35 +56,31 @@ static bool all_received(void *ctx)
 /* One run; its trace, or 0: it failed. */
 static uint64_t run(uint64_t seed, sim_dependence mapping, unsigned loss)
 {
-    world w;
+    sim_two w;
     traffic both[2] = {{0}};
-    memset(&w, 0, sizeof w);
+    sim_nat_config nat = {.mapping = mapping, .filtering = SIM_ADDRESS_AND_PORT_DEPENDENT};
+    sim_two_config config = {
+        .seed = seed,
+        .nats = {nat, nat},
+        .link = {.delay = DP_MS(9),
+                 .jitter = DP_MS(4),
+                 .loss = loss,
+                 .reorder = loss,
+                 .reorder_delay = DP_MS(20),
+                 .duplicate = loss / 2},
+        .servers = {.delay = DP_MS(5)},
+        .turn = true,
+        .host = {.pc = true, .signal_delay = DP_MS(20)},
+    };
     sim_clock_seed(seed);
-    sim_net_init(&w.net, seed);
-    sim_segment *internet = sim_segment_new(&w.net);
-    sim_link near = {.delay = DP_MS(5)};
-    sim_link far = {.delay = DP_MS(9),
-                    .jitter = DP_MS(4),
-                    .loss = loss,
-                    .reorder = loss,
-                    .reorder_delay = DP_MS(20),
-                    .duplicate = loss / 2};
-    sim_server_config turn = {.turn = true,
-                              .realm = "sim",
-                              .username = "user",
-                              .credential = "secret",
-                              .address = sim_address("198.51.100.2", 3478)};
-    w.turn = sim_server_new(&w.net, "TURN", &turn, internet, &near);
+    sim_two_init(&w, &config);
     for (size_t i = 0; i < 2; i++) {
-        add_end(&w, i, internet, mapping, &far);
         w.hosts[i]->user = &both[i];
         w.hosts[i]->on_event = on_event;
     }
-    sim_host_join(w.hosts[0], w.hosts[1]);
     sim_host_start(w.hosts[0]);
     bool done = sim_run_until(&w.net, DP_SECONDS(120), all_received, &w);
-    bool relayed = w.hosts[0]->selected.local_type == DP_CANDIDATE_RELAY ||
-                   w.hosts[0]->selected.remote_type == DP_CANDIDATE_RELAY;
+    bool relayed = sim_two_relayed(&w);
     const char *why = NULL;
     if (!done)
         why = "not all messages came in time";

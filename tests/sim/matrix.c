@@ -1,11 +1,8 @@
 /* Two ends, each behind a NAT of every kind of mapping and filtering (RFC 4787), with and without a TURN server:
  * who can connect, over what, and how fast. Prints a table; fails if the result is not what theory says.
- *
- *   A 192.168.1.2 --[ NAT A 203.0.113.1 ]-- Internet --[ NAT B 203.0.113.2 ]-- B 192.168.2.2
- *                                              |
- *                           STUN 198.51.100.1, TURN 198.51.100.2 */
-#include "nat.h"
+ */
 #include "run.h"
+#include "two.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,13 +14,6 @@ typedef struct behaviour {
     sim_dependence mapping;
     sim_dependence filtering;
 } behaviour;
-
-typedef struct world {
-    sim_net net;
-    sim_nat *nats[2];
-    sim_host *hosts[2];
-    sim_server *turn;
-} world;
 
 /* ---- theory ---- */
 
@@ -43,55 +33,20 @@ static bool comes_in(behaviour x, behaviour y)
 
 static bool direct_is_possible(behaviour a, behaviour b) { return comes_in(a, b) || comes_in(b, a); }
 
-/* ---- the world ---- */
-
-static void add_end(world *w, size_t i, sim_segment *internet, behaviour kind, sim_server *stun_server,
-                    bool with_turn, uint64_t seed)
+static void world_init(sim_two *w, behaviour a, behaviour b, bool with_turn, uint64_t seed)
 {
-    static const char *const outside[] = {"203.0.113.1", "203.0.113.2"};
-    static const char *const inside[] = {"192.168.1.2", "192.168.2.2"};
-    sim_link near = {.delay = DP_MS(1)};
-    sim_link far = {.delay = DP_MS(9)};
-    sim_segment *lan = sim_segment_new(&w->net);
-    sim_nat_config nat = {
-        .mapping = kind.mapping, .filtering = kind.filtering, .preserve_port = seed % 2 == 0};
-    dp_address ip = sim_address(outside[i], 0);
-    w->nats[i] = sim_nat_new(&w->net, i == 0 ? "NAT A" : "NAT B", &nat, lan, internet, &ip, &near, &far);
-    sim_host_config host = {.role = i == 0 ? DP_ICE_CONTROLLING : DP_ICE_CONTROLLED,
-                            .seed = seed * 2 + i,
-                            .signal_delay = DP_MS(20)};
-    w->hosts[i] = sim_host_new(&w->net, i == 0 ? "A" : "B", &host);
-    dp_ice_server stun = {.size = sizeof stun, .address = sim_address("198.51.100.1", 3478)};
-    sim_host_add_server(w->hosts[i], &stun, stun_server);
-    if (with_turn) {
-        dp_ice_server turn = {.size = sizeof turn,
-                              .turn = true,
-                              .address = sim_address("198.51.100.2", 3478),
-                              .username = "user",
-                              .credential = "secret"};
-        sim_host_add_server(w->hosts[i], &turn, w->turn);
-    }
-    ip = sim_address(inside[i], 0);
-    sim_host_add_address(w->hosts[i], sim_host_plug(w->hosts[i], lan, &near), &ip);
-}
-
-static void world_init(world *w, behaviour a, behaviour b, bool with_turn, uint64_t seed)
-{
-    memset(w, 0, sizeof *w);
-    sim_net_init(&w->net, seed);
-    sim_segment *internet = sim_segment_new(&w->net);
-    sim_link link = {.delay = DP_MS(5)};
-    sim_server_config stun = {.address = sim_address("198.51.100.1", 3478)};
-    sim_server_config turn = {.turn = true,
-                              .realm = "sim",
-                              .username = "user",
-                              .credential = "secret",
-                              .address = sim_address("198.51.100.2", 3478)};
-    sim_server *stun_server = sim_server_new(&w->net, "STUN", &stun, internet, &link);
-    w->turn = sim_server_new(&w->net, "TURN", &turn, internet, &link);
-    add_end(w, 0, internet, a, stun_server, with_turn, seed);
-    add_end(w, 1, internet, b, stun_server, with_turn, seed);
-    sim_host_join(w->hosts[0], w->hosts[1]);
+    bool preserve = seed % 2 == 0;
+    sim_two_config config = {
+        .seed = seed,
+        .nats = {{.mapping = a.mapping, .filtering = a.filtering, .preserve_port = preserve},
+                 {.mapping = b.mapping, .filtering = b.filtering, .preserve_port = preserve}},
+        .link = {.delay = DP_MS(9)},
+        .servers = {.delay = DP_MS(5)},
+        .stun = true,
+        .turn = with_turn,
+        .host = {.signal_delay = DP_MS(20)},
+    };
+    sim_two_init(w, &config);
     sim_host_start(w->hosts[0]);
     sim_host_start(w->hosts[1]);
 }
@@ -108,7 +63,7 @@ static bool signalled(const sim_host *host, const dp_address *address, dp_candid
 }
 
 /* What end i says of its pair against what the NATs and the relay know. NULL: all true. */
-static const char *pair_is_wrong(const world *w, size_t i, bool direct)
+static const char *pair_is_wrong(const sim_two *w, size_t i, bool direct)
 {
     const sim_host *host = w->hosts[i];
     const sim_host *peer = w->hosts[1 - i];
@@ -147,7 +102,7 @@ typedef struct result {
 
 static bool run(result *out, behaviour a, behaviour b, bool with_turn, uint64_t seed)
 {
-    world w;
+    sim_two w;
     const char *why;
     bool direct = direct_is_possible(a, b);
     world_init(&w, a, b, with_turn, seed);
@@ -164,8 +119,7 @@ static bool run(result *out, behaviour a, behaviour b, bool with_turn, uint64_t 
                     .time = sim_time_to_usable(w.hosts[0], w.hosts[1]),
                     .trace = w.net.trace,
                     .remote_types = {w.hosts[0]->selected.remote_type, w.hosts[1]->selected.remote_type},
-                    .relayed = w.hosts[0]->selected.local_type == DP_CANDIDATE_RELAY ||
-                               w.hosts[0]->selected.remote_type == DP_CANDIDATE_RELAY};
+                    .relayed = sim_two_relayed(&w)};
     sim_net_clear(&w.net);
     return why == NULL;
 }

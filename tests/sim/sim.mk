@@ -1,5 +1,5 @@
 # The simulation: each program of SIM_NAMES links the rest of tests/sim and the whole library.
-SIM_NAMES    := matrix random connection
+SIM_NAMES    := matrix random connection setup
 SIM_PROGRAMS := $(SIM_NAMES:%=$(B)/sim/%)
 SIM_COMMON   := $(filter-out $(SIM_NAMES:%=tests/sim/%.c),$(wildcard tests/sim/*.c))
 
@@ -12,10 +12,16 @@ sim-check: $(SIM_PROGRAMS)
 	@$(B)/sim/matrix > $(B)/sim/matrix.txt
 	@$(B)/sim/random 2000
 	@$(B)/sim/connection > $(B)/sim/connection.txt
+	@$(B)/sim/setup > $(B)/sim/setup.txt
 
 # The table of the NAT matrix.
 sim-matrix: $(B)/sim/matrix
 	@$<
+
+# How long ICE takes until data can flow.
+sim-setup: $(B)/sim/setup
+	@$<
+bench: sim-setup
 
 # N random runs from SEED on, on all processors.
 N    ?= 2000
@@ -25,4 +31,4 @@ sim: $(B)/sim/random
 	@if [ $(N) -lt 1000 ]; then $< $(N) $(SEED); else \
 	  seq 0 $$(($$(nproc) - 1)) | xargs -P $$(nproc) -I I sh -c '$< '$(SIM_SHARE)' $$(($(SEED) + I * '$(SIM_SHARE)'))'; fi
 
-.PHONY: sim sim-check sim-matrix
+.PHONY: sim sim-check sim-matrix sim-setup
