@@ -150,12 +150,8 @@ static void who_has_answered_is_free(void **state)
         net.nodes[0].history_count = net.nodes[1].history_count = 0;
     }
     const dp_ice *ice = net.nodes[0].ice;
-    unsigned unanswered = 0;
-    for (size_t i = 0; i < ice->remote_count; i++)
-        unanswered += ice->remotes[i].unanswered;
     assert_true(ice->stats.requests_sent > 4 * DP_ICE_MAX_UNANSWERED);
     assert_true(dp_ice_remote_may_ask(ice, 0));
-    assert_true(unanswered <= DP_ICE_MAX_UNANSWERED);
     net_clear(&net);
 }
 
