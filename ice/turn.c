@@ -205,7 +205,7 @@ static bool is_alive(const dp_turn *turn)
 bool dp_turn_input(dp_turn *turn, dp_time now, uint8_t *frame, size_t len, dp_turn_data *out)
 {
     dp_stun_message message;
-    if (!is_alive(turn) || len == 0)
+    if (len == 0)
         return false;
     bool allocated = turn->state == DP_TURN_ALLOCATED;
     if (frame[0] >> 6 == 1) /* RFC 8656 §12: the first two bits tell channels from STUN */

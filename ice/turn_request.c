@@ -205,7 +205,7 @@ static dp_turn_request *find(dp_turn *turn, const dp_stun_message *answer)
 {
     for (size_t i = 0; i < DP_TURN_MAX_REQUESTS; i++) {
         dp_turn_request *r = &turn->requests[i];
-        if (r->method == answer->method &&
+        if (r->method != 0 && r->method == answer->method &&
             memcmp(r->transaction, answer->transaction, DP_STUN_TRANSACTION_LEN) == 0)
             return r;
     }

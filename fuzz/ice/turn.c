@@ -17,7 +17,8 @@ typedef struct world {
     dp_turn *turn;
     dp_time now;
     uint64_t seed;
-    struct { /* the last requests, a ring */
+    bool flaky; /* the random source fails now and then */
+    struct {    /* the last requests, a ring */
         unsigned method;
         uint8_t transaction[DP_STUN_TRANSACTION_LEN];
     } asked[DP_TURN_MAX_REQUESTS];
@@ -27,12 +28,12 @@ typedef struct world {
 
 static int seeded(void *ctx, uint8_t *out, size_t len)
 {
-    uint64_t *s = (uint64_t *)ctx;
+    world *w = (world *)ctx;
     for (size_t i = 0; i < len; i++) {
-        *s = *s * 6364136223846793005u + 1442695040888963407u;
-        out[i] = (uint8_t)(*s >> 56);
+        w->seed = w->seed * 6364136223846793005u + 1442695040888963407u;
+        out[i] = (uint8_t)(w->seed >> 56);
     }
-    return *s % 61 == 0 ? DP_ERR_CRYPTO : DP_OK;
+    return w->flaky && w->seed >> 60 == 0 ? DP_ERR_CRYPTO : DP_OK;
 }
 
 static void require(bool condition)
@@ -218,8 +219,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     world w = {.now = DP_SECONDS(1), .seed = size};
     dp_rd rd = dp_rd_init(data, size);
-    dp_turn_config config = {.random = {seeded, &w.seed},
-                             .reliable = dp_rd_u8(&rd) & 1,
+    uint8_t flags = dp_rd_u8(&rd);
+    w.flaky = (flags & 2) != 0;
+    dp_turn_config config = {.random = {seeded, &w},
+                             .reliable = flags & 1,
                              .username = "user",
                              .credential = "password",
                              .software = "fuzz"};

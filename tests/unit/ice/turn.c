@@ -139,6 +139,10 @@ static void wrong_password(void **state)
     next_is(&w, DP_STUN_METHOD_ALLOCATE);
     error(&w, 401, NULL, false);
     failed(&w, 401);
+    open_world(&w, false);
+    authenticate(&w);
+    error(&w, 438, NULL, false);
+    failed(&w, 438);
 }
 
 static void stale_nonce(void **state)
@@ -270,6 +274,11 @@ static void forged_answers_change_nothing(void **state)
     w.m = request;
     w.m.method = DP_STUN_METHOD_REFRESH; /* the answer to something else */
     grant_with(&w, 600, true);
+    static const uint8_t zeros[DP_STUN_TRANSACTION_LEN] = {0};
+    w.m.method = 0; /* what a free slot looks like */
+    w.m.transaction = zeros;
+    error(&w, 437, NULL, false);
+    error(&w, 401, "nonce-0", false);
     w.m = request;
     begin(&w, &a, DP_STUN_ERROR); /* an error without a code, a success with one */
     finish(&w, &a, true);

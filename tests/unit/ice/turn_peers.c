@@ -264,7 +264,8 @@ static void data_in(void **state)
     assert_false(channel_data(&w, 0x4FFF, 5, 5));
     assert_false(channel_data(&w, 0x7FFF, 5, 5));
     assert_false(feed(&w, (const uint8_t *)"\x40\x00\x00", 3));
-    assert_false(feed(&w, (const uint8_t *)"", 0));
+    dp_turn_data out;
+    assert_false(dp_turn_input(w.turn, w.now, NULL, 0, &out));
     assert_true(indication(&w, &peer, 5, DP_STUN_METHOD_DATA));
     assert_true(indication(&w, &other_port, 5, DP_STUN_METHOD_DATA)); /* a permission is for the IP */
     assert_false(indication(&w, &stranger, 5, DP_STUN_METHOD_DATA));
