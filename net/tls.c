@@ -393,12 +393,9 @@ int dp_tls_handshake(dp_tls *tls)
 int dp_tls_read(dp_tls *tls, uint8_t *out, size_t capacity, size_t *len)
 {
     int n;
-    size_t before;
-    do { /* after a message that was no data it wants to be called again, though there is more */
-        before = tls->in_len;
+    do { /* after a message that was no data, and after empty ones, it wants to be called again, though there is more */
         n = mbedtls_ssl_read(&tls->ssl, out, capacity);
-    } while (n == MBEDTLS_ERR_SSL_WANT_READ && tls->in_len < before &&
-             (tls->in_len > 0 || mbedtls_ssl_check_pending(&tls->ssl) != 0));
+    } while ((n == MBEDTLS_ERR_SSL_WANT_READ || n == 0) && tls->in_len > 0);
     if (n > 0) {
         *len = (size_t)n;
         return DP_OK;

@@ -600,6 +600,25 @@ static void test_no_renegotiation(void **state)
     assert_int_equal(client.bad, 0);
 }
 
+/* Records of no bytes (old stacks sent them against attacks on CBC): mbedTLS stops reading at the second one, and
+ * what follows it must not be lost. */
+static void test_empty_records(void **state)
+{
+    (void)state;
+    start_server(&good);
+    start("turn.example.org");
+    RUN_UNTIL(client.connected == 1 && server.done);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(mbedtls_ssl_write(&server.ssl, (const uint8_t *)"", 0), 0);
+        assert_int_equal(mbedtls_ssl_write(&server.ssl, (const uint8_t *)"", 0), 0);
+        server.to_send = 100;
+        pump_server();
+    }
+    RUN_UNTIL(client.bytes == 300 || client.closed > 0);
+    assert_int_equal(client.closed, 0);
+    assert_int_equal(client.bad, 0);
+}
+
 static void test_closed_in_each_callback(void **state)
 {
     (void)state;
@@ -746,6 +765,7 @@ int main(void)
         TEST(test_end_of_stream),
         TEST(test_altered_on_the_way),
         TEST(test_no_renegotiation),
+        TEST(test_empty_records),
         TEST(test_closed_in_each_callback),
         TEST(test_close_gives_what_is_queued),
         TEST(test_without_memory),
