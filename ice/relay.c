@@ -70,11 +70,12 @@ static void end_relay(dp_ice *ice, dp_time now, dp_ice_relay *relay)
     }
 }
 
-/* An allocation that worked is asked for again, after 1, 2, 4... s. */
+/* An allocation that worked is asked for again, after 1, 2, 4... s: a server that was restarted needs a while. */
 static void lost(dp_ice *ice, dp_time now, dp_ice_relay *relay, bool again)
 {
     end_relay(ice, now, relay);
-    if (!again || relay->reopens == DP_ICE_MAX_REOPENS)
+    bool reopening = relay->reopens > 0;
+    if ((!again && !reopening) || relay->reopens == DP_ICE_MAX_REOPENS)
         return;
     relay->reopen_at = now + (DP_SECONDS(1) << relay->reopens);
     relay->reopens++;

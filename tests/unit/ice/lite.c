@@ -170,6 +170,7 @@ static void nonsense(void **state)
                             .lite = true,
                             .relay_only = true}; /* it can't allocate */
     assert_int_equal(dp_ice_new(&ice, &config), DP_ERR_INVALID_ARGUMENT);
+    net_clear(&net);
     full_and_lite(&net, DP_ICE_CONTROLLING, true);
     dp_ice_set_role(net.nodes[1].ice, DP_ICE_CONTROLLING);
     assert_int_equal(dp_ice_get_role(net.nodes[1].ice), DP_ICE_CONTROLLED);
