@@ -145,12 +145,14 @@ static void set_refresh(dp_turn *turn, dp_time now, const dp_stun_message *answe
 static void granted(dp_turn *turn, dp_time now, const dp_stun_message *answer)
 {
     dp_turn_event event = {.type = DP_TURN_EVENT_ALLOCATED, .mapped = answer->mapped};
+    size_t count = 0;
     for (size_t i = 0; i < answer->relayed_count; i++) {
         const dp_address *relayed = &answer->relayed[i];
-        bool second = event.count > 0 && event.relayed[0].family == relayed->family;
+        bool second = count > 0 && event.relayed[0].family == relayed->family;
         if (relayed->port != 0 && !second)
-            event.relayed[event.count++] = *relayed;
+            event.relayed[count++] = *relayed;
     }
+    event.count = count;
     if (event.count == 0 || (answer->has_lifetime && answer->lifetime == 0)) {
         dp_turn_fail(turn, 0, "the TURN server grants an allocation without address or lifetime");
         return;

@@ -208,8 +208,11 @@ static void step(world *w, dp_rd *rd)
         send_data(w, dp_rd_u8(rd));
         break;
     default:
-        if (dp_rd_u8(rd) == 0xFF)
+        n = dp_rd_u8(rd);
+        if (n == 0xFF)
             dp_turn_release(w->turn, w->now);
+        else if (n & 1)
+            dp_turn_probe(w->turn, w->now);
         else
             dp_turn_start(w->turn, w->now);
     }

@@ -344,6 +344,29 @@ static void refreshes_in_time(void **state)
     dp_turn_free(w.turn);
 }
 
+static void probes_ask_at_once(void **state)
+{
+    (void)state;
+    world w;
+    open_world(&w, true);
+    dp_turn_probe(w.turn, w.now); /* nothing to ask about yet */
+    assert_false(next(&w));
+    dp_turn_free(w.turn);
+    allocate(&w, true);
+    dp_turn_probe(w.turn, w.now);
+    dp_turn_probe(w.turn, w.now);
+    next_is(&w, DP_STUN_METHOD_REFRESH);
+    quiet(&w);
+    dp_turn_probe(w.turn, w.now); /* under way */
+    quiet(&w);
+    refreshed(&w, 600);
+    quiet(&w);
+    dp_turn_probe(w.turn, w.now);
+    next_is(&w, DP_STUN_METHOD_REFRESH);
+    error(&w, 437, NULL, true);
+    failed(&w, 437);
+}
+
 static void lost_allocations_end_it(void **state)
 {
     (void)state;
@@ -533,6 +556,7 @@ int main(void)
         cmocka_unit_test(redirections),
         cmocka_unit_test(forged_answers_change_nothing),
         cmocka_unit_test(refreshes_in_time),
+        cmocka_unit_test(probes_ask_at_once),
         cmocka_unit_test(lost_allocations_end_it),
         cmocka_unit_test(keepalives),
         cmocka_unit_test(releases),
