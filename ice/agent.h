@@ -232,7 +232,9 @@ typedef struct dp_ice_stream {
 } dp_ice_stream;
 
 #define DP_ICE_MAX_STREAMS 16
-#define DP_ICE_MAX_DEAD    (DP_ICE_MAX_SERVERS + DP_ICE_MAX_STREAMS)
+/* Links whose end the owner has not heard of yet. A stream is only accepted while there are few of them, and a link
+ * is only asked for while there are none: so there is room for the end of each that lives. */
+#define DP_ICE_MAX_DEAD (DP_ICE_MAX_SERVERS + 2 * DP_ICE_MAX_STREAMS)
 
 /* A path that carried data when ICE was restarted, and goes on until the new session has one. */
 typedef struct dp_ice_previous {
@@ -317,6 +319,7 @@ struct dp_ice {
     dp_time nominate_at;      /* controlling: no longer wait for a better pair */
     dp_time consent_at;       /* the next consent check */
     dp_time unanswered_since; /* the first consent check on the active pair without an answer; 0: none */
+    bool doubted;             /* the peer was heard elsewhere: an answer decides, not the silence before */
     dp_time recheck_at;       /* disconnected: all pairs are tried anew */
     uint8_t active;           /* the pair for data: nominated or best valid; DP_ICE_NO_PAIR */
     bool active_reported;
@@ -490,6 +493,8 @@ bool dp_ice_is_fresh(const dp_ice *ice, size_t pair, dp_time now);
 dp_duration dp_ice_consent_interval(const dp_ice *ice);
 void dp_ice_consent_step(dp_ice *ice, dp_time now);
 void dp_ice_consent_answered(dp_ice *ice, dp_time now, size_t pair);
+/* A check of the peer came on another pair, which was quiet until now. */
+void dp_ice_doubt(dp_ice *ice, dp_time now);
 void dp_ice_disconnected(dp_ice *ice,
                          dp_time now); /* the path in use is silent or gone: look for another one */
 dp_time dp_ice_consent_next(const dp_ice *ice);

@@ -41,7 +41,7 @@ size_t dp_ice_link_input(dp_ice *ice, dp_time now, uint32_t link, uint8_t *data,
     return len;
 }
 
-/* A link's end is told only if its beginning was, so there are never more of them than links. */
+/* A link's end is told only if its beginning was: DP_ICE_MAX_DEAD says why there is room. */
 void dp_ice_link_dead(dp_ice *ice, uint32_t link)
 {
     if (ice->dead_link_count < DP_ICE_MAX_DEAD)

@@ -20,7 +20,7 @@ static bool same_ip(dp_address a, const dp_address *b)
 dp_ice_relay *dp_ice_relay_by_link(const dp_ice *ice, uint32_t link)
 {
     for (size_t i = 0; i < ice->relay_count; i++) {
-        if (ice->relays[i].link == link)
+        if (ice->relays[i].link == link && link != 0)
             return &ice->relays[i];
     }
     return NULL;

@@ -24,30 +24,56 @@ dp_ice_stream *dp_ice_stream_by_link(const dp_ice *ice, uint32_t link)
     return NULL;
 }
 
-static dp_ice_stream *add(dp_ice *ice, size_t base, const dp_address *remote)
-{
-    if (ice->streams == NULL)
-        ice->streams = dp_calloc(DP_ICE_MAX_STREAMS, sizeof *ice->streams);
-    for (size_t i = 0; ice->streams != NULL && i < DP_ICE_MAX_STREAMS; i++) {
-        dp_ice_stream *stream = &ice->streams[i];
-        if (stream->link != 0)
-            continue;
-        stream->link = ++ice->link_serial;
-        stream->base = (uint8_t)base;
-        stream->remote = *remote;
-        stream->open = stream->open_due = false;
-        stream->frames.len = 0;
-        return stream;
-    }
-    ice->stats.dropped_limit++;
-    return NULL;
-}
-
 static void drop(dp_ice *ice, dp_ice_stream *stream)
 {
     if (!stream->open_due)
         dp_ice_link_dead(ice, stream->link);
     stream->link = 0;
+}
+
+/* Whether its other end may be anybody: it was accepted, and no authenticated check has come on it. */
+static bool is_stranger(const dp_ice *ice, const dp_ice_stream *stream)
+{
+    int found = dp_ice_pair_find(ice, stream->base, &stream->remote);
+    const dp_ice_pair *pair = found >= 0 ? &ice->pairs[found] : NULL;
+    return ice->locals[stream->base].tcp == DP_TCPTYPE_PASSIVE &&
+           (pair == NULL || !(pair->valid || pair->checked_by_peer)) &&
+           !dp_ice_previous_is(ice, stream->base, &stream->remote);
+}
+
+/* A free place, or that of the stranger who has been here longest: whoever knows the ufrag can connect, and must not
+ * keep the peer out by saying nothing. The peer's check comes at once. NULL: there is none. */
+static dp_ice_stream *place(dp_ice *ice)
+{
+    dp_ice_stream *oldest = NULL;
+    for (size_t i = 0; i < DP_ICE_MAX_STREAMS; i++) {
+        dp_ice_stream *stream = &ice->streams[i];
+        if (stream->link == 0)
+            return stream;
+        if (is_stranger(ice, stream) && (oldest == NULL || stream->link < oldest->link))
+            oldest = stream;
+    }
+    if (oldest != NULL)
+        drop(ice, oldest);
+    return oldest;
+}
+
+static dp_ice_stream *add(dp_ice *ice, size_t base, const dp_address *remote)
+{
+    if (ice->streams == NULL)
+        ice->streams = dp_calloc(DP_ICE_MAX_STREAMS, sizeof *ice->streams);
+    bool possible = ice->streams != NULL && ice->dead_link_count < DP_ICE_MAX_STREAMS;
+    dp_ice_stream *stream = possible ? place(ice) : NULL;
+    if (stream == NULL) {
+        ice->stats.dropped_limit++;
+        return NULL;
+    }
+    stream->link = ++ice->link_serial;
+    stream->base = (uint8_t)base;
+    stream->remote = *remote;
+    stream->open = stream->open_due = false;
+    stream->frames.len = 0;
+    return stream;
 }
 
 void dp_ice_stream_drop(dp_ice *ice, size_t base, const dp_address *remote)

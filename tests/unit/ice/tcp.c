@@ -11,7 +11,7 @@
 enum { PIPES = 24, PIPE_SIZE = 65536 };
 
 typedef struct pipe_end {
-    unsigned node; /* whose link it is */
+    unsigned who; /* whose link it is */
     uint32_t link;
 } pipe_end;
 
@@ -76,19 +76,19 @@ static void world_free(world *w)
     free(w->pipes);
 }
 
-static tcp_pipe *pipe_of(world *w, unsigned node, uint32_t link, unsigned *side)
+static tcp_pipe *pipe_of(world *w, unsigned who, uint32_t link, unsigned *side)
 {
     for (size_t i = 0; i < w->pipe_count; i++) {
         for (*side = 0; *side < 2; (*side)++) {
             const pipe_end *end = &w->pipes[i].ends[*side];
-            if (w->pipes[i].open && end->node == node && end->link == link)
+            if (w->pipes[i].open && end->who == who && end->link == link)
                 return &w->pipes[i];
         }
     }
     return NULL;
 }
 
-static void connect_link(world *w, unsigned node, const dp_ice_link *link)
+static void connect_link(world *w, unsigned who, const dp_ice_link *link)
 {
     w->opened++;
     assert_int_equal(link->transport, DP_ICE_TCP);
@@ -96,19 +96,19 @@ static void connect_link(world *w, unsigned node, const dp_ice_link *link)
     dp_address from = link->local;
     from.port = w->next_port++;
     uint32_t id = 0;
-    if (node == 0 && !w->refuse && dp_address_equal(&link->remote, &w->listener))
+    if (who == 0 && !w->refuse && dp_address_equal(&link->remote, &w->listener))
         id = dp_ice_link_accepted(w->ice[1], w->now, &w->listener, &from);
     if (id == 0) {
-        dp_ice_link_closed(w->ice[node], w->now, link->id);
+        dp_ice_link_closed(w->ice[who], w->now, link->id);
         return;
     }
     assert_true(w->pipe_count < PIPES);
     w->accepted++;
     tcp_pipe *p = &w->pipes[w->pipe_count++];
     p->open = true;
-    p->ends[0] = (pipe_end){node, link->id};
+    p->ends[0] = (pipe_end){who, link->id};
     p->ends[1] = (pipe_end){1, id};
-    dp_ice_link_opened(w->ice[node], w->now, link->id);
+    dp_ice_link_opened(w->ice[who], w->now, link->id);
 }
 
 /* side has closed it: the other end hears of it. */
@@ -116,29 +116,29 @@ static void close_pipe(world *w, tcp_pipe *p, unsigned side)
 {
     p->open = false;
     const pipe_end *other = &p->ends[1 - side];
-    dp_ice_link_closed(w->ice[other->node], w->now, other->link);
+    dp_ice_link_closed(w->ice[other->who], w->now, other->link);
 }
 
-static void on_event(world *w, unsigned node, const dp_ice_event *event)
+static void on_event(world *w, unsigned who, const dp_ice_event *event)
 {
     unsigned side;
     tcp_pipe *p;
     switch (event->type) {
     case DP_ICE_EVENT_LOCAL_CANDIDATE:
-        (void)snprintf(w->candidates[node][w->candidate_count[node]++], DP_CANDIDATE_TEXT_MAX, "%s",
+        (void)snprintf(w->candidates[who][w->candidate_count[who]++], DP_CANDIDATE_TEXT_MAX, "%s",
                        event->candidate);
-        if (!w->mute[node])
-            assert_int_equal(dp_ice_add_remote_candidate(w->ice[1 - node], w->now, event->candidate), DP_OK);
+        if (!w->mute[who])
+            assert_int_equal(dp_ice_add_remote_candidate(w->ice[1 - who], w->now, event->candidate), DP_OK);
         break;
     case DP_ICE_EVENT_STATE:
-        w->state[node] = event->state;
+        w->state[who] = event->state;
         break;
     case DP_ICE_EVENT_LINK_OPEN:
-        connect_link(w, node, &event->link);
+        connect_link(w, who, &event->link);
         break;
     case DP_ICE_EVENT_LINK_CLOSE:
-        w->closed[node]++;
-        p = pipe_of(w, node, event->link.id, &side);
+        w->closed[who]++;
+        p = pipe_of(w, who, event->link.id, &side);
         if (p != NULL)
             close_pipe(w, p, side);
         break;
@@ -147,10 +147,10 @@ static void on_event(world *w, unsigned node, const dp_ice_event *event)
     }
 }
 
-static void write_link(world *w, unsigned node, const dp_datagram *d)
+static void write_link(world *w, unsigned who, const dp_datagram *d)
 {
     unsigned side;
-    tcp_pipe *p = pipe_of(w, node, d->link, &side);
+    tcp_pipe *p = pipe_of(w, who, d->link, &side);
     if (p == NULL)
         return;
     assert_true(p->len[side] + d->length <= PIPE_SIZE);
@@ -166,10 +166,10 @@ static void read_pipe(world *w, tcp_pipe *p, unsigned side)
         size_t n = p->len[side] < w->piece ? p->len[side] : w->piece;
         uint8_t *exact = malloc(n);
         memcpy(exact, p->bytes[side], n);
-        size_t taken = dp_ice_link_input(w->ice[reader->node], w->now, reader->link, exact, n, &payload);
+        size_t taken = dp_ice_link_input(w->ice[reader->who], w->now, reader->link, exact, n, &payload);
         assert_in_range(taken, 1, n);
         if (payload.len > 0)
-            (void)snprintf(w->received[reader->node], sizeof w->received[0], "%.*s", (int)payload.len,
+            (void)snprintf(w->received[reader->who], sizeof w->received[0], "%.*s", (int)payload.len,
                            (const char *)payload.data);
         free(exact);
         p->len[side] -= taken;
@@ -224,20 +224,20 @@ static void start(world *w)
                          DP_OK);
 }
 
-static void say(world *w, unsigned node, const char *text)
+static void say(world *w, unsigned who, const char *text)
 {
     uint8_t data[DP_DATAGRAM_MAX];
     dp_datagram d = {.data = data, .capacity = sizeof data};
     size_t headroom;
-    assert_true(dp_ice_send_begin(w->ice[node], &d, &headroom));
+    assert_true(dp_ice_send_begin(w->ice[who], &d, &headroom));
     assert_true(headroom <= DP_ICE_HEADROOM_MAX);
     memcpy(d.data + headroom, text, strlen(text));
     d.length = strlen(text);
-    dp_ice_send_end(w->ice[node], &d, headroom);
+    dp_ice_send_end(w->ice[who], &d, headroom);
     assert_int_not_equal(d.link, 0);
-    write_link(w, node, &d);
+    write_link(w, who, &d);
     pump(w);
-    assert_string_equal(w->received[1 - node], text);
+    assert_string_equal(w->received[1 - who], text);
 }
 
 static void tcp_is_found_where_udp_is_blocked(void **state)
@@ -351,6 +351,18 @@ static void garbage_ends_the_stream(void **state)
     world_free(&w);
 }
 
+static uint32_t accept_stranger(world *w, unsigned index)
+{
+    dp_address from = addr("10.0.0.66", (uint16_t)(1000 + index));
+    uint32_t link = dp_ice_link_accepted(w->ice[1], w->now, &w->listener, &from);
+    uint8_t data[] = {0, 4, 20, 21, 22, 23}; /* data, where no check came */
+    dp_ice_payload payload = {0};
+    if (link != 0)
+        (void)dp_ice_link_input(w->ice[1], w->now, link, data, sizeof data, &payload);
+    assert_int_equal(payload.len, 0);
+    return link;
+}
+
 /* Streams of strangers: they are given to an agent because they name its ufrag, which anybody on the path can read. */
 static void strangers_get_no_further(void **state)
 {
@@ -360,24 +372,67 @@ static void strangers_get_no_further(void **state)
     w.mute[1] = true; /* node 0 does not connect */
     start(&w);
     pump(&w);
-    unsigned taken = 0;
-    for (uint16_t i = 0; i < 100; i++) {
-        dp_address from = addr("10.0.0.66", (uint16_t)(1000 + i));
-        uint32_t link = dp_ice_link_accepted(w.ice[1], w.now, &w.listener, &from);
-        uint8_t data[] = {0, 4, 20, 21, 22, 23}; /* data, where no check came */
-        dp_ice_payload payload;
-        taken += link != 0;
-        if (link != 0)
-            (void)dp_ice_link_input(w.ice[1], w.now, link, data, sizeof data, &payload);
-        if (link != 0)
-            assert_int_equal(payload.len, 0);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_not_equal(accept_stranger(&w, i), 0);
+        pump(&w);
+        assert_int_equal(w.closed[1], i < DP_ICE_MAX_STREAMS ? 0 : i + 1 - DP_ICE_MAX_STREAMS);
     }
-    assert_int_equal(taken, DP_ICE_MAX_STREAMS);
     dp_address elsewhere = addr("10.0.0.3", 4000);
     assert_int_equal(dp_ice_link_accepted(w.ice[1], w.now, &elsewhere, &elsewhere), 0);
     dp_ice_close(w.ice[1]);
     pump(&w);
-    assert_int_equal(w.closed[1], DP_ICE_MAX_STREAMS); /* each once */
+    assert_int_equal(w.closed[1], 100); /* each once */
+    world_free(&w);
+}
+
+/* However many there are, silent and for ever: the peer gets in, and stays. */
+static void strangers_keep_nobody_out(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, true);
+    start(&w);
+    for (unsigned i = 0; i < DP_ICE_MAX_STREAMS; i++)
+        assert_int_not_equal(accept_stranger(&w, i), 0);
+    run(&w, DP_SECONDS(3));
+    assert_int_equal(w.state[0], DP_ICE_COMPLETED);
+    assert_int_equal(w.state[1], DP_ICE_COMPLETED);
+    assert_int_equal(w.accepted, 1);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_not_equal(accept_stranger(&w, 100 + i), 0);
+        pump(&w);
+    }
+    say(&w, 0, "still here");
+    say(&w, 1, "so am I");
+    for (unsigned k = 0; k < 2; k++)
+        assert_int_equal(dp_ice_restart(w.ice[k], w.now), DP_OK);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_not_equal(accept_stranger(&w, 300 + i), 0);
+        pump(&w);
+    }
+    say(&w, 1, "on the path of before");
+    world_free(&w);
+}
+
+/* Accepts and restarts without an event fetched between them: the end of each stream is told all the same. */
+static void no_end_is_lost(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, true);
+    start(&w);
+    pump(&w);
+    unsigned taken = 0;
+    unsigned closed = w.closed[1];
+    for (unsigned i = 0; i < 100; i++) {
+        taken += accept_stranger(&w, i) != 0;
+        if (i % 10 == 9)
+            assert_int_equal(dp_ice_restart(w.ice[1], w.now), DP_OK);
+    }
+    dp_ice_close(w.ice[1]);
+    pump(&w);
+    assert_in_range(taken, DP_ICE_MAX_STREAMS, 2 * DP_ICE_MAX_STREAMS);
+    assert_int_equal(w.closed[1] - closed, taken + w.accepted);
     world_free(&w);
 }
 
@@ -412,6 +467,8 @@ int main(void)
         cmocka_unit_test(a_closed_stream_is_connected_anew),
         cmocka_unit_test(garbage_ends_the_stream),
         cmocka_unit_test(strangers_get_no_further),
+        cmocka_unit_test(strangers_keep_nobody_out),
+        cmocka_unit_test(no_end_is_lost),
         cmocka_unit_test(a_restart_keeps_the_stream_in_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
