@@ -180,7 +180,7 @@ int dp_pc_create_answer(dp_pc *pc, dp_time now, char *out, size_t capacity, size
     int error =
         write_local(pc, now, pc->dtls_client ? DP_SETUP_ACTIVE : DP_SETUP_PASSIVE, out, capacity, len);
     if (error == DP_OK && !was_negotiated(pc))
-        error = dp_pc_prepare_dtls(pc, now);
+        error = dp_pc_prepare_dtls(pc);
     if (error == DP_OK)
         pc->negotiation = PC_NEGOTIATED;
     return error;
@@ -318,7 +318,7 @@ static int apply_remote(dp_pc *pc, dp_time now, dp_sdp_type type, const dp_sdp *
     adopt_remote(pc, type, sdp);
     int error = apply_credentials(pc, now, type, sdp);
     if (error == DP_OK && type == DP_SDP_ANSWER && !was_negotiated(pc))
-        error = dp_pc_prepare_dtls(pc, now);
+        error = dp_pc_prepare_dtls(pc);
     if (error != DP_OK)
         return error;
     pc->negotiation = type == DP_SDP_OFFER ? PC_HAVE_REMOTE_OFFER : PC_NEGOTIATED;

@@ -186,9 +186,8 @@ static void pump_dtls(dp_pc *pc, dp_time now)
     update_state(pc, now);
 }
 
-int dp_pc_prepare_dtls(dp_pc *pc, dp_time now)
+int dp_pc_prepare_dtls(dp_pc *pc)
 {
-    dp_address local, remote;
     dp_dtls_config config = {.size = sizeof(config),
                              .random = pc->random,
                              .log = pc->log,
@@ -198,9 +197,6 @@ int dp_pc_prepare_dtls(dp_pc *pc, dp_time now)
     if (error == DP_OK)
         error =
             dp_dtls_set_remote_fingerprints(pc->dtls, pc->remote_fingerprints, pc->remote_fingerprint_count);
-    /* An answer that takes its time: the peer's checks may have found a pair before it. */
-    if (error == DP_OK && dp_ice_selected_pair(pc->ice, &local, &remote))
-        error = start_dtls(pc, now);
     return error;
 }
 

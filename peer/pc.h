@@ -77,6 +77,6 @@ void dp_pc_set_error(dp_pc *pc, int error, const char *message);
 /* Turns an event of ICE into one of ours, after what the peer connection itself has to do about it. */
 void dp_pc_take_ice_event(dp_pc *pc, dp_time now, dp_pc_event *out, const dp_ice_event *ice);
 /* Builds the DTLS end once both descriptions are there. */
-int dp_pc_prepare_dtls(dp_pc *pc, dp_time now);
+int dp_pc_prepare_dtls(dp_pc *pc);
 
 #endif

@@ -35,7 +35,7 @@ typedef struct end {
     unsigned number; /* what its messages say */
     unsigned heard;
     bool wrong;
-    unsigned selected;
+    unsigned disconnected;
     char candidates[1024]; /* that came after the description */
 } end;
 
@@ -63,8 +63,8 @@ static void on_event(void *user, const dp_pc_event *event)
     } else if (event->type == DP_PC_EVENT_CHANNEL_CLOSED) {
         e->closed++;
         e->channel = NULL;
-    } else if (event->type == DP_PC_EVENT_SELECTED_PAIR) {
-        e->selected++;
+    } else if (event->type == DP_PC_EVENT_STATE) {
+        e->disconnected += event->state == DP_PC_DISCONNECTED;
     } else if (event->type == DP_PC_EVENT_LOCAL_CANDIDATE) {
         size_t len = strlen(e->candidates);
         snprintf(e->candidates + len, sizeof(e->candidates) - len, "%s\n", event->candidate);
@@ -350,6 +350,33 @@ static void a_connection_follows_the_addresses(void **state)
     dp_network_free(here);
 }
 
+/* While the answer to an ICE restart is under way, the peer checks the old path with the old ufrag: it is answered
+ * though the port is shared. */
+static void a_restart_leaves_the_old_path_alive(void **state)
+{
+    (void)state;
+    static char offer[SDP];
+    size_t len;
+    end *pair = ends[0];
+    step = DP_MS(5);
+    open_end(&pair[0], 1, true);
+    open_end(&pair[1], 1, false);
+    negotiate(pair);
+    RUN_UNTIL(pair[0].heard == 1 && pair[1].heard == 1);
+    dp_pc *callee = dp_runner_pc(pair[1].runner);
+    assert_int_equal(dp_pc_restart_ice(callee), DP_OK);
+    assert_int_equal(dp_pc_create_offer(callee, dp_loop_now(loop), offer, SDP, &len), DP_OK);
+    dp_runner_wake(pair[1].runner);
+    dp_time until = dp_clock_now() + DP_SECONDS(45);
+    RUN_UNTIL(dp_clock_now() >= until);
+    assert_int_equal(pair[0].disconnected + pair[1].disconnected, 0);
+    say(&pair[0]);
+    say(&pair[1]);
+    RUN_UNTIL(pair[0].heard == 2 && pair[1].heard == 2);
+    close_end(&pair[0]);
+    close_end(&pair[1]);
+}
+
 /* Started at boot, before there is a network. */
 static void waits_for_the_first_address(void **state)
 {
@@ -452,6 +479,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(strangers_get_no_route, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_taken_port_is_an_error, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_connection_follows_the_addresses, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_restart_leaves_the_old_path_alive, set_up, tear_down),
         cmocka_unit_test_setup_teardown(waits_for_the_first_address, set_up, tear_down),
         cmocka_unit_test_setup_teardown(takes_another_port_where_its_own_is_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(keeps_to_its_range_and_addresses, set_up, tear_down),

@@ -30,6 +30,7 @@ typedef struct pair_end {
     dp_certificate *certificate;
     dp_address address;
     dp_pc_state state;
+    dp_ice_state ice_state;
     dp_channel *channel;
     char error[512];
     unsigned opened;
@@ -161,6 +162,9 @@ static inline void pair_event(pair_end *end, const dp_pc_event *event)
     case DP_PC_EVENT_STATE:
         end->state = event->state;
         strncpy(end->error, event->message, sizeof(end->error) - 1);
+        break;
+    case DP_PC_EVENT_ICE_STATE:
+        end->ice_state = event->ice_state;
         break;
     case DP_PC_EVENT_LOCAL_CANDIDATE:
         end->candidates++;

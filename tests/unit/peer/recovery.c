@@ -132,9 +132,22 @@ static void lost_offers_are_repeated_and_cross(void **state)
     lose_the_path();
     peer_server.swallow = "OFFER CANDIDATE";
     RUN_UNTIL(a.conn->restart_offered && b.conn->restart_offered);
+    settle();
     peer_server.swallow = "CANDIDATE";
     RUN_UNTIL(peer_server.answers == 2); /* the callee rolls back what it had offered */
     talk();
+}
+
+/* The connection is open, and whether it ends is for ICE to say. */
+static void an_absent_peer_is_no_error_of_a_restart(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    server_drop(server_find(&peer_server, "callee"));
+    lose_the_path();
+    RUN_UNTIL(a.conn->restarts == 3);
+    assert_int_equal(a.count[PEER_ERROR], 0);
+    assert_int_equal(a.count[CLOSED], 0);
 }
 
 static void nothing_is_signalled_to_peerjs(void **state)
@@ -154,12 +167,17 @@ static void restarts_end_with_the_connection(void **state)
     connect_on_loopback(false);
     lose_the_path();
     peer_server.swallow = "OFFER CANDIDATE";
+    RUN_UNTIL(a.conn->restarts == 6);
+    run(DP_SECONDS(6));
+    assert_true(a.conn == NULL || a.conn->restarts == 6);
     RUN_UNTIL(a.count[CLOSED] == 1 && b.count[CLOSED] == 1);
 }
 
 /* ---- who may ask ---- */
 
-static void send_restart(const char *src, const char *id, unsigned number, const char *sdp)
+/* type: "OFFER", to the callee, or "ANSWER", to the caller. */
+static void send_description(const char *type, const char *src, const char *id, unsigned number,
+                             const char *sdp)
 {
     static char text[32768], escaped[16384];
     size_t n = 0;
@@ -170,11 +188,40 @@ static void send_restart(const char *src, const char *id, unsigned number, const
     }
     escaped[n] = '\0';
     snprintf(text, sizeof(text),
-             "{\"type\":\"OFFER\",\"src\":\"%s\",\"dst\":\"callee\",\"payload\":{\"sdp\":{\"type\":\"offer\","
-             "\"sdp\":\"%s\"},\"type\":\"data\",\"connectionId\":\"%s\",\"features\":[\"ice-restart\"],"
+             "{\"type\":\"%s\",\"src\":\"%s\",\"payload\":{\"sdp\":{\"type\":\"x\",\"sdp\":\"%s\"},\"type\":"
+             "\"data\",\"connectionId\":\"%s\",\"features\":[\"ice-restart\"],"
              "\"restart\":%u}}",
-             src, escaped, id, number);
-    server_send(server_find(&peer_server, "callee"), text);
+             type, src, escaped, id, number);
+    server_send(server_find(&peer_server, strcmp(type, "OFFER") == 0 ? "callee" : "caller"), text);
+}
+
+static void send_restart(const char *src, const char *id, unsigned number, const char *sdp)
+{
+    send_description("OFFER", src, id, number, sdp);
+}
+
+/* An answer that was under way when a newer offer left. */
+static void late_answers_are_told_apart(void **state)
+{
+    (void)state;
+    static char text[16384];
+    size_t len;
+    connect_on_loopback(false);
+    lose_the_path();
+    peer_server.swallow = "OFFER CANDIDATE";
+    RUN_UNTIL(a.conn->restarts == 2);
+    dp_pc *pc = dp_runner_pc(b.conn->runner); /* an offer with another a=setup is as good as an answer */
+    assert_int_equal(dp_pc_restart_ice(pc), DP_OK);
+    assert_int_equal(dp_pc_create_offer(pc, dp_loop_now(loop), text, sizeof(text), &len), DP_OK);
+    char *setup = strstr(text, "actpass");
+    memmove(setup + 6, setup + 7, strlen(setup + 7) + 1);
+    memcpy(setup, "active", 6);
+    send_description("ANSWER", "callee", dp_connection_id(a.conn), 1, text);
+    settle();
+    assert_true(a.conn->restart_offered);
+    send_description("ANSWER", "callee", dp_connection_id(a.conn), 2, text);
+    settle();
+    assert_false(a.conn->restart_offered);
 }
 
 static void strangers_restart_nothing(void **state)
@@ -221,8 +268,10 @@ int main(void)
         TEST(a_restart_brings_the_path_back),
         TEST(a_restart_waits_for_the_server),
         TEST(lost_offers_are_repeated_and_cross),
+        TEST(an_absent_peer_is_no_error_of_a_restart),
         TEST(nothing_is_signalled_to_peerjs),
         TEST(restarts_end_with_the_connection),
+        TEST(late_answers_are_told_apart),
         TEST(strangers_restart_nothing),
     };
     return cmocka_run_group_tests_name("recovery", tests, NULL, NULL);
