@@ -21,6 +21,13 @@ const SECRET = 'a secret of the service';
 const DEVICE = 'device';
 
 export class Internet extends Net {
+    // The device must have lived through it all.
+    async close() {
+        const how = await this.served?.stop();
+        await super.close();
+        if (how) assert.equal(how.code, 0, this.served.errors);
+    }
+
     // A PeerServer in the core; family tells by which of its addresses it is called.
     async peerServer(family = 4) {
         const path = join(root, 'apps/web/peer-server.mjs');
