@@ -58,7 +58,7 @@ static bool ping(sim_net *net, sim_host *a, sim_host *b, uint64_t number)
     return dp_address_equal(&b->arrived_local, &local) && dp_address_equal(&b->arrived_remote, &remote);
 }
 
-static bool agree(sim_net *net, sim_host *a, sim_host *b)
+bool sim_agree(sim_net *net, sim_host *a, sim_host *b)
 {
     dp_time until = net->now + AGREE_MAX;
     for (uint64_t number = 1; net->now < until && !busy(net); number++) {
@@ -91,7 +91,7 @@ sim_outcome sim_settle(sim_net *net, sim_host *a, sim_host *b, const char **why)
         *why = "one connected, one failed";
     else if (a->stray + b->stray > 0)
         *why = "sent from a socket that there is not";
-    else if (!failed(a) && !agree(net, a, b))
+    else if (!failed(a) && !sim_agree(net, a, b))
         *why = "no agreement on one pair";
     if (*why != NULL)
         return SIM_BROKEN;

@@ -1,5 +1,5 @@
 # The simulation: each program of SIM_NAMES links the rest of tests/sim and the whole library.
-SIM_NAMES    := matrix random connection setup
+SIM_NAMES    := self matrix random connection setup changes
 SIM_PROGRAMS := $(SIM_NAMES:%=$(B)/sim/%)
 SIM_COMMON   := $(filter-out $(SIM_NAMES:%=tests/sim/%.c),$(wildcard tests/sim/*.c))
 
@@ -9,10 +9,12 @@ $(B)/sim/%: $(B)/obj/tests/sim/%.o $(call obj,$(SIM_COMMON)) $(B)/libdatapeer.a
 
 # What make check runs of it.
 sim-check: $(SIM_PROGRAMS)
+	@$(B)/sim/self
 	@$(B)/sim/matrix > $(B)/sim/matrix.txt
 	@$(B)/sim/random 2000
 	@$(B)/sim/connection > $(B)/sim/connection.txt
 	@$(B)/sim/setup > $(B)/sim/setup.txt
+	@$(B)/sim/changes > $(B)/sim/changes.txt
 
 # The table of the NAT matrix.
 sim-matrix: $(B)/sim/matrix
