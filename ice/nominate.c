@@ -48,6 +48,8 @@ static void activate(dp_ice *ice, dp_time now, uint8_t best)
 
 void dp_ice_select(dp_ice *ice, dp_time now)
 {
+    if (!dp_ice_alive(ice)) /* pairs that were valid are still there */
+        return;
     uint8_t best = best_valid(ice, now);
     if (best == DP_ICE_NO_PAIR) {
         bool lost = ice->active != DP_ICE_NO_PAIR;

@@ -1,17 +1,22 @@
 /* The agent: the bytes choose what happens to it next: a datagram of its peer (whole, damaged, again, from
- * elsewhere), a signed message of arbitrary attributes, raw bytes, a candidate, a step of the clock, a call.
- * The peer is a second agent. Afterwards the list's invariants must hold. */
+ * elsewhere), a signed message of arbitrary attributes, raw bytes, a candidate, a step of the clock, a call, a link
+ * that opens, speaks or ends. The peer is a second agent; the TURN server says what the bytes want, and signs it.
+ * After each step the invariants must hold and the agent must want nothing at this time any more; some inputs are run
+ * twice and must give the same datagrams. */
 #include "ice/agent.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crypto.h"
 #include "base/rd.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define STEPS_MAX 400
 #define KEEP      8 /* datagrams of each side that wait to be delivered */
+#define LINKS     8 /* links of the first agent that are remembered, a ring */
 
 typedef struct kept {
     uint8_t data[DP_DATAGRAM_MAX];
@@ -20,9 +25,23 @@ typedef struct kept {
     dp_address remote;
 } kept;
 
+typedef struct link {
+    uint32_t id; /* 0: it has ended */
+    bool has_request;
+    unsigned method;
+    uint8_t transaction[DP_STUN_TRANSACTION_LEN];
+    bool authenticated;
+} link;
+
 typedef struct world {
     dp_time now;
     uint64_t seed;
+    uint64_t digest; /* of all that the first agent has sent */
+    uint8_t key[DP_MD5_LEN];
+    link links[LINKS];
+    size_t link_count;
+    uint32_t last_link;
+    char resolve[DP_ICE_HOST_MAX + 1];
     dp_ice *ice[2];
     dp_address addresses[2][2];
     kept kept[2][KEEP];
@@ -39,47 +58,179 @@ static int seeded(void *ctx, uint8_t *out, size_t len)
     return DP_OK;
 }
 
-static void require(bool condition)
+static void failed(int line)
 {
-    if (!condition)
-        abort();
+    (void)fprintf(stderr, "agent.c: what line %d requires does not hold\n", line);
+    abort();
+}
+
+#define require(condition) ((condition) ? (void)0 : failed(__LINE__))
+
+/* ---- what must hold ---- */
+
+static void check_state(const dp_ice *ice)
+{
+    bool active = ice->active != DP_ICE_NO_PAIR;
+    bool path = active || dp_ice_previous_alive(ice);
+    switch (ice->state) {
+    case DP_ICE_NEW:
+    case DP_ICE_CHECKING:
+    case DP_ICE_FAILED:
+    case DP_ICE_CLOSED:
+        require(!active);
+        break;
+    case DP_ICE_CONNECTED:
+        require(path);
+        break;
+    case DP_ICE_COMPLETED:
+        require(active);
+        break;
+    case DP_ICE_DISCONNECTED:
+        break;
+    }
+    require(path || ice->reply_remote.family == DP_FAMILY_NONE ||
+            dp_ice_is_base(&ice->locals[ice->reply_base]));
+    if (dp_ice_previous_alive(ice))
+        require(dp_ice_is_base(&ice->locals[ice->previous->base]));
+}
+
+static void check_pairs(const dp_ice *ice, dp_time now)
+{
+    require(ice->active == DP_ICE_NO_PAIR ||
+            (ice->active < ice->pair_count && ice->pairs[ice->active].valid));
+    uint32_t known[DP_ICE_MAX_LOCAL][3] = {{0}}; /* bits: base and remote */
+    for (size_t i = 0; i < ice->pair_count; i++) {
+        const dp_ice_pair *pair = &ice->pairs[i];
+        require(pair->local < ice->local_count && pair->remote < ice->remote_count);
+        require(!pair->nominated || pair->valid);
+        require(!pair->valid || dp_ice_is_base(&ice->locals[pair->local]));
+        require(!pair->valid || (pair->answered_at <= now && now < pair->answered_at + DP_SECONDS(100000)));
+        uint32_t *word = &known[pair->local][pair->remote / 32];
+        require((*word & 1u << pair->remote % 32) == 0);
+        *word |= 1u << pair->remote % 32;
+    }
+}
+
+static void check_transactions(const dp_ice *ice)
+{
+    for (size_t i = 0; i < ice->transaction_count; i++) {
+        const dp_ice_transaction *t = &ice->transactions[i];
+        require(dp_ice_is_base(&ice->locals[t->message.base]));
+        if (t->purpose != DP_ICE_FOR_CHECK && t->purpose != DP_ICE_FOR_CONSENT)
+            continue;
+        require(t->pair < ice->pair_count && ice->pairs[t->pair].local == t->message.base);
+        dp_address to = dp_ice_remote_address(ice, &ice->pairs[t->pair]);
+        require(dp_address_equal(&t->message.remote, &to));
+    }
+}
+
+static void check_candidates(const dp_ice *ice)
+{
+    size_t learnt = 0;
+    for (size_t i = 0; i < ice->remote_count; i++)
+        learnt += ice->remotes[i].learnt;
+    require(learnt == ice->prflx_count && learnt <= DP_ICE_MAX_PRFLX &&
+            ice->remote_count - learnt <= DP_ICE_MAX_REMOTE);
+    require(ice->local_count <= DP_ICE_MAX_LOCAL && ice->early_count <= DP_ICE_MAX_EARLY);
+    require(ice->resolve_next <= ice->unresolved.count && ice->unresolved.count <= DP_ICE_MAX_UNRESOLVED);
+    for (size_t i = 0; i < ice->local_count; i++) {
+        const dp_ice_local *local = &ice->locals[i];
+        require(local->base < ice->local_count);
+        if (local->gone)
+            continue;
+        require(local->type == DP_CANDIDATE_HOST || local->type == DP_CANDIDATE_RELAY ||
+                dp_ice_is_base(&ice->locals[local->base]));
+        const dp_ice_relay *relay = dp_ice_relay_of(ice, i);
+        require(relay == NULL || (relay->turn != NULL && relay->state == DP_ICE_RELAY_READY));
+    }
+}
+
+static void check_links(const dp_ice *ice)
+{
+    require(ice->dead_link_count <= DP_ICE_MAX_DEAD);
+    for (size_t i = 0; i < ice->relay_count; i++) {
+        const dp_ice_relay *relay = &ice->relays[i];
+        require((relay->state >= DP_ICE_RELAY_ASKING) == (relay->turn != NULL));
+        require((relay->state == DP_ICE_RELAY_IDLE) == (relay->link == 0));
+    }
+    for (size_t i = 0; ice->streams != NULL && i < DP_ICE_MAX_STREAMS; i++)
+        require(ice->streams[i].link == 0 || ice->streams[i].base < ice->local_count);
 }
 
 static void check_invariants(const dp_ice *ice, dp_time now)
 {
     require(ice->pair_count <= DP_ICE_MAX_PAIRS && ice->transaction_count <= DP_ICE_MAX_TRANSACTIONS);
-    require(ice->remote_count <= DP_ICE_MAX_REMOTE + DP_ICE_MAX_PRFLX &&
-            ice->prflx_count <= DP_ICE_MAX_PRFLX);
-    require(ice->local_count <= DP_ICE_MAX_LOCAL && ice->early_count <= DP_ICE_MAX_EARLY);
-    require(ice->active == DP_ICE_NO_PAIR ||
-            (ice->active < ice->pair_count && ice->pairs[ice->active].valid));
-    require((ice->state == DP_ICE_CONNECTED || ice->state == DP_ICE_COMPLETED ||
-             ice->state == DP_ICE_DISCONNECTED) == (ice->active != DP_ICE_NO_PAIR));
-    for (size_t i = 0; i < ice->pair_count; i++) {
-        const dp_ice_pair *pair = &ice->pairs[i];
-        require(pair->local < ice->local_count && pair->remote < ice->remote_count);
-        require(!pair->nominated || pair->valid);
-        require(!pair->valid || (pair->answered_at <= now && now < pair->answered_at + DP_SECONDS(100000)));
-        for (size_t k = 0; k < i; k++)
-            require(ice->pairs[k].local != pair->local || ice->pairs[k].remote != pair->remote);
+    check_state(ice);
+    check_pairs(ice, now);
+    check_transactions(ice);
+    check_candidates(ice);
+    check_links(ice);
+}
+
+/* ---- what comes out ---- */
+
+static link *link_of(world *w, uint32_t id)
+{
+    for (size_t i = 0; i < LINKS; i++) {
+        if (w->links[i].id == id && id != 0)
+            return &w->links[i];
     }
-    for (size_t i = 0; i < ice->transaction_count; i++)
-        require(ice->transactions[i].purpose == DP_ICE_FOR_GATHERING ||
-                ice->transactions[i].pair < ice->pair_count);
+    return NULL;
+}
+
+static void told(world *w, unsigned i, const dp_ice_event *event)
+{
+    if (event->type == DP_ICE_EVENT_LOCAL_CANDIDATE && i == 0)
+        (void)dp_ice_add_remote_candidate(w->ice[1], w->now, event->candidate);
+    if (event->type == DP_ICE_EVENT_RESOLVE)
+        memcpy(w->resolve, event->hostname, strlen(event->hostname) + 1);
+    if (i == 0 && event->type == DP_ICE_EVENT_LINK_OPEN) {
+        require(event->link.id > w->last_link); /* never used twice */
+        w->last_link = event->link.id;
+        w->links[w->link_count++ % LINKS] = (link){.id = event->link.id};
+    }
+    if (i == 0 && event->type == DP_ICE_EVENT_LINK_CLOSE) {
+        require(event->link.id <= w->ice[0]->link_serial);
+        link *l = link_of(w, event->link.id);
+        if (l != NULL) /* else it was accepted, or is too old */
+            l->id = 0;
+    }
+}
+
+static void to_link(world *w, const dp_datagram *d)
+{
+    dp_stun_message m;
+    link *l = link_of(w, d->link);
+    if (l == NULL || dp_stun_decode(&m, d->data, d->length) != DP_OK || m.class_ != DP_STUN_REQUEST)
+        return;
+    l->has_request = true;
+    l->method = m.method;
+    l->authenticated = m.integrity_at != 0;
+    memcpy(l->transaction, m.transaction, sizeof l->transaction);
+}
+
+static void digest(world *w, const dp_datagram *d)
+{
+    for (size_t i = 0; i < d->length; i++)
+        w->digest = (w->digest ^ d->data[i]) * 0x100000001B3u; /* FNV-1a */
 }
 
 static void drain(world *w)
 {
     for (unsigned i = 0; i < 2; i++) {
         dp_ice_event event;
-        while (dp_ice_poll_event(w->ice[i], &event)) {
-            if (event.type == DP_ICE_EVENT_LOCAL_CANDIDATE && i == 0)
-                (void)dp_ice_add_remote_candidate(w->ice[1], w->now, event.candidate);
-        }
+        while (dp_ice_poll_event(w->ice[i], &event))
+            told(w, i, &event);
         uint8_t data[DP_DATAGRAM_MAX];
         dp_datagram d = {.data = data, .capacity = sizeof data};
         while (dp_ice_poll_transmit(w->ice[i], w->now, &d)) {
             require(d.length <= DP_DATAGRAM_MAX && d.remote.port != 0);
+            if (i == 0)
+                digest(w, &d);
+            if (d.link != 0) {
+                to_link(w, &d);
+                continue;
+            }
             if (w->kept_count[i] == KEEP) {
                 memmove(&w->kept[i][0], &w->kept[i][1], sizeof w->kept[i] - sizeof w->kept[i][0]);
                 w->kept_count[i]--;
@@ -92,6 +243,8 @@ static void drain(world *w)
         }
     }
 }
+
+/* ---- what goes in ---- */
 
 /* Delivers an exact copy, so that ASan sees each byte too many. */
 static void input(world *w, unsigned to, const uint8_t *data, size_t len, const dp_address *local,
@@ -200,9 +353,219 @@ static void raw(world *w, dp_rd *rd)
         input(w, 0, bytes, n, &w->addresses[0][0], &w->addresses[1][0]);
 }
 
+/* ---- links ---- */
+
+static void link_input(world *w, uint32_t id, const uint8_t *data, size_t len)
+{
+    uint8_t *exact = malloc(len > 0 ? len : 1);
+    unsigned sum = 0;
+    if (exact == NULL)
+        return;
+    if (len > 0)
+        memcpy(exact, data, len);
+    for (size_t at = 0; at < len;) {
+        dp_ice_payload payload;
+        size_t taken = dp_ice_link_input(w->ice[0], w->now, id, exact + at, len - at, &payload);
+        require(taken > 0 && taken <= len - at);
+        at += taken;
+        for (size_t i = 0; i < payload.len; i++) /* it must still be there */
+            sum += payload.data[i];
+    }
+    w->digest += sum;
+    free(exact);
+}
+
+/* The server's answer to the last request on a link: as it should be, or one of a few that should not. */
+static void serve(world *w, link *l, uint8_t how)
+{
+    uint8_t out[256];
+    size_t len = 0;
+    dp_wr wr = dp_wr_init(out, sizeof out);
+    static const dp_address alternate = {.family = DP_FAMILY_IPV4, .port = 3478, .ip = {10, 0, 0, 8}};
+    static const uint16_t codes[] = {300, 403, 437, 438, 440, 486, 500, 508};
+    dp_address relayed = {.family = DP_FAMILY_IPV4, .port = 5000, .ip = {10, 0, 0, 9}};
+    dp_address six = {.family = DP_FAMILY_IPV6, .port = 5000, .ip = {0x20, 1, 0xD, 0xB8}};
+    bool fails = !l->authenticated || (how & 1) != 0;
+    relayed.port = (uint16_t)(relayed.port + l->id);
+    dp_stun_write_header(&wr, fails ? DP_STUN_ERROR : DP_STUN_SUCCESS, l->method, l->transaction);
+    if (fails) {
+        unsigned code = l->authenticated ? codes[how >> 1 & 7] : DP_STUN_CODE_UNAUTHENTICATED;
+        dp_stun_write_error_code(&wr, code, "");
+        dp_stun_write_attribute(&wr, DP_STUN_REALM, "r", 1);
+        dp_stun_write_attribute(&wr, DP_STUN_NONCE, "nonce", 5);
+        if (code == DP_STUN_CODE_TRY_ALTERNATE) {
+            const uint8_t value[8] = {0, 1, 0x0D, 0x96, alternate.ip[0], 0, 0, alternate.ip[3]};
+            dp_stun_write_attribute(&wr, DP_STUN_ALTERNATE_SERVER, value, sizeof value);
+        }
+    } else if (l->method == DP_STUN_METHOD_ALLOCATE) {
+        dp_stun_write_xor_address(&wr, DP_STUN_XOR_RELAYED_ADDRESS, &relayed);
+        if ((how & 2) != 0)
+            dp_stun_write_xor_address(&wr, DP_STUN_XOR_RELAYED_ADDRESS, &six);
+        dp_stun_write_xor_mapped_address(&wr, &w->addresses[0][0]);
+        dp_stun_write_u32(&wr, DP_STUN_LIFETIME, 600);
+    } else if (l->method == DP_STUN_METHOD_REFRESH) {
+        dp_stun_write_u32(&wr, DP_STUN_LIFETIME, 600);
+    }
+    if (l->authenticated)
+        dp_stun_write_integrity(&wr, w->key, sizeof w->key);
+    l->has_request = false;
+    if (dp_stun_finish(&wr, &len) == DP_OK)
+        link_input(w, l->id, out, len);
+}
+
+/* A kept datagram of the peer, through the relay. */
+static void through_relay(world *w, uint32_t id, size_t which)
+{
+    static const uint8_t transaction[DP_STUN_TRANSACTION_LEN] = {1};
+    uint8_t out[DP_DATAGRAM_MAX];
+    size_t len = 0;
+    if (w->kept_count[1] == 0)
+        return;
+    const kept *k = &w->kept[1][which % w->kept_count[1]];
+    dp_wr wr = dp_wr_init(out, sizeof out);
+    dp_stun_write_header(&wr, DP_STUN_INDICATION, DP_STUN_METHOD_DATA, transaction);
+    dp_stun_write_xor_address(&wr, DP_STUN_XOR_PEER_ADDRESS, &k->local);
+    dp_stun_write_attribute(&wr, DP_STUN_DATA, k->data, k->len);
+    if (dp_stun_finish(&wr, &len) == DP_OK)
+        link_input(w, id, out, len);
+}
+
+static void link_step(world *w, dp_rd *rd)
+{
+    uint8_t how = dp_rd_u8(rd);
+    link *l = &w->links[how >> 5];
+    size_t n = dp_rd_left(rd) < 64 ? dp_rd_left(rd) : 64;
+    if (l->id == 0)
+        return;
+    switch (how % 8) {
+    case 0:
+    case 1:
+        dp_ice_link_opened(w->ice[0], w->now, l->id);
+        break;
+    case 2:
+    case 3:
+    case 4:
+        if (l->has_request)
+            serve(w, l, how % 8 == 2 ? dp_rd_u8(rd) : 0);
+        break;
+    case 5:
+        through_relay(w, l->id, dp_rd_u8(rd));
+        break;
+    case 6:
+        link_input(w, l->id, dp_rd_bytes(rd, n), n);
+        break;
+    default: {
+        uint32_t id = l->id;
+        l->id = 0;
+        dp_ice_link_closed(w->ice[0], w->now, id);
+        break;
+    }
+    }
+}
+
+/* ---- the owner's calls ---- */
+
+static void data_out(world *w, uint8_t n)
+{
+    uint8_t data[512];
+    dp_datagram d = {.data = data, .capacity = sizeof data};
+    size_t headroom = 0;
+    if (!dp_ice_send_begin(w->ice[0], &d, &headroom))
+        return;
+    require(headroom <= DP_ICE_HEADROOM_MAX && d.remote.family != DP_FAMILY_NONE);
+    memset(data + headroom, 0x80, n);
+    d.length = n;
+    dp_ice_send_end(w->ice[0], &d, headroom);
+    require(d.length == 0 || d.length >= n + headroom);
+    digest(w, &d);
+}
+
+static void sockets(world *w, uint8_t how)
+{
+    dp_address a = w->addresses[0][how >> 4 & 1];
+    a.port = (uint16_t)(a.port + (how >> 5) * 10);
+    if ((how & 1) != 0)
+        (void)dp_ice_remove_local_address(w->ice[0], w->now, &a);
+    else if ((how & 2) != 0)
+        (void)dp_ice_add_local_listener(w->ice[0], w->now, &a);
+    else
+        (void)dp_ice_add_local_address(w->ice[0], w->now, &a);
+}
+
+/* Either side; both, with the credentials exchanged at once; or in several steps. */
+static void restart(world *w, uint8_t how)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        if ((how & 1u << i) != 0)
+            (void)dp_ice_restart(w->ice[i], w->now);
+    }
+    if ((how & 8) != 0)
+        dp_ice_set_remote_lite(w->ice[0]);
+    for (unsigned i = 0; i < 2; i++) {
+        if ((how & 16u << i) != 0)
+            (void)dp_ice_set_remote_credentials(w->ice[i], w->now, dp_ice_local_ufrag(w->ice[1 - i]),
+                                                dp_ice_local_pwd(w->ice[1 - i]));
+    }
+    if ((how & 64) != 0)
+        (void)dp_ice_gather(w->ice[1], w->now);
+}
+
+static void resolved(world *w, uint8_t how)
+{
+    dp_address found[4];
+    for (unsigned i = 0; i < 4; i++) {
+        found[i] = w->addresses[1][i & 1];
+        found[i].ip[2] = (uint8_t)(how * i);
+    }
+    dp_ice_resolved(w->ice[0], w->now, w->resolve, found, how & 3);
+}
+
+static void call(world *w, dp_rd *rd, unsigned which)
+{
+    uint8_t how = dp_rd_u8(rd);
+    switch (which) {
+    case 12:
+        restart(w, how);
+        break;
+    case 13:
+        sockets(w, how);
+        break;
+    case 14:
+        resolved(w, how);
+        break;
+    case 15:
+        data_out(w, how);
+        break;
+    case 16: {
+        uint32_t id = dp_ice_link_accepted(w->ice[0], w->now, &w->addresses[0][how & 1],
+                                           &w->addresses[1][how >> 1 & 1]);
+        if (id != 0)
+            w->links[w->link_count++ % LINKS] = (link){.id = id};
+        break;
+    }
+    default:
+        (void)dp_ice_add_remote_candidate(w->ice[0], w->now,
+                                          (how & 1) != 0
+                                              ? "candidate:2 1 udp 99 a.local 2000 typ host"
+                                              : "candidate:3 1 tcp 9 10.0.0.2 2001 typ host tcptype passive");
+        break;
+    }
+}
+
+/* An agent whose timers are run, and whose messages are fetched, comes to rest at each time. */
+static void settle(world *w, unsigned i)
+{
+    for (unsigned n = 0; dp_ice_next_timeout(w->ice[i]) <= w->now; n++) {
+        require(n < 16);
+        dp_ice_handle_timeout(w->ice[i], w->now);
+        drain(w);
+    }
+}
+
 static void step(world *w, dp_rd *rd)
 {
-    switch (dp_rd_u8(rd) % 12) {
+    unsigned which = dp_rd_u8(rd) % 22;
+    switch (which) {
     case 0:
         deliver(w, 0, rd);
         break;
@@ -236,32 +599,59 @@ static void step(world *w, dp_rd *rd)
         (void)dp_ice_add_remote_candidate(w->ice[0], w->now,
                                           "candidate:1 1 udp 2130706431 10.0.0.2 2000 typ host");
         break;
-    default: {
-        uint8_t call = dp_rd_u8(rd);
-        if (call == 0xFF)
+    case 11: {
+        uint8_t how = dp_rd_u8(rd);
+        if (how == 0xFF)
             dp_ice_close(w->ice[0]);
-        else if (call == 0xFE)
+        else if (how == 0xFE)
             (void)dp_ice_add_remote_candidate(w->ice[0], w->now, NULL);
         else
-            dp_ice_set_role(w->ice[0], (call & 1) != 0 ? DP_ICE_CONTROLLING : DP_ICE_CONTROLLED);
+            dp_ice_set_role(w->ice[0], (how & 1) != 0 ? DP_ICE_CONTROLLING : DP_ICE_CONTROLLED);
         break;
     }
+    case 18:
+    case 19:
+    case 20:
+    case 21:
+        link_step(w, rd);
+        break;
+    default:
+        call(w, rd, which);
+        break;
     }
     for (unsigned i = 0; i < 2; i++) {
-        if (dp_ice_next_timeout(w->ice[i]) <= w->now)
-            dp_ice_handle_timeout(w->ice[i], w->now);
+        settle(w, i);
         drain(w);
         check_invariants(w->ice[i], w->now);
     }
+}
+
+/* One by UDP, one by TCP. */
+static bool add_relays(world *w, uint8_t options)
+{
+    dp_ice_server server = {.size = sizeof server,
+                            .turn = true,
+                            .address = {.family = DP_FAMILY_IPV4, .port = 3478, .ip = {10, 0, 0, 7}},
+                            .username = "u",
+                            .credential = "c"};
+    if (dp_md5(w->key, "u:r:c", 5) != DP_OK || dp_ice_add_server(w->ice[0], &server) != DP_OK)
+        return false;
+    server.transport = DP_ICE_TCP;
+    return (options & 16) == 0 || dp_ice_add_server(w->ice[0], &server) == DP_OK;
 }
 
 static bool start(world *w, uint8_t options)
 {
     static const dp_address base = {.family = DP_FAMILY_IPV4, .port = 1000, .ip = {10, 0, 0, 1}};
     for (unsigned i = 0; i < 2; i++) {
+        unsigned kind = i == 0 ? options >> 4 : 0;
         dp_ice_config config = {.size = sizeof config,
                                 .random = {seeded, &w->seed},
-                                .role = (options >> i & 1) != 0 ? DP_ICE_CONTROLLING : DP_ICE_CONTROLLED};
+                                .role = (options >> i & 1) != 0 ? DP_ICE_CONTROLLING : DP_ICE_CONTROLLED,
+                                .lite = kind == 1 || kind == 9,
+                                .relay_only = kind == 2 || kind == 3,
+                                .hide_addresses = kind == 4 || kind == 5 || kind == 3,
+                                .tcp = kind >= 8};
         if (dp_ice_new(&w->ice[i], &config) != DP_OK)
             return false;
         for (unsigned k = 0; k < 2; k++) {
@@ -275,6 +665,8 @@ static bool start(world *w, uint8_t options)
     if ((options & 4) != 0)
         (void)dp_ice_add_server(
             w->ice[0], &(dp_ice_server){.size = sizeof(dp_ice_server), .address = w->addresses[1][1]});
+    if ((options >> 4) % 8 >= 2 && !add_relays(w, options))
+        return false;
     if ((options & 8) != 0)
         w->ice[1]->tie_breaker = w->ice[0]->tie_breaker;
     (void)dp_ice_gather(w->ice[1], w->now);
@@ -283,7 +675,7 @@ static bool start(world *w, uint8_t options)
     return true;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static uint64_t run(const uint8_t *data, size_t size)
 {
     world *w = calloc(1, sizeof *w);
     dp_rd rd = dp_rd_init(data, size);
@@ -295,8 +687,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (int i = 0; i < STEPS_MAX && dp_rd_left(&rd) > 0; i++)
             step(w, &rd);
     }
+    uint64_t result = w->digest;
     dp_ice_free(w->ice[0]);
     dp_ice_free(w->ice[1]);
     free(w);
+    return result;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    uint64_t first = run(data, size);
+    if (size % 32 == 0)
+        require(run(data, size) == first);
     return 0;
 }

@@ -322,6 +322,57 @@ static void nothing_leaves_from_the_wrong_socket(void **state)
     net_clear(&net);
 }
 
+/* Sockets are removed after the agent was closed, as owners do: no other path is taken. */
+static void none_is_taken_after_the_end(void **state)
+{
+    (void)state;
+    testnet net;
+    net_init(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+    net_address(&net, 0, "10.0.0.1", 1000);
+    net_address(&net, 0, "10.0.1.1", 1000);
+    net_address(&net, 1, "10.0.0.2", 2000);
+    for (unsigned i = 0; i < 2; i++) {
+        net_gather(&net, i);
+        net_credentials(&net, i);
+    }
+    net_run(&net, DP_SECONDS(3));
+    dp_ice_close(net.nodes[0].ice);
+    leave(&net, 0, 0);
+    uint8_t data[8];
+    dp_datagram d = {.data = data, .capacity = sizeof data};
+    size_t headroom;
+    assert_false(dp_ice_send_begin(net.nodes[0].ice, &d, &headroom));
+    assert_int_equal(dp_ice_add_local_address(net.nodes[0].ice, net.now, &net.nodes[0].addresses[0]), DP_OK);
+    assert_int_equal(dp_ice_next_timeout(net.nodes[0].ice), DP_TIME_NEVER);
+    net_clear(&net);
+}
+
+/* A check that waits for the credentials goes with its socket. */
+static void early_checks_go_with_their_socket(void **state)
+{
+    (void)state;
+    testnet net;
+    net_init(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+    net_address(&net, 0, "10.0.0.1", 1000);
+    net_address(&net, 0, "10.0.1.1", 1000);
+    net_address(&net, 1, "10.0.0.2", 2000);
+    net_gather(&net, 0);
+    net_gather(&net, 1);
+    net_credentials(&net, 1);
+    net_run(&net, DP_SECONDS(1));
+    dp_ice *ice = net.nodes[0].ice;
+    assert_int_equal(ice->early_count, 2);
+    leave(&net, 0, 0);
+    assert_int_equal(ice->early_count, 1);
+    net_address(&net, 0, "10.0.2.1", 1000);
+    net_run(&net, DP_SECONDS(3)); /* checked through the new one, too */
+    assert_int_equal(ice->early_count, 2);
+    net_credentials(&net, 0);
+    net_run(&net, DP_SECONDS(2));
+    assert_true(net_completed(&net));
+    net_clear(&net);
+}
+
 /* ---- servers ---- */
 
 static void several_servers(void **state)
@@ -486,6 +537,8 @@ int main(void)
         cmocka_unit_test(places_are_limited),
         cmocka_unit_test(a_peer_that_lies_about_addresses),
         cmocka_unit_test(nothing_leaves_from_the_wrong_socket),
+        cmocka_unit_test(none_is_taken_after_the_end),
+        cmocka_unit_test(early_checks_go_with_their_socket),
         cmocka_unit_test(several_servers),
         cmocka_unit_test(bad_servers),
         cmocka_unit_test(the_time_limit_is_the_owners),
