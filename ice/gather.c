@@ -213,7 +213,7 @@ static void forget_messages(dp_ice *ice, size_t base)
             continue;
         dp_free(ice->early[i].data);
         ice->early[i] = ice->early[--ice->early_count];
-        ice->early[ice->early_count].data = NULL;
+        ice->early[ice->early_count].data = NULL; /* it has moved */
     }
 }
 
