@@ -2,6 +2,7 @@
  * path when it comes.
  *
  *   a check each 4-6 s ---answered--> (again)
+ *     | the peer's check comes on a pair that was quiet: a check at once, and 1 s for its answer
  *     | no answer for 0.25 s: a check each 0.25 s
  *     | nothing heard for 5 s, and a check waits for 1 s: DISCONNECTED; every pair is tried anew
  *     |   another pair works: it carries the data, and is nominated if we control
@@ -30,7 +31,7 @@ static dp_time silent_at(const dp_ice *ice)
         return pair->heard_at + DP_ICE_LITE_SILENCE;
     if (ice->unanswered_since == 0)
         return DP_TIME_NEVER;
-    dp_time quiet = pair->heard_at + DP_ICE_SILENCE;
+    dp_time quiet = ice->doubted ? 0 : pair->heard_at + DP_ICE_SILENCE;
     dp_time asked = ice->unanswered_since + DP_ICE_UNANSWERED;
     return quiet > asked ? quiet : asked;
 }
@@ -98,7 +99,19 @@ void dp_ice_consent_answered(dp_ice *ice, dp_time now, size_t pair)
     if (pair != ice->active)
         return;
     ice->unanswered_since = 0;
+    ice->doubted = false;
     ice->consent_at = now + dp_ice_consent_interval(ice);
+}
+
+/* It may have moved (another network, another NAT binding), or only looks after a pair in reserve. To ask costs one
+ * check, to wait for silence costs seconds. */
+void dp_ice_doubt(dp_ice *ice, dp_time now)
+{
+    if (ice->state != DP_ICE_COMPLETED || ice->lite || ice->doubted)
+        return;
+    ice->doubted = true;
+    ice->unanswered_since = 0;
+    ice->consent_at = now;
 }
 
 void dp_ice_consent_step(dp_ice *ice, dp_time now)
@@ -108,6 +121,9 @@ void dp_ice_consent_step(dp_ice *ice, dp_time now)
         if (!ice->lite && now >= ice->consent_at)
             ask(ice, now);
         if (now >= silent_at(ice)) {
+            dp_ice_pair *pair = &ice->pairs[ice->active];
+            if (ice->doubted && now >= DP_ICE_SILENCE) /* stale from now on, however lately it was heard */
+                pair->heard_at = now - DP_ICE_SILENCE;
             dp_ice_disconnected(ice, now);
             dp_ice_select(ice, now); /* one in reserve may have been heard of lately */
         }

@@ -36,6 +36,7 @@ static void activate(dp_ice *ice, dp_time now, uint8_t best)
         ice->nominate_at = now + DP_ICE_NOMINATION_WAIT;
     ice->active = best;
     ice->active_reported = false;
+    ice->doubted = false;
     ice->unanswered_since = 0; /* it was not asked yet; whether it is fresh shows soon */
     ice->consent_at = pair->answered_at + dp_ice_consent_interval(ice);
     dp_ice_bind(ice, now, pair);

@@ -169,6 +169,8 @@ static void accept_check(dp_ice *ice, dp_time now, const dp_stun_message *messag
     dp_ice_outgoing answer = dp_ice_answer_to(message, DP_STUN_SUCCESS, base, remote);
     dp_ice_send(ice, &answer);
     dp_ice_pair *pair = &ice->pairs[index];
+    if (index != ice->active && now >= pair->heard_at + DP_ICE_SILENCE)
+        dp_ice_doubt(ice, now);
     pair->checked_by_peer = true;
     pair->heard_at = now;
     if (ice->lite)
