@@ -19,7 +19,8 @@ typedef struct live {
     bool stream; /* to the peer: two bytes of length precede each frame */
     bool pieces; /* a stream to a TURN server: frames come in pieces */
     unsigned method;
-    uint8_t transaction[DP_STUN_TRANSACTION_LEN]; /* of the last request that left on it */
+    uint8_t asked[DP_STUN_TRANSACTION_LEN];   /* of the last request to the server... */
+    uint8_t checked[DP_STUN_TRANSACTION_LEN]; /* ...and to the peer */
 } live;
 
 typedef struct world {
@@ -83,22 +84,34 @@ static void take_events(world *w)
     }
 }
 
+static void note_request(live *l, const uint8_t *data, size_t len)
+{
+    dp_stun_message m;
+    if (dp_stun_decode(&m, data, len) != DP_OK)
+        return;
+    if (m.class_ == DP_STUN_INDICATION && m.payload_len > 0)
+        note_request(l, m.payload, m.payload_len); /* inside a Send indication */
+    if (m.class_ != DP_STUN_REQUEST)
+        return;
+    if (m.method == DP_STUN_METHOD_BINDING) {
+        memcpy(l->checked, m.transaction, sizeof l->checked);
+    } else {
+        l->method = m.method;
+        memcpy(l->asked, m.transaction, sizeof l->asked);
+    }
+}
+
 static void take_datagrams(world *w)
 {
     uint8_t data[DP_DATAGRAM_MAX];
     dp_datagram d = {.data = data, .capacity = sizeof data};
     while (dp_ice_poll_transmit(w->ice, w->now, &d)) {
-        dp_stun_message m;
         live *l = find(w, d.link);
         require(d.link == 0 || l != NULL);
-        if (l == NULL)
-            continue;
-        size_t prefix = l->stream ? DP_FRAME_PREFIX : 0;
+        size_t prefix = l != NULL && l->stream ? DP_FRAME_PREFIX : 0;
         require(d.length > prefix);
-        if (dp_stun_decode(&m, data + prefix, d.length - prefix) != DP_OK || m.class_ != DP_STUN_REQUEST)
-            continue;
-        l->method = m.method;
-        memcpy(l->transaction, m.transaction, sizeof l->transaction);
+        if (l != NULL)
+            note_request(l, data + prefix, d.length - prefix);
     }
 }
 
@@ -163,7 +176,7 @@ static size_t answer_of_server(const live *l, uint8_t out[DP_STUN_MESSAGE_MAX], 
     size_t len = 0;
     dp_address relayed = peer_of(n);
     dp_wr wr = dp_wr_init(out, DP_STUN_MESSAGE_MAX);
-    dp_stun_write_header(&wr, how & 1 ? DP_STUN_ERROR : DP_STUN_SUCCESS, l->method, l->transaction);
+    dp_stun_write_header(&wr, how & 1 ? DP_STUN_ERROR : DP_STUN_SUCCESS, l->method, l->asked);
     if (how & 1)
         dp_stun_write_error_code(&wr, codes[n % 8], "no");
     if (how & 2) {
@@ -193,7 +206,7 @@ static size_t message_of_peer(const world *w, const live *l, uint8_t out[DP_STUN
     }
     dp_wr wr = dp_wr_init(out, DP_STUN_MESSAGE_MAX);
     dp_stun_write_header(&wr, request ? DP_STUN_REQUEST : DP_STUN_SUCCESS, DP_STUN_METHOD_BINDING,
-                         request ? zeros : l->transaction);
+                         request ? zeros : l->checked);
     if (request) {
         char name[DP_ICE_UFRAG_LEN + 6];
         memcpy(name, w->ice->local_ufrag, DP_ICE_UFRAG_LEN);
