@@ -526,6 +526,14 @@ void sim_host_remove_address(sim_host *host, const dp_address *local)
     dp_address gone = s->local;
     sim_unclaim(s->port, &gone);
     socket_remove(host, s);
+    for (size_t i = host->socket_count;
+         i-- > 0;) { /* the system refuses to send from there: the owner sees that */
+        uint32_t link = host->sockets[i].link;
+        if (link != 0 && host->sockets[i].stream == NULL && sim_same_ip(&host->sockets[i].local, &gone)) {
+            socket_remove(host, &host->sockets[i]);
+            link_closed(host, link);
+        }
+    }
     MUST(host->config.pc ? dp_pc_remove_local_address(host->pc, now_of(host), &gone)
                          : dp_ice_remove_local_address(host->ice, now_of(host), &gone));
     sim_host_drain(host);
