@@ -121,8 +121,8 @@ DP_API void dp_udp_flush(dp_loop *loop);
 /* Binds to port of group's family on the interface of local (IPv6: local->scope; IPv4: its address), shared with
  * other programs there (SO_REUSEADDR, SO_REUSEPORT), joins group on it and sends with TTL 255 and loop-back: what
  * mDNS needs. dp_udp_local is local with the port; dp_udp_close leaves the group. IO, NO_MEMORY. */
-DP_API int dp_udp_open_multicast(dp_udp **out, dp_loop *loop, const dp_address *group, const dp_address *local,
-                                 const dp_udp_handler *handler);
+DP_API int dp_udp_open_multicast(dp_udp **out, dp_loop *loop, const dp_address *group,
+                                 const dp_address *local, const dp_udp_handler *handler);
 
 /* ---- TCP ------------------------------------------------------------------------------------------- */
 
@@ -144,9 +144,11 @@ typedef struct dp_tcp_handler {
  * (dp_resolve); a numeric address never blocks. NO_MEMORY. */
 DP_API int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port, dp_duration timeout,
                           const dp_tcp_handler *handler);
-/* TLS over a stream that is being connected; call it right after dp_tcp_connect. on_connected then comes when the
- * handshake is done, and sent and received bytes are those inside. A certificate that is not valid for
- * server_name closes it with AUTH and the reason. */
+/* TLS 1.2 over a stream that is being connected; call it right after dp_tcp_connect. on_connected then comes when the
+ * handshake is done, and sent and received bytes are those inside. on_closed tells what went wrong, beside the errors
+ * of TCP: AUTH (the certificate is not valid for server_name), REMOTE (the server broke off with an alert), PROTOCOL
+ * (no TLS there, or a record was altered), TIMEOUT (the handshake took too long), CRYPTO, NO_MEMORY; CLOSED, whose
+ * reason says whether the server said goodbye (close_notify). */
 typedef struct dp_tls_options {
     size_t size;             /* sizeof(dp_tls_options) */
     const char *server_name; /* a host name (SNI) or a numeric address; required, copied */
@@ -154,7 +156,8 @@ typedef struct dp_tls_options {
     dp_random random;        /* required */
     dp_log log;
 } dp_tls_options;
-/* NO_MEMORY, IO (the file of authorities can't be read), INVALID_STATE (connected already). */
+/* NO_MEMORY, INVALID_ARGUMENT (server_name is missing or too long), IO (the file of authorities can't be read),
+ * INVALID_STATE (connected already). OK if connecting has failed at once: on_closed tells. */
 DP_API int dp_tcp_start_tls(dp_tcp *tcp, const dp_tls_options *options);
 /* Queues; bytes are copied. WOULD_BLOCK over 1 MiB queued (nothing was taken; on_drained follows), TOO_LARGE
  * if len alone is over 1 MiB, NO_MEMORY, CLOSED. Also before on_connected. What is sent in one round leaves
@@ -184,7 +187,8 @@ DP_API int dp_interfaces(dp_address *out, size_t capacity, size_t *count, bool i
 /* Calls fn in the loop, at most once a round, after an address or a link of this machine came, went or changed
  * (rtnetlink): ask dp_interfaces what there is now. IO, NO_MEMORY. */
 typedef struct dp_interface_watch dp_interface_watch;
-DP_API int dp_interface_watch_new(dp_interface_watch **out, dp_loop *loop, void (*fn)(void *user), void *user);
+DP_API int dp_interface_watch_new(dp_interface_watch **out, dp_loop *loop, void (*fn)(void *user),
+                                  void *user);
 DP_API void dp_interface_watch_free(dp_interface_watch *watch);
 
 /* A numeric address (IPv6 also in brackets or with %zone), "localhost", or a name resolved (blocking,

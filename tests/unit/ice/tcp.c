@@ -414,6 +414,36 @@ static void strangers_keep_nobody_out(void **state)
     world_free(&w);
 }
 
+/* Nor do they end the connections that we make. */
+static void strangers_end_no_connection_of_ours(void **state)
+{
+    (void)state;
+    world w;
+    dp_ice_event event;
+    uint32_t ours = 0;
+    world_new(&w, true);
+    w.mute[0] = w.mute[1] = true;
+    start(&w);
+    pump(&w);
+    assert_int_equal(dp_ice_add_remote_candidate(
+                         w.ice[1], w.now, "candidate:1 1 tcp 9 10.0.0.9 5000 typ host tcptype passive"),
+                     DP_OK);
+    for (unsigned i = 0; i < 100 && ours == 0; i++) {
+        w.now += DP_MS(50);
+        dp_ice_handle_timeout(w.ice[1], w.now);
+        while (dp_ice_poll_event(w.ice[1], &event))
+            ours = event.type == DP_ICE_EVENT_LINK_OPEN ? event.link.id : ours;
+    }
+    assert_int_not_equal(ours, 0);
+    dp_ice_link_opened(w.ice[1], w.now, ours);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_not_equal(accept_stranger(&w, i), 0);
+        while (dp_ice_poll_event(w.ice[1], &event))
+            assert_true(event.type != DP_ICE_EVENT_LINK_CLOSE || event.link.id != ours);
+    }
+    world_free(&w);
+}
+
 /* Accepts and restarts without an event fetched between them: the end of each stream is told all the same. */
 static void no_end_is_lost(void **state)
 {
@@ -468,6 +498,7 @@ int main(void)
         cmocka_unit_test(garbage_ends_the_stream),
         cmocka_unit_test(strangers_get_no_further),
         cmocka_unit_test(strangers_keep_nobody_out),
+        cmocka_unit_test(strangers_end_no_connection_of_ours),
         cmocka_unit_test(no_end_is_lost),
         cmocka_unit_test(a_restart_keeps_the_stream_in_use),
     };
