@@ -79,6 +79,7 @@
 #define DP_ICE_SILENCE      DP_SECONDS(5) /* nothing heard for so long, and ... */
 #define DP_ICE_UNANSWERED   DP_SECONDS(1) /* ... a check waits for so long: disconnected */
 #define DP_ICE_RECHECK      DP_SECONDS(5) /* all pairs are tried anew this often while disconnected */
+#define DP_ICE_NAMED        DP_SECONDS(7) /* a pair is nominated again with each consent check, 4 to 6 s apart */
 #define DP_ICE_LITE_SILENCE DP_SECONDS(7) /* a lite agent only listens; checks come every 4 to 6 s */
 
 /* ---- candidates and pairs ---- */
@@ -127,6 +128,7 @@ typedef struct dp_ice_pair {
     uint64_t priority;
     uint64_t triggered;  /* place in the triggered-check queue, 0: not in it */
     dp_time answered_at; /* the last time that the peer answered a check of ours on it: consent */
+    dp_time named_at;    /* controlled: the peer's last USE-CANDIDATE on it */
     dp_time heard_at;    /* the last authenticated message of any kind */
     uint8_t local;       /* index into locals, a base */
     uint8_t remote;      /* index into remotes */

@@ -88,7 +88,9 @@ static void consent_expire(dp_ice *ice, dp_time now)
 
 static void ask(dp_ice *ice, dp_time now)
 {
-    (void)dp_ice_check_start(ice, now, DP_ICE_FOR_CONSENT, ice->active, false);
+    /* USE-CANDIDATE again: the peer's own check of the nominated pair may have failed, or it may have several. */
+    bool nominated = ice->role == DP_ICE_CONTROLLING && ice->pairs[ice->active].nominated;
+    (void)dp_ice_check_start(ice, now, DP_ICE_FOR_CONSENT, ice->active, nominated);
     if (ice->unanswered_since == 0)
         ice->unanswered_since = now;
     ice->consent_at = now + (ice->state == DP_ICE_DISCONNECTED ? DP_ICE_PROBE_SLOW : DP_ICE_PROBE);

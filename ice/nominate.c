@@ -3,6 +3,13 @@
 
 /* ---- the pair in use ---- */
 
+/* The peer, controlling, names the pair that it uses with each consent check. It may have named several, but one that it
+ * has named long after another is what it means now. */
+static bool named_later(const dp_ice_pair *a, const dp_ice_pair *b)
+{
+    return a->named_at > b->named_at + DP_ICE_NAMED;
+}
+
 /* A pair that has gone quiet gives way to one that hasn't, nominated or not: so either side can move. RFC 8445 §8.1.1
  * has one nomination; browsers nominate each pair that works and mean the best (RFC 5245 §8.1.1.2). */
 static bool is_better(const dp_ice *ice, size_t x, size_t y, dp_time now)
@@ -14,6 +21,8 @@ static bool is_better(const dp_ice *ice, size_t x, size_t y, dp_time now)
         return a_fresh;
     if (a->nominated != b->nominated)
         return a->nominated;
+    if (a->nominated && (named_later(a, b) || named_later(b, a)))
+        return named_later(a, b);
     if (!a_fresh && a->heard_at != b->heard_at)
         return a->heard_at > b->heard_at;
     return a->priority > b->priority;

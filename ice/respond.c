@@ -178,6 +178,7 @@ static void accept_check(dp_ice *ice, dp_time now, const dp_stun_message *messag
     else
         trigger(ice, now, (size_t)index);
     if (message->use_candidate && ice->role == DP_ICE_CONTROLLED) {
+        pair->named_at = now;
         if (pair->valid)
             dp_ice_nominate(ice, (size_t)index);
         else
