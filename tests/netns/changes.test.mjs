@@ -33,7 +33,7 @@ async function survived(t, download) {
     await download.finished();
 }
 
-describe('in the middle of a download', { concurrency: 6 }, () => {
+describe('in the middle of a download', { concurrency: 7 }, () => {
     test('the NAT gets another address; the device is open', limits, async (t) => {
         const { site, download } = await midway(t, [open, closed]);
         await site.renumber();
@@ -43,6 +43,13 @@ describe('in the middle of a download', { concurrency: 6 }, () => {
     test('the NAT gets another address; the device is behind one, too', limits, async (t) => {
         const { site, download } = await midway(t, [closed, closed], ['--ice-server', STUN]);
         await site.renumber();
+        await survived(t, download);
+    });
+
+    test('a symmetric NAT restarts and takes another port', limits, async (t) => {
+        const sites = [{ nat: 'eim', families: [4] }, { nat: 'symmetric', families: [4] }];
+        const { site, download } = await midway(t, sites, ['--ice-server', STUN]);
+        await site.restart();
         await survived(t, download);
     });
 

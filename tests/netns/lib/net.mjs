@@ -168,24 +168,31 @@ class Site {
                 `ip -${family} rule add from ${address} lookup ${100 + metric}`,
                 `ip -${family} route add default via ${gateway} dev ${device} table ${100 + metric}`,
             );
-            host.addresses.push(address);
         }
         await host.run(lines.join('\n'));
     }
 
     // The provider gives the router another IPv4 address: all translations are forgotten with the old one.
     async renumber() {
-        const [core, old] = this.#uplink[4];
-        const fresh = `198.51.100.${128 + 4 * this.number + 2}`;
-        const there = `198.51.100.${128 + 4 * this.number + 1}`;
-        this.#uplink[4] = [there, fresh, 30];
-        await this.router.run(`
-            ip -n ${this.#net.core.name} address del ${core}/30 dev up${this.number}
-            ip -n ${this.#net.core.name} address add ${there}/30 dev up${this.number}
+        const [there, here] = this.#uplink[4];
+        const fresh = [1, 2].map((end) => `198.51.100.${128 + 4 * this.number + end}`);
+        const up = `dev up${this.number}`;
+        await this.#net.core.run(`ip address del ${there}/30 ${up}`, `ip address add ${fresh[0]}/30 ${up}`);
+        await this.#reconnect(here, fresh);
+        this.#uplink[4] = fresh;
+    }
+
+    // The router starts again: all translations are forgotten, and a symmetric NAT takes other ports.
+    async restart() {
+        await this.#reconnect(this.#uplink[4][1], this.#uplink[4]);
+    }
+
+    // Without its address the kernel forgets what it masqueraded with it.
+    #reconnect(old, [there, here]) {
+        return this.router.run(`
             ip address del ${old}/30 dev wan
-            ip address add ${fresh}/30 dev wan
+            ip address add ${here}/30 dev wan
             ip -4 route add default via ${there}`);
-        return fresh;
     }
 
     // Limits what comes to this site and what leaves it.
@@ -197,7 +204,6 @@ class Site {
 }
 
 class Namespace {
-    addresses = [];
     #net;
 
     constructor(name, net) {
