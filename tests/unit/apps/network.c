@@ -16,7 +16,7 @@ static char said[1024]; /* on standard error during the last call of options */
 
 static int options(app *a, const char *command, const char *const *arguments)
 {
-    char *argv[16] = {(char *)command};
+    char *argv[32] = {(char *)command};
     int argc = 1;
     for (; arguments[argc - 1] != NULL; argc++)
         argv[argc] = (char *)arguments[argc - 1];
