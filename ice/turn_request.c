@@ -9,6 +9,7 @@
 #define SENDS        7            /* Rc */
 #define LAST_WAIT    (16 * RTO)   /* Rm */
 #define STREAM_WAIT  DP_MS(39500) /* Ti, §6.2.2: as long as the seven take over UDP */
+#define STREAM_TRIES 3u           /* share it, see ask_anew */
 #define PROTOCOL_UDP 17u
 
 /* ---- slots ---- */
@@ -24,6 +25,9 @@ bool dp_turn_request_room(const dp_turn *turn)
 
 void dp_turn_requests_clear(dp_turn *turn) { memset(turn->requests, 0, sizeof turn->requests); }
 
+/* A second Allocate would be answered with 437 (RFC 8656 §7.2); all else says the same thing twice. */
+static bool may_repeat(const dp_turn_request *r) { return r->method != DP_STUN_METHOD_ALLOCATE; }
+
 /* A new transaction in the slot. False: no randomness; the slot is as it was. */
 static bool begin(dp_turn *turn, dp_time now, dp_turn_request *r)
 {
@@ -36,7 +40,7 @@ static bool begin(dp_turn *turn, dp_time now, dp_turn_request *r)
     r->authenticated = false;
     r->sends_left = turn->reliable ? 0 : SENDS - 1;
     r->rto = RTO;
-    r->next_at = now + (turn->reliable ? STREAM_WAIT : RTO);
+    r->next_at = now + (turn->reliable ? STREAM_WAIT / (may_repeat(r) ? STREAM_TRIES : 1) : RTO);
     return true;
 }
 
@@ -46,13 +50,20 @@ dp_turn_request *dp_turn_request_start(dp_turn *turn, dp_time now, unsigned meth
         dp_turn_request *r = &turn->requests[i];
         if (r->method != 0)
             continue;
-        if (!begin(turn, now, r))
-            return NULL;
-        r->method = method;
-        r->challenges = 0;
-        return r;
+        *r = (dp_turn_request){.method = method};
+        if (begin(turn, now, r))
+            return r;
+        r->method = 0;
+        return NULL;
     }
     return NULL;
+}
+
+/* A stream loses nothing and STUN repeats nothing on it (RFC 8489 §6.2.2), but the owner drops whole frames while the
+ * stream is full (ice.h). So an answer that does not come is asked for by another request. */
+static bool ask_anew(dp_turn *turn, dp_time now, dp_turn_request *r)
+{
+    return turn->reliable && may_repeat(r) && ++r->repeats < STREAM_TRIES && begin(turn, now, r);
 }
 
 void dp_turn_requests_timeout(dp_turn *turn, dp_time now)
@@ -60,6 +71,8 @@ void dp_turn_requests_timeout(dp_turn *turn, dp_time now)
     for (size_t i = 0; i < DP_TURN_MAX_REQUESTS; i++) {
         dp_turn_request *r = &turn->requests[i];
         if (r->method == 0 || now < r->next_at)
+            continue;
+        if (r->sends_left == 0 && ask_anew(turn, now, r))
             continue;
         if (r->sends_left == 0) { /* a server that lets one request go unanswered is gone for all */
             dp_turn_fail(turn, 0, NULL);

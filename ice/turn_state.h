@@ -33,6 +33,7 @@ typedef struct dp_turn_request {
     bool authenticated; /* it left with credentials: only an answer with integrity counts */
     unsigned sends_left;
     unsigned challenges;
+    unsigned repeats; /* on a stream */
     dp_duration rto;
     dp_time next_at; /* retransmit or give up */
 } dp_turn_request;

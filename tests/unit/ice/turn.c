@@ -344,6 +344,34 @@ static void refreshes_in_time(void **state)
     dp_turn_free(w.turn);
 }
 
+/* The owner drops frames while its stream is full: that must not cost the allocation. */
+static void dropped_requests_are_made_anew(void **state)
+{
+    (void)state;
+    world w;
+    uint8_t before[DP_STUN_TRANSACTION_LEN];
+    allocate(&w, true);
+    pass(&w, DP_SECONDS(540));
+    next_is(&w, DP_STUN_METHOD_REFRESH);
+    for (unsigned i = 0; i < 2; i++) {
+        memcpy(before, w.m.transaction, sizeof before);
+        pass(&w, DP_MS(39500) / 3);
+        next_is(&w, DP_STUN_METHOD_REFRESH);
+        assert_memory_not_equal(before, w.m.transaction, sizeof before);
+        assert_int_equal(dp_stun_check_integrity(&w.m, w.key, sizeof w.key), DP_OK);
+        quiet(&w);
+    }
+    refreshed(&w, 600);
+    pass(&w, DP_SECONDS(540));
+    next_is(&w, DP_STUN_METHOD_REFRESH); /* each request has its own tries */
+    for (unsigned i = 0; i < 2; i++) {
+        pass(&w, DP_MS(39500) / 3);
+        next_is(&w, DP_STUN_METHOD_REFRESH);
+    }
+    pass(&w, DP_MS(39500) / 3);
+    failed(&w, 0);
+}
+
 static void probes_ask_at_once(void **state)
 {
     (void)state;
@@ -556,6 +584,7 @@ int main(void)
         cmocka_unit_test(redirections),
         cmocka_unit_test(forged_answers_change_nothing),
         cmocka_unit_test(refreshes_in_time),
+        cmocka_unit_test(dropped_requests_are_made_anew),
         cmocka_unit_test(probes_ask_at_once),
         cmocka_unit_test(lost_allocations_end_it),
         cmocka_unit_test(keepalives),
