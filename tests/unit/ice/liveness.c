@@ -221,6 +221,28 @@ static void moves_to_the_other_path(void **state)
     }
 }
 
+/* The reserve was heard of a moment ago: it is in use as soon as the other one counts as silent. */
+static void a_fresh_reserve_is_used_at_once(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        testnet net;
+        two_paths(&net, seed, DP_ICE_CONTROLLED);
+        net.tap = drop_first;
+        net_run(&net, DP_SECONDS(3));
+        dp_ice *ice = net.nodes[0].ice;
+        size_t reserve = (size_t)(pair_of(&net, 0, "10.0.1.1:1000", "10.0.0.2:2000") - ice->pairs);
+        assert_true(dp_ice_check_start(ice, net.now, DP_ICE_FOR_CHECK, reserve, false));
+        net_run(&net, DP_MS(50));
+        net.tap = drop_all;
+        net_run(&net, DP_SECONDS(4));
+        for (unsigned i = 0; i < 2; i++)
+            assert_selected(&net, i, i == 0 ? "10.0.1.1:1000" : "10.0.0.2:2000",
+                            i == 0 ? "10.0.0.2:2000" : "10.0.1.1:1000");
+        net_clear(&net);
+    }
+}
+
 /* Both paths die, the one in reserve comes back: it is tried anew from time to time. */
 static void the_reserve_is_tried_again(void **state)
 {
@@ -406,6 +428,7 @@ int main(void)
         cmocka_unit_test(loss_is_no_silence),
         cmocka_unit_test(back_within_a_second),
         cmocka_unit_test(moves_to_the_other_path),
+        cmocka_unit_test(a_fresh_reserve_is_used_at_once),
         cmocka_unit_test(the_reserve_is_tried_again),
         cmocka_unit_test(a_stale_reserve_is_no_recovery),
         cmocka_unit_test(late_help_is_waited_for),
