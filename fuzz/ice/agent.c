@@ -182,7 +182,7 @@ static void told(world *w, unsigned i, const dp_ice_event *event)
 {
     if (event->type == DP_ICE_EVENT_LOCAL_CANDIDATE && i == 0)
         (void)dp_ice_add_remote_candidate(w->ice[1], w->now, event->candidate);
-    if (event->type == DP_ICE_EVENT_RESOLVE)
+    if (event->type == DP_ICE_EVENT_RESOLVE && i == 0)
         memcpy(w->resolve, event->hostname, strlen(event->hostname) + 1);
     if (i == 0 && event->type == DP_ICE_EVENT_LINK_OPEN) {
         require(event->link.id > w->last_link); /* never used twice */
@@ -197,11 +197,45 @@ static void told(world *w, unsigned i, const dp_ice_event *event)
     }
 }
 
+static void keep(world *w, unsigned from, const uint8_t *data, size_t len, const dp_address *local,
+                 const dp_address *remote)
+{
+    if (w->kept_count[from] == KEEP) {
+        memmove(&w->kept[from][0], &w->kept[from][1], sizeof w->kept[from] - sizeof w->kept[from][0]);
+        w->kept_count[from]--;
+    }
+    kept *k = &w->kept[from][w->kept_count[from]++];
+    memcpy(k->data, data, len);
+    k->len = len;
+    k->local = *local;
+    k->remote = *remote;
+}
+
+static void forget(world *w, unsigned from, size_t index)
+{
+    w->kept_count[from]--;
+    memmove(&w->kept[from][index], &w->kept[from][index + 1],
+            (w->kept_count[from] - index) * sizeof w->kept[from][0]);
+}
+
+static dp_address relayed_by(const link *l)
+{
+    dp_address relayed = {.family = DP_FAMILY_IPV4, .port = 5000, .ip = {10, 0, 0, 9}};
+    relayed.port = (uint16_t)(relayed.port + l->id);
+    return relayed;
+}
+
+/* A request waits for serve; data for the peer goes on its way. */
 static void to_link(world *w, const dp_datagram *d)
 {
     dp_stun_message m;
     link *l = link_of(w, d->link);
-    if (l == NULL || dp_stun_decode(&m, d->data, d->length) != DP_OK || m.class_ != DP_STUN_REQUEST)
+    if (l == NULL || dp_stun_decode(&m, d->data, d->length) != DP_OK)
+        return;
+    dp_address relayed = relayed_by(l);
+    if (m.method == DP_STUN_METHOD_SEND && m.payload_len > 0)
+        keep(w, 0, m.payload, m.payload_len, &relayed, &m.peer);
+    if (m.class_ != DP_STUN_REQUEST)
         return;
     l->has_request = true;
     l->method = m.method;
@@ -231,15 +265,7 @@ static void drain(world *w)
                 to_link(w, &d);
                 continue;
             }
-            if (w->kept_count[i] == KEEP) {
-                memmove(&w->kept[i][0], &w->kept[i][1], sizeof w->kept[i] - sizeof w->kept[i][0]);
-                w->kept_count[i]--;
-            }
-            kept *k = &w->kept[i][w->kept_count[i]++];
-            memcpy(k->data, data, d.length);
-            k->len = d.length;
-            k->local = d.local;
-            k->remote = d.remote;
+            keep(w, i, data, d.length, &d.local, &d.remote);
         }
     }
 }
@@ -269,11 +295,8 @@ static void deliver(world *w, unsigned from, dp_rd *rd)
         return;
     size_t index = (how & 7u) % w->kept_count[from];
     kept k = w->kept[from][index];
-    if ((how & 8) == 0) {
-        memmove(&w->kept[from][index], &w->kept[from][index + 1],
-                (w->kept_count[from] - index - 1) * sizeof w->kept[from][0]);
-        w->kept_count[from]--;
-    }
+    if ((how & 8) == 0)
+        forget(w, from, index);
     if ((how & 16) != 0) {
         size_t at = (size_t)dp_rd_u8(rd) % k.len;
         k.data[at] ^= dp_rd_u8(rd);
@@ -383,10 +406,9 @@ static void serve(world *w, link *l, uint8_t how)
     dp_wr wr = dp_wr_init(out, sizeof out);
     static const dp_address alternate = {.family = DP_FAMILY_IPV4, .port = 3478, .ip = {10, 0, 0, 8}};
     static const uint16_t codes[] = {300, 403, 437, 438, 440, 486, 500, 508};
-    dp_address relayed = {.family = DP_FAMILY_IPV4, .port = 5000, .ip = {10, 0, 0, 9}};
+    dp_address relayed = relayed_by(l);
     dp_address six = {.family = DP_FAMILY_IPV6, .port = 5000, .ip = {0x20, 1, 0xD, 0xB8}};
     bool fails = !l->authenticated || (how & 1) != 0;
-    relayed.port = (uint16_t)(relayed.port + l->id);
     dp_stun_write_header(&wr, fails ? DP_STUN_ERROR : DP_STUN_SUCCESS, l->method, l->transaction);
     if (fails) {
         unsigned code = l->authenticated ? codes[how >> 1 & 7] : DP_STUN_CODE_UNAUTHENTICATED;
@@ -421,11 +443,12 @@ static void through_relay(world *w, uint32_t id, size_t which)
     size_t len = 0;
     if (w->kept_count[1] == 0)
         return;
-    const kept *k = &w->kept[1][which % w->kept_count[1]];
+    kept k = w->kept[1][which % w->kept_count[1]];
+    forget(w, 1, which % w->kept_count[1]);
     dp_wr wr = dp_wr_init(out, sizeof out);
     dp_stun_write_header(&wr, DP_STUN_INDICATION, DP_STUN_METHOD_DATA, transaction);
-    dp_stun_write_xor_address(&wr, DP_STUN_XOR_PEER_ADDRESS, &k->local);
-    dp_stun_write_attribute(&wr, DP_STUN_DATA, k->data, k->len);
+    dp_stun_write_xor_address(&wr, DP_STUN_XOR_PEER_ADDRESS, &k.local);
+    dp_stun_write_attribute(&wr, DP_STUN_DATA, k.data, k.len);
     if (dp_stun_finish(&wr, &len) == DP_OK)
         link_input(w, id, out, len);
 }
