@@ -40,13 +40,19 @@ static bool fill(dp_frames *frames, size_t want, const uint8_t *data, size_t len
 
 size_t dp_frames_take(dp_frames *frames, const uint8_t *data, size_t len, size_t *frame_len, bool *broken)
 {
-    size_t taken = 0;
+    size_t taken = frames->skip < len ? frames->skip : len;
     *frame_len = 0;
+    frames->skip -= taken;
     if (frames->len < PREFIX_LEN && !fill(frames, PREFIX_LEN, data, len, &taken))
         return taken;
     size_t length = length_of(frames->data);
-    if (length == 0 || PADDED(length) > DP_FRAME_MAX) {
+    if (length == 0) {
         *broken = true;
+        return taken;
+    }
+    if (PADDED(length) > DP_FRAME_MAX) {
+        frames->skip = PADDED(length) - PREFIX_LEN;
+        frames->len = 0;
         return taken;
     }
     if (!fill(frames, PADDED(length), data, len, &taken))
