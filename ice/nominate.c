@@ -46,6 +46,8 @@ static void activate(dp_ice *ice, dp_time now, uint8_t best)
     ice->active = best;
     ice->active_reported = false;
     ice->doubted = false;
+    for (size_t i = 0; i < ice->pair_count; i++) /* the nomination of another pair under way is overtaken */
+        ice->pairs[i].nominating = false;
     ice->unanswered_since = 0; /* it was not asked yet; whether it is fresh shows soon */
     ice->consent_at = pair->answered_at + dp_ice_consent_interval(ice);
     dp_ice_bind(ice, now, pair);
