@@ -64,6 +64,7 @@ static void connects(void **state)
         assert_int_equal(net.nodes[1].ice->stats.role_conflicts > 0, variant == 0);
         assert_int_equal(net.nodes[0].candidate_count, 2);
         assert_int_equal(net.nodes[1].candidate_count, 1);
+        assert_true(net.nodes[1].gathering_complete);
         net_run(&net, DP_SECONDS(300)); /* the peer's checks are the consent */
         assert_true(net_completed(&net));
         for (unsigned i = 0; i < 2; i++)

@@ -256,6 +256,7 @@ static void data_on_the_old_path_counts(void **state)
         net_credentials(&net, i);
     }
     net_run(&net, DP_SECONDS(3));
+    secrets s = secrets_of(&net, 0);
     dp_address old = net.nodes[0].addresses[0]; /* the selected one */
     dp_address peer = net.nodes[1].addresses[0];
     restart(&net, 0);
@@ -275,6 +276,11 @@ static void data_on_the_old_path_counts(void **state)
     uint8_t data[4] = "data";
     net_input(&net, 0, data, sizeof data, &old, &peer);
     assert_int_equal(net.nodes[0].payloads, 1);
+    assert_true(dp_ice_is_validated(net.nodes[0].ice, &old, &peer));
+    for (unsigned n = 0; n < 10; n++) { /* its checks of the old session keep the path */
+        assert_int_equal(check(&net, &s, s.remote_ufrag, s.local_pwd, 0, &peer), DP_STUN_SUCCESS);
+        net_run(&net, DP_SECONDS(6));
+    }
     assert_true(dp_ice_is_validated(net.nodes[0].ice, &old, &peer));
     net_run(&net, DP_SECONDS(31)); /* no check of the old session any more */
     net_input(&net, 0, data, sizeof data, &old, &peer);
@@ -476,6 +482,33 @@ static void its_socket_goes(void **state)
     net_clear(&net);
 }
 
+/* The checks of the new session have failed, and then the socket of the old path goes: there is time for another. */
+static void its_socket_goes_late(void **state)
+{
+    (void)state;
+    testnet net;
+    connected(&net, 1, DP_ICE_CONTROLLING);
+    new_session_only = false;
+    net.tap = one_session;
+    for (unsigned i = 0; i < 2; i++) {
+        restart(&net, i);
+        assert_int_equal(dp_ice_add_remote_candidate(net.nodes[i].ice, net.now, ""), DP_OK);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        net_credentials(&net, i);
+    net_run(&net, DP_SECONDS(40));
+    dp_address gone = net.nodes[0].addresses[0];
+    net.nodes[0].address_count = 0;
+    assert_int_equal(dp_ice_remove_local_address(net.nodes[0].ice, net.now, &gone), DP_OK);
+    net_run(&net, DP_SECONDS(10));
+    assert_state(&net, 0, DP_ICE_CHECKING);
+    net.tap = NULL;
+    net_address(&net, 0, "10.0.1.1", 1000);
+    net_run(&net, DP_SECONDS(2));
+    assert_true(net_completed(&net));
+    net_clear(&net);
+}
+
 /* ---- failures ---- */
 
 static bool no_luck;
@@ -617,6 +650,7 @@ int main(void)
         cmocka_unit_test(the_old_path_dies_meanwhile),
         cmocka_unit_test(failed_checks_are_made_again),
         cmocka_unit_test(its_socket_goes),
+        cmocka_unit_test(its_socket_goes_late),
         cmocka_unit_test(a_restart_that_can_not_be),
         cmocka_unit_test(every_allocation_fails_once),
     };

@@ -202,6 +202,7 @@ static void many_over_time(void **state)
     }
     net_run(&net, DP_SECONDS(3));
     assert_true(net_completed(&net));
+    net.nodes[0].mute_candidates = true; /* else the peer's checks make room */
     for (unsigned n = 1; n <= 60; n++) {
         dp_ice *ice = net.nodes[0].ice;
         snprintf(text, sizeof text, "10.1.0.%u", n);
@@ -373,6 +374,57 @@ static void early_checks_go_with_their_socket(void **state)
     net_clear(&net);
 }
 
+/* Nobody waits for an answer to a socket that is gone. */
+static void gathering_ends_with_the_last_socket(void **state)
+{
+    (void)state;
+    testnet net;
+    net_init(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+    dp_address silent = addr("203.0.113.2", 3478);
+    net_address(&net, 0, "10.0.0.1", 1000);
+    net_stun_server(&net, 0, &silent);
+    net_gather(&net, 0);
+    net_run(&net, DP_SECONDS(1));
+    assert_false(net.nodes[0].gathering_complete);
+    leave(&net, 0, 0);
+    net_run(&net, 0);
+    assert_true(net.nodes[0].gathering_complete);
+    assert_int_equal(net.nodes[0].ice->transaction_count, 0);
+    net_clear(&net);
+}
+
+static bool drop_answers(testnet *net, unsigned from, dp_datagram *d)
+{
+    dp_stun_message m;
+    (void)net;
+    return from == 0 || dp_stun_decode(&m, d->data, d->length) != DP_OK || m.class_ == DP_STUN_REQUEST;
+}
+
+/* Before there is a pair, data goes to where the peer's came from. That ends with the socket, even if it returns. */
+static void the_way_back_goes_with_its_socket(void **state)
+{
+    (void)state;
+    testnet net;
+    uint8_t data[4] = "data";
+    dp_datagram d = {.data = data, .capacity = sizeof data};
+    size_t headroom;
+    net_pair(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+    net.tap = drop_answers;
+    net_run(&net, DP_SECONDS(1));
+    dp_ice *ice = net.nodes[0].ice;
+    assert_int_equal(ice->active, DP_ICE_NO_PAIR);
+    assert_false(dp_ice_send_begin(ice, &d, &headroom));
+    net_input(&net, 0, data, sizeof data, &net.nodes[0].addresses[0], &net.nodes[1].addresses[0]);
+    assert_int_equal(net.nodes[0].payloads, 1);
+    assert_true(dp_ice_send_begin(ice, &d, &headroom));
+    assert_true(dp_address_equal(&d.remote, &net.nodes[1].addresses[0]));
+    leave(&net, 0, 0);
+    assert_false(dp_ice_send_begin(ice, &d, &headroom));
+    net_address(&net, 0, "10.0.0.1", 1000);
+    assert_false(dp_ice_send_begin(ice, &d, &headroom));
+    net_clear(&net);
+}
+
 /* ---- servers ---- */
 
 static void several_servers(void **state)
@@ -539,6 +591,8 @@ int main(void)
         cmocka_unit_test(nothing_leaves_from_the_wrong_socket),
         cmocka_unit_test(none_is_taken_after_the_end),
         cmocka_unit_test(early_checks_go_with_their_socket),
+        cmocka_unit_test(gathering_ends_with_the_last_socket),
+        cmocka_unit_test(the_way_back_goes_with_its_socket),
         cmocka_unit_test(several_servers),
         cmocka_unit_test(bad_servers),
         cmocka_unit_test(the_time_limit_is_the_owners),
