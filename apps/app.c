@@ -239,6 +239,7 @@ int app_peer(app *a, const dp_peer_handler *handler)
                              .port_max = net->port_max,
                              .include_loopback = !net->hide_addresses, /* which has no name by mDNS */
                              .handler = *handler};
+    a->missing_servers = ice.missing;
     int error = dp_peer_new(&a->peer, &config);
     if (error == DP_OK)
         return EXIT_OK;
@@ -247,6 +248,17 @@ int app_peer(app *a, const dp_peer_handler *handler)
                  error == DP_ERR_UNSUPPORTED ||
                  (error == DP_ERR_IO && (net->port != 0 || net->port_min != 0));
     return usage ? EXIT_USAGE : EXIT_NETWORK;
+}
+
+void app_find_servers(app *a)
+{
+    ice_servers ice;
+    size_t missing = a->missing_servers;
+    if (missing == 0 || !network_resolve(&ice, &a->network))
+        return;
+    a->missing_servers = ice.missing;
+    if (ice.missing < missing && dp_peer_set_ice_servers(a->peer, ice.servers, ice.count) == DP_OK)
+        app_error("the other servers of --ice-server have been found now");
 }
 
 int app_finish(app *a)

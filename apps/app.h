@@ -19,6 +19,7 @@ typedef struct app {
     const char *id;     /* --id or NULL */
     const char *output; /* -o or NULL */
     network_options network;
+    size_t missing_servers; /* of them: their names were not found when we started */
     int verbose;
     dp_loop *loop;
     dp_csprng *csprng;
@@ -38,6 +39,9 @@ int app_options(app *a, int argc, char **argv, const char *help, char ***operand
 int app_start(app *a);
 /* A Peer with the options' PeerServer, key, id and network. It comes back to a PeerServer that was lost. */
 int app_peer(app *a, const dp_peer_handler *handler);
+/* The PeerServer is reached at last: STUN and TURN servers that could not be found at the start, before there was a
+ * network, are looked for again. */
+void app_find_servers(app *a);
 /* Ends the peer in an orderly way and frees everything; returns the exit code. */
 int app_finish(app *a);
 /* Ends the loop with this exit code. */

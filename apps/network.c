@@ -145,6 +145,7 @@ bool network_resolve(ice_servers *out, const network_options *o)
         int error = dp_ice_url_parse(url, o->urls[i]);
         if (error == DP_OK)
             error = dp_resolve(url->host, url->port, addresses, room, &count);
+        out->missing += error != DP_OK;
         if (error != DP_OK)
             app_error("--ice-server %s can't be found (%s): going on without it", o->urls[i],
                       dp_strerror(error));

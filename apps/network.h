@@ -25,6 +25,7 @@ typedef struct network_options {
 typedef struct ice_servers {
     dp_ice_server servers[DP_PEER_MAX_ICE_SERVERS];
     size_t count;
+    size_t missing; /* URLs whose host was not found */
     dp_ice_url urls[DP_PEER_MAX_ICE_SERVERS];
     char username[DP_ICE_CREDENTIAL_MAX + 1];
     char credential[DP_ICE_CREDENTIAL_MAX + 1];

@@ -22,6 +22,7 @@ typedef struct server {
     dp_router *router;
     disk *disk;
     const char *folder;
+    bool was_away; /* the PeerServer could not be reached */
 } server;
 
 static void on_open(void *user, dp_peer *peer, const char *id)
@@ -29,6 +30,8 @@ static void on_open(void *user, dp_peer *peer, const char *id)
     server *s = user;
     printf("serving %s as %s (UDP port %u)\n", s->folder, id, dp_peer_udp_port(peer));
     fflush(stdout);
+    if (s->was_away) /* there may have been no network when we started */
+        app_find_servers(&s->app);
 }
 
 static void on_connection_error(void *user, dp_connection *conn, const char *type, const char *message)
@@ -51,6 +54,7 @@ static void on_disconnected(void *user, dp_peer *peer, const char *reason)
 {
     server *s = user;
     (void)peer;
+    s->was_away = true;
     if (s->app.exit_code == EXIT_OK && !s->app.interrupted)
         app_error("the PeerServer %s: %s; trying again", s->app.server, reason);
 }

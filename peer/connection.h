@@ -76,6 +76,11 @@ struct dp_connection {
     dp_ice_state ice_state;
 };
 
+typedef struct ice_server_list {
+    dp_ice_server servers[DP_PEER_MAX_ICE_SERVERS]; /* with texts of our own */
+    size_t count;
+} ice_server_list;
+
 struct dp_peer {
     dp_loop *loop;
     dp_random random;
@@ -85,8 +90,7 @@ struct dp_peer {
     dp_tcp *tcp;
     const dp_certificate *certificate;
     dp_certificate *own_certificate;
-    dp_ice_server ice_servers[DP_PEER_MAX_ICE_SERVERS]; /* with texts of our own */
-    size_t ice_server_count;
+    ice_server_list ice;
     bool relay_only;
     bool hide_addresses;
     bool ice_lite;

@@ -35,8 +35,8 @@ static int start_runner(dp_connection *conn)
                             .on_network = on_network,
                             .user = conn};
     int error = dp_runner_new(&conn->runner, &config);
-    for (size_t i = 0; error == DP_OK && i < peer->ice_server_count; i++)
-        error = dp_pc_add_ice_server(dp_runner_pc(conn->runner), &peer->ice_servers[i]);
+    for (size_t i = 0; error == DP_OK && i < peer->ice.count; i++)
+        error = dp_pc_add_ice_server(dp_runner_pc(conn->runner), &peer->ice.servers[i]);
     return error;
 }
 

@@ -35,12 +35,29 @@ static int copy_text(const char **out, const char *text)
     return text != NULL && *out == NULL ? DP_ERR_NO_MEMORY : DP_OK;
 }
 
-static int copy_ice_servers(dp_peer *peer, const dp_peer_config *config)
+static void free_text(const char *text)
+{
+    if (text != NULL)
+        dp_wipe((char *)text, strlen(text)); /* a copy of ours; it may be a password */
+    dp_free((char *)text);
+}
+
+static void free_ice_servers(ice_server_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        free_text(list->servers[i].name);
+        free_text(list->servers[i].username);
+        free_text(list->servers[i].credential);
+    }
+    list->count = 0;
+}
+
+static int copy_ice_servers(ice_server_list *list, const dp_ice_server *servers, size_t count)
 {
     int error = DP_OK;
-    for (size_t i = 0; error == DP_OK && i < config->ice_server_count; i++) {
-        const dp_ice_server *from = &config->ice_servers[i];
-        dp_ice_server *to = &peer->ice_servers[peer->ice_server_count++];
+    for (size_t i = 0; error == DP_OK && i < count; i++) {
+        const dp_ice_server *from = &servers[i];
+        dp_ice_server *to = &list->servers[list->count++];
         *to = (dp_ice_server){
             .size = from->size, .turn = from->turn, .transport = from->transport, .address = from->address};
         error = copy_text(&to->name, from->name);
@@ -52,34 +69,35 @@ static int copy_ice_servers(dp_peer *peer, const dp_peer_config *config)
     return error;
 }
 
-static void free_text(const char *text)
-{
-    if (text != NULL)
-        dp_wipe((char *)text, strlen(text)); /* a copy of ours; it may be a password */
-    dp_free((char *)text);
-}
-
-static void free_ice_servers(dp_peer *peer)
-{
-    for (size_t i = 0; i < peer->ice_server_count; i++) {
-        free_text(peer->ice_servers[i].name);
-        free_text(peer->ice_servers[i].username);
-        free_text(peer->ice_servers[i].credential);
-    }
-}
-
 /* What every connection will be given is tried once, so that mistakes show here and not at the first call. */
-static int try_ice_servers(const dp_peer *peer)
+static int try_ice_servers(const dp_peer *peer, const dp_ice_server *servers, size_t count)
 {
     dp_ice_config config = {.size = sizeof(config), .random = peer->random};
     dp_ice *ice;
     int error = dp_ice_new(&ice, &config);
     if (error != DP_OK)
         return error;
-    for (size_t i = 0; error == DP_OK && i < peer->ice_server_count; i++)
-        error = dp_ice_add_server(ice, &peer->ice_servers[i]);
+    for (size_t i = 0; error == DP_OK && i < count; i++)
+        error = dp_ice_add_server(ice, &servers[i]);
     dp_ice_free(ice);
     return error;
+}
+
+int dp_peer_set_ice_servers(dp_peer *peer, const dp_ice_server *servers, size_t count)
+{
+    ice_server_list list = {.count = 0};
+    if (count > DP_PEER_MAX_ICE_SERVERS)
+        return DP_ERR_INVALID_ARGUMENT;
+    int error = try_ice_servers(peer, servers, count);
+    if (error == DP_OK)
+        error = copy_ice_servers(&list, servers, count);
+    if (error != DP_OK) {
+        free_ice_servers(&list);
+        return error;
+    }
+    free_ice_servers(&peer->ice);
+    peer->ice = list;
+    return DP_OK;
 }
 
 static void on_network_change(void *user, bool lost);
@@ -97,9 +115,7 @@ static int set_up_network(dp_peer *peer, const dp_peer_config *config)
                           .turn_ca_file = config->turn_ca_file,
                           .on_change = on_network_change,
                           .user = peer};
-    int error = copy_ice_servers(peer, config);
-    if (error == DP_OK)
-        error = try_ice_servers(peer);
+    int error = dp_peer_set_ice_servers(peer, config->ice_servers, config->ice_server_count);
     if (error == DP_OK)
         error = dp_network_new(&peer->network, &net);
     if (error == DP_OK)
@@ -145,7 +161,7 @@ static void free_parts(dp_peer *peer)
     dp_mux_free(peer->mux);
     dp_network_free(peer->network);
     dp_certificate_free(peer->own_certificate);
-    free_ice_servers(peer);
+    free_ice_servers(&peer->ice);
     dp_free(peer);
 }
 

@@ -80,6 +80,9 @@ DP_API int dp_peer_new(dp_peer **out, const dp_peer_config *config);
 /* PeerJS destroy(): closes all connections (their on_close is called) and the socket; frees at the end of the
  * round. */
 DP_API void dp_peer_destroy(dp_peer *peer);
+/* Other STUN and TURN servers (or time-limited credentials) for the connections that are made from now on.
+ * INVALID_ARGUMENT, LIMIT, NO_MEMORY; the old ones stay then. */
+DP_API int dp_peer_set_ice_servers(dp_peer *peer, const dp_ice_server *servers, size_t count);
 DP_API const char *dp_peer_id(const dp_peer *peer); /* NULL before the server gave one */
 DP_API void dp_peer_disconnect(dp_peer *peer);      /* from the PeerServer only */
 DP_API int dp_peer_reconnect(dp_peer *peer);

@@ -138,6 +138,7 @@ static void shares_the_places(void **state)
     net = (network_options){.urls = {"stun:a b", "stun:192.0.2.7"}, .url_count = 2};
     assert_true(network_resolve(&ice, &net));
     assert_int_equal(ice.count, 1);
+    assert_int_equal(ice.missing, 1);
     net = (network_options){.urls = {"turn:a b"}, .url_count = 1, .relay_only = true};
     assert_false(network_resolve(&ice, &net));
 }

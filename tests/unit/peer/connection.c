@@ -729,8 +729,28 @@ static void refuses_misuse(void **state)
     free(label);
     assert_int_equal(dp_peer_connection_count(a.peer), 0);
     assert_null(conn);
+    dp_ice_server servers[9] = {{.size = sizeof(dp_ice_server)}};
+    assert_int_equal(dp_address_parse(&servers[0].address, "192.0.2.1", 3478), DP_OK);
+    for (int i = 1; i < 9; i++)
+        servers[i] = servers[0];
+    assert_int_equal(dp_peer_set_ice_servers(a.peer, servers, 8), DP_OK);
+    assert_int_equal(dp_peer_set_ice_servers(a.peer, servers, 9), DP_ERR_INVALID_ARGUMENT);
+    servers[1].turn = true; /* without credentials */
+    assert_int_equal(dp_peer_set_ice_servers(a.peer, servers, 2), DP_ERR_INVALID_ARGUMENT);
+    servers[1].username = servers[1].credential = "x";
+    assert_int_equal(dp_peer_set_ice_servers(a.peer, servers, 2), DP_OK);
     dp_peer *peer = NULL;
     dp_peer_config config = config_of(&b, "not valid!");
+    assert_int_equal(dp_peer_new(&peer, &config), DP_ERR_INVALID_ARGUMENT);
+    config = config_of(&b, NULL);
+    config.port_max = 5;
+    assert_int_equal(dp_peer_new(&peer, &config), DP_ERR_INVALID_ARGUMENT);
+    config.port_min = 6;
+    assert_int_equal(dp_peer_new(&peer, &config), DP_ERR_INVALID_ARGUMENT);
+    config = config_of(&b, NULL);
+    servers[1].credential = NULL;
+    config.ice_servers = servers;
+    config.ice_server_count = 2;
     assert_int_equal(dp_peer_new(&peer, &config), DP_ERR_INVALID_ARGUMENT);
     config = config_of(&b, NULL);
     config.server = "wss://127.0.0.1/";
