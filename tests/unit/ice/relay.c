@@ -748,7 +748,7 @@ static void every_allocation_fails_once(void **state)
     (void)state;
     const dp_allocator allocator = {hook_alloc, hook_realloc, hook_free, NULL};
     unsigned long total = 1;
-    unsigned made = 0;
+    size_t made = 0;
     for (unsigned long n = 0; n <= total; n++) {
         testnet net;
         server s;
