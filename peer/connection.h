@@ -70,6 +70,7 @@ struct dp_connection {
     bool restart_forced;  /* we have lost an address: even if we know another path, the other side may not */
     unsigned restarts;    /* the number of our last offer */
     unsigned restart_tries;
+    dp_time restart_offered_at;
     dp_time restart_allowed_at; /* when the other side may make the next */
     dp_timer restart_timer;
     bool restart_armed;

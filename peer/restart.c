@@ -55,6 +55,7 @@ static int send_offer(dp_connection *conn)
                                     .reliable = conn->reliable,
                                     .restart = ++conn->restarts};
         conn->restart_offered = true;
+        conn->restart_offered_at = now;
         conn->restart_forced = false;
         error = dp_signaling_send_offer(peer->signaling, now, conn->remote_id, &offer);
     }
@@ -155,7 +156,9 @@ void dp_restart_offer(dp_peer *peer, const char *src, const dp_signaling_offer *
                src);
         return;
     }
-    if (conn->restart_offered && conn->caller) {
+    /* One that nobody has answered for so long is lost, and gives way. */
+    bool ours_waits = conn->restart_offered && now < conn->restart_offered_at + RETRY;
+    if (ours_waits && conn->caller) {
         DP_LOG(&peer->log, DP_LOG_INFO, layer, "an ICE restart of %s is ignored: ours is under way", src);
         return;
     }

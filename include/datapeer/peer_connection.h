@@ -98,7 +98,7 @@ DP_API void dp_pc_input(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const
                         const dp_address *remote);
 DP_API void dp_pc_handle_timeout(dp_pc *pc, dp_time now);
 DP_API dp_time dp_pc_next_timeout(const dp_pc *pc);
-/* The next datagram; a slot of DP_DATAGRAM_MAX bytes is enough. */
+/* The next datagram, into a slot of DP_DATAGRAM_MAX bytes or more (nothing is written into a smaller one). */
 DP_API bool dp_pc_poll_transmit(dp_pc *pc, dp_time now, dp_datagram *out);
 
 /* For an owner that serves many connections on one socket: dp_ice_awaits and dp_ice_is_validated of this one.

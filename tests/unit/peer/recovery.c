@@ -138,6 +138,24 @@ static void lost_offers_are_repeated_and_cross(void **state)
     talk();
 }
 
+/* The caller's offer is lost, and then it needs none: it must not keep the callee from restarting. */
+static void a_lost_offer_gives_way(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    peer_server.swallow = "OFFER";
+    set_address(&a, "127.0.0.2");
+    talk();
+    run(DP_SECONDS(10));
+    assert_true(a.conn->restart_offered);
+    peer_server.swallow = NULL;
+    set_address(&b, "127.0.0.3");
+    dp_time moved = dp_clock_now();
+    RUN_UNTIL(peer_server.answers == 2);
+    talk();
+    assert_true(dp_clock_now() - moved < DP_SECONDS(4));
+}
+
 /* The connection is open, and whether it ends is for ICE to say. */
 static void an_absent_peer_is_no_error_of_a_restart(void **state)
 {
@@ -268,6 +286,7 @@ int main(void)
         TEST(a_restart_brings_the_path_back),
         TEST(a_restart_waits_for_the_server),
         TEST(lost_offers_are_repeated_and_cross),
+        TEST(a_lost_offer_gives_way),
         TEST(an_absent_peer_is_no_error_of_a_restart),
         TEST(nothing_is_signalled_to_peerjs),
         TEST(restarts_end_with_the_connection),
