@@ -189,6 +189,8 @@ static void places_are_free_again(void **state)
     net_run(&net, DP_SECONDS(2));
     assert_true(net_completed(&net));
     dp_ice *ice = net.nodes[0].ice;
+    assert_int_equal(dp_ice_add_remote_candidate(ice, net.now, "candidate:1 1 udp 5 10.9.0.1 9 typ prflx"),
+                     DP_OK);
     size_t signalled = ice->remote_count;
     for (unsigned n = 0; n < 200; n++) {
         dp_address from = addr("10.3.0.1", (uint16_t)(3000 + n));
@@ -213,6 +215,10 @@ static void places_are_free_again(void **state)
     assert_true(net_completed(&net));
     dp_address peer = net.nodes[1].addresses[0];
     assert_true(dp_ice_is_validated(ice, &net.nodes[0].addresses[0], &peer));
+    unsigned stayed = 0;
+    for (size_t i = 0; i < ice->remote_count; i++)
+        stayed += ice->remotes[i].address.ip[1] == 9;
+    assert_int_equal(stayed, 1);
     net_clear(&net);
 }
 
@@ -234,6 +240,32 @@ static void spoofed_checks_for_hours(void **state)
     assert_true(net_completed(&net));
     /* an answer to each, as to any check, and no more requests than to others */
     assert_true(t.requests[7] <= spoofed + DP_ICE_MAX_UNANSWERED);
+    net_clear(&net);
+}
+
+/* An address that has answered stays one that has, whatever becomes of the port that did. */
+static void an_answer_is_not_forgotten(void **state)
+{
+    (void)state;
+    testnet net;
+    traffic t;
+    setup(&net, &t);
+    net_run(&net, DP_SECONDS(2));
+    dp_ice *ice = net.nodes[0].ice;
+    size_t first = ice->remote_count;
+    for (unsigned n = 0; n < DP_ICE_MAX_PRFLX; n++) {
+        dp_address from = addr("203.0.113.7", (uint16_t)(1000 + n));
+        spoof(&net, &from);
+        net_run(&net, DP_MS(10));
+    }
+    ice->remotes[first].answered = true; /* the oldest */
+    net_run(&net, DP_SECONDS(30));
+    dp_address from = addr("198.51.100.9", 1000);
+    spoof(&net, &from);
+    assert_true(dp_address_equal(&ice->remotes[first].address, &from)); /* it took that place */
+    for (unsigned n = 0; n < 2 * DP_ICE_MAX_UNANSWERED; n++)
+        dp_ice_remote_asked(ice, first + 1);
+    assert_true(dp_ice_remote_may_ask(ice, first + 1));
     net_clear(&net);
 }
 
@@ -277,10 +309,15 @@ static void signalled_as_peer_reflexive(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(many_ports_of_one_victim), cmocka_unit_test(many_victims),
-        cmocka_unit_test(the_first_search),         cmocka_unit_test(who_has_answered_is_free),
-        cmocka_unit_test(places_are_free_again),    cmocka_unit_test(spoofed_checks_for_hours),
-        cmocka_unit_test(shortly_after_the_start),  cmocka_unit_test(signalled_as_peer_reflexive),
+        cmocka_unit_test(many_ports_of_one_victim),
+        cmocka_unit_test(many_victims),
+        cmocka_unit_test(the_first_search),
+        cmocka_unit_test(who_has_answered_is_free),
+        cmocka_unit_test(places_are_free_again),
+        cmocka_unit_test(spoofed_checks_for_hours),
+        cmocka_unit_test(an_answer_is_not_forgotten),
+        cmocka_unit_test(shortly_after_the_start),
+        cmocka_unit_test(signalled_as_peer_reflexive),
     };
     return cmocka_run_group_tests_name("ice/amplification", tests, NULL, NULL);
 }

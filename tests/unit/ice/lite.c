@@ -35,6 +35,7 @@ static void full_and_lite(testnet *net, dp_ice_role role, bool told)
                             .lite = true};
     dp_ice_free(net->nodes[1].ice);
     assert_int_equal(dp_ice_new(&net->nodes[1].ice, &config), DP_OK);
+    net->nodes[1].ice->tie_breaker = UINT64_MAX; /* which must not help it */
     net->server = addr("203.0.113.1", 3478);
     net->tap = no_requests;
     lite_requests = 0;

@@ -254,6 +254,14 @@ static void hidden_names(void **state)
         assert_int_equal(name[14], '4'); /* RFC 9562 §5.4 */
         assert_non_null(strchr("89ab", name[19]));
     }
+    for (uint8_t n = 0; n < 100; n++) {
+        dp_address a = net.nodes[0].addresses[0];
+        char name[DP_ICE_HIDDEN_NAME_LEN + 1];
+        a.ip[3] = n;
+        assert_int_equal(dp_ice_hidden_name(net.nodes[0].ice, &a, name), DP_OK);
+        assert_int_equal(name[14], '4');
+        assert_non_null(strchr("89ab", name[19]));
+    }
     assert_string_equal(c[0].hostname, c[1].hostname); /* one for an address */
     assert_int_equal(c[0].address.port, 1000);
     assert_int_equal(c[1].address.port, 1001);
