@@ -360,6 +360,8 @@ static bool path(const dp_ice *ice, size_t *base, dp_address *remote)
     } else {
         *base = ice->reply_base;
         *remote = ice->reply_remote;
+        if (!is_peer(ice, *base, remote)) /* not any more: RFC 7675 §5.1 */
+            return false;
     }
     return remote->family != DP_FAMILY_NONE && dp_ice_is_base(&ice->locals[*base]);
 }

@@ -146,22 +146,6 @@ void dp_ice_stream_opened(dp_ice *ice, dp_time now, dp_ice_stream *stream)
     dp_ice_pace(ice, now);
 }
 
-uint32_t dp_ice_link_accepted(dp_ice *ice, dp_time now, const dp_address *local, const dp_address *remote)
-{
-    (void)now;
-    int base = dp_ice_alive(ice) ? dp_ice_local_find(ice, local, DP_TCPTYPE_PASSIVE) : -1;
-    if (base < 0)
-        return 0;
-    dp_ice_stream *stream = dp_ice_stream_of(ice, (size_t)base, remote);
-    if (stream != NULL) /* an old one that the owner has not seen the end of */
-        drop(ice, stream);
-    stream = add(ice, (size_t)base, remote);
-    if (stream == NULL)
-        return 0;
-    stream->open = true;
-    return stream->link;
-}
-
 /* ---- end ---- */
 
 void dp_ice_stream_closed(dp_ice *ice, dp_time now, dp_ice_stream *stream)
@@ -177,7 +161,31 @@ void dp_ice_stream_closed(dp_ice *ice, dp_time now, dp_ice_stream *stream)
     dp_ice_select(ice, now);
 }
 
+/* The same by our own decision: the owner hears of it. */
+static void end(dp_ice *ice, dp_time now, dp_ice_stream *stream)
+{
+    uint32_t link = stream->link;
+    dp_ice_stream_closed(ice, now, stream);
+    dp_ice_link_dead(ice, link);
+}
+
 /* ---- in ---- */
+
+uint32_t dp_ice_link_accepted(dp_ice *ice, dp_time now, const dp_address *local, const dp_address *remote)
+{
+    int base = dp_ice_alive(ice) ? dp_ice_local_find(ice, local, DP_TCPTYPE_PASSIVE) : -1;
+    if (base < 0)
+        return 0;
+    dp_ice_stream *stream = dp_ice_stream_of(ice, (size_t)base, remote);
+    /* An old one whose end the owner has not seen: what was proved, was proved by that one. */
+    if (stream != NULL)
+        end(ice, now, stream);
+    stream = add(ice, (size_t)base, remote);
+    if (stream == NULL)
+        return 0;
+    stream->open = true;
+    return stream->link;
+}
 
 size_t dp_ice_stream_input(dp_ice *ice, dp_time now, dp_ice_stream *stream, uint8_t *data, size_t len,
                            dp_ice_payload *payload)
@@ -186,9 +194,7 @@ size_t dp_ice_stream_input(dp_ice *ice, dp_time now, dp_ice_stream *stream, uint
     bool broken = false;
     size_t taken = dp_frames_take_prefixed(&stream->frames, data, len, &frame, &broken);
     if (broken) {
-        uint32_t link = stream->link;
-        dp_ice_stream_closed(ice, now, stream);
-        dp_ice_link_dead(ice, link);
+        end(ice, now, stream);
         return len;
     }
     dp_address remote = stream->remote;

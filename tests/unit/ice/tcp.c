@@ -363,6 +363,33 @@ static uint32_t accept_stranger(world *w, unsigned index)
     return link;
 }
 
+/* A port of the peer's NAT that is another one's now: the new stream has to prove itself, too. */
+static void another_stream_from_the_same_address(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, true);
+    start(&w);
+    run(&w, DP_SECONDS(3));
+    assert_int_equal(w.state[1], DP_ICE_COMPLETED);
+    say(&w, 0, "hello");
+    dp_address from = addr("10.0.0.1", 50000); /* the first that connect_link gave out */
+    uint32_t link = dp_ice_link_accepted(w.ice[1], w.now, &w.listener, &from);
+    assert_int_not_equal(link, 0);
+    uint8_t data[] = {0, 4, 20, 21, 22, 23};
+    dp_ice_payload payload;
+    (void)dp_ice_link_input(w.ice[1], w.now, link, data, sizeof data, &payload);
+    assert_int_equal(payload.len, 0);
+    size_t headroom;
+    dp_datagram d = {.data = data, .capacity = sizeof data};
+    assert_false(dp_ice_send_begin(w.ice[1], &d, &headroom));
+    pump(&w);
+    assert_int_equal(w.closed[1], 1); /* the old one */
+    run(&w, DP_SECONDS(6));           /* node 0 has heard of its end and has connected again */
+    assert_int_equal(w.state[1], DP_ICE_COMPLETED);
+    world_free(&w);
+}
+
 /* Streams of strangers: they are given to an agent because they name its ufrag, which anybody on the path can read. */
 static void strangers_get_no_further(void **state)
 {
@@ -496,6 +523,7 @@ int main(void)
         cmocka_unit_test(refused_connection_fails_the_pair),
         cmocka_unit_test(a_closed_stream_is_connected_anew),
         cmocka_unit_test(garbage_ends_the_stream),
+        cmocka_unit_test(another_stream_from_the_same_address),
         cmocka_unit_test(strangers_get_no_further),
         cmocka_unit_test(strangers_keep_nobody_out),
         cmocka_unit_test(strangers_end_no_connection_of_ours),
