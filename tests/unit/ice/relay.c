@@ -678,6 +678,21 @@ static void closing_gives_it_back(void **state)
     }
 }
 
+/* A link that the owner has not heard of needs no end. */
+static void closing_before_the_link_was_asked_for(void **state)
+{
+    (void)state;
+    testnet net;
+    server s;
+    init(&net, &s, DP_ICE_TCP, true);
+    net_gather(&net, 0);
+    dp_ice_close(net.nodes[0].ice);
+    net_run(&net, DP_SECONDS(1));
+    assert_int_equal(net.nodes[0].links, 0);
+    assert_int_equal(net.nodes[0].links_closed, 0);
+    net_clear(&net);
+}
+
 /* Without a NAT the server sees the host's own address: it must not be told with the relayed one. */
 static void hidden_addresses_stay_hidden(void **state)
 {
@@ -790,6 +805,7 @@ int main(void)
         cmocka_unit_test(a_restart_after_failure),
         cmocka_unit_test(a_restart_before_the_release),
         cmocka_unit_test(closing_gives_it_back),
+        cmocka_unit_test(closing_before_the_link_was_asked_for),
         cmocka_unit_test(hidden_addresses_stay_hidden),
         cmocka_unit_test(links_of_nobody),
         cmocka_unit_test(every_allocation_fails_once),
