@@ -161,7 +161,7 @@ static void spoof(testnet *net, const dp_address *from)
     static uint32_t serial;
     uint8_t id[DP_STUN_TRANSACTION_LEN] = "spoofed";
     uint8_t data[DP_DATAGRAM_MAX];
-    char username[64];
+    char username[DP_ICE_UFRAG_LEN + DP_ICE_REMOTE_UFRAG_MAX + 2];
     size_t len = 0;
     const dp_ice *ice = net->nodes[0].ice;
     dp_wr wr = dp_wr_init(data, sizeof data);
