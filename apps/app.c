@@ -55,6 +55,7 @@ enum {
     OPTION_ICE_SERVER,
     OPTION_TURN_USER,
     OPTION_TURN_CA,
+    OPTION_TCP,
     OPTION_RELAY_ONLY,
     OPTION_HIDE_ADDRESSES,
     OPTION_BIND,
@@ -71,6 +72,7 @@ static const struct option options[] = {
     {"ice-server", required_argument, NULL, OPTION_ICE_SERVER},
     {"turn-user", required_argument, NULL, OPTION_TURN_USER},
     {"turn-ca", required_argument, NULL, OPTION_TURN_CA},
+    {"tcp", no_argument, NULL, OPTION_TCP},
     {"relay-only", no_argument, NULL, OPTION_RELAY_ONLY},
     {"hide-addresses", no_argument, NULL, OPTION_HIDE_ADDRESSES},
     {"bind", required_argument, NULL, OPTION_BIND},
@@ -116,6 +118,8 @@ static bool take_option(app *a, int option)
     case OPTION_TURN_CA:
         net->turn_ca = optarg;
         return true;
+    case OPTION_TCP:
+        return net->tcp = true;
     case OPTION_RELAY_ONLY:
         return net->relay_only = true;
     case OPTION_HIDE_ADDRESSES:
@@ -229,6 +233,7 @@ int app_peer(app *a, const dp_peer_handler *handler)
                              .ice_servers = ice.servers,
                              .ice_server_count = ice.count,
                              .turn_ca_file = net->turn_ca,
+                             .ice_tcp = net->tcp,
                              .relay_only = net->relay_only,
                              .hide_addresses = net->hide_addresses,
                              .ice_lite = net->lite,

@@ -14,6 +14,7 @@ const char network_help[] =
     "firewall\n"
     "  --turn-user USER:PASSWORD  for all TURN servers (better: $TURN_USER, which no process list shows)\n"
     "  --turn-ca FILE         certificates (PEM) that turns: trusts instead of the system's\n"
+    "  --tcp                  try TCP between the two as well, on ports of the same numbers\n"
     "  --relay-only           use TURN alone: the other side never learns an address of ours\n"
     "  --hide-addresses       tell our local addresses as mDNS names, as browsers do\n"
     "  --bind ADDRESS         use this local address and no other; may be given 16 times\n"

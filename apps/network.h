@@ -11,6 +11,7 @@ typedef struct network_options {
     size_t url_count;
     const char *turn_user; /* --turn-user or TURN_USER: USER:PASSWORD, or NULL */
     const char *turn_ca;
+    bool tcp;
     bool relay_only;
     bool hide_addresses;
     bool lite;

@@ -94,6 +94,7 @@ struct dp_peer {
     ice_server_list ice;
     bool relay_only;
     bool hide_addresses;
+    bool ice_tcp;
     bool ice_lite;
     bool reconnect;
     network *network;

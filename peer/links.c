@@ -50,8 +50,7 @@ static void fail(link_socket *s, const char *reason)
     uint32_t id = s->id;
     dp_time now = now_of(s);
     char text[DP_ADDRESS_TEXT_MAX];
-    DP_LOG(&l->log, DP_LOG_WARN, layer, "the link to the TURN server %s: %s",
-           dp_address_format(&s->remote, text), reason);
+    DP_LOG(&l->log, DP_LOG_WARN, layer, "the link to %s: %s", dp_address_format(&s->remote, text), reason);
     close_socket(s);
     dp_pc_link_closed(l->pc, now, id);
 }
@@ -96,12 +95,10 @@ static void on_connected(void *user, dp_tcp *tcp)
     l->pump(l->user);
 }
 
-static void on_data(void *user, dp_tcp *tcp, const uint8_t *data, size_t len)
+static void take_data(link_socket *s, const uint8_t *data, size_t len)
 {
-    link_socket *s = user;
     links *l = s->owner;
     uint8_t piece[4096]; /* what is inside is decrypted in place, and data is the stream's */
-    (void)tcp;
     while (len > 0) {
         size_t n = len < sizeof(piece) ? len : sizeof(piece);
         memcpy(piece, data, n);
@@ -109,6 +106,14 @@ static void on_data(void *user, dp_tcp *tcp, const uint8_t *data, size_t len)
         data += n;
         len -= n;
     }
+}
+
+static void on_data(void *user, dp_tcp *tcp, const uint8_t *data, size_t len)
+{
+    link_socket *s = user;
+    links *l = s->owner;
+    (void)tcp;
+    take_data(s, data, len);
     l->pump(l->user);
 }
 
@@ -144,18 +149,43 @@ static int open_stream(link_socket *s, const dp_ice_link *link)
 
 /* ---- all of them ---- */
 
-void dp_links_open(links *l, const dp_ice_link *link)
+/* NULL: no memory, and pc knows it. */
+static link_socket *add(links *l, uint32_t id, const dp_address *remote)
 {
     link_socket *s = dp_calloc(1, sizeof(*s));
     if (s == NULL) {
-        dp_pc_link_closed(l->pc, dp_loop_now(l->network->loop), link->id);
-        return;
+        dp_pc_link_closed(l->pc, dp_loop_now(l->network->loop), id);
+        return NULL;
     }
     s->owner = l;
-    s->id = link->id;
-    s->remote = link->remote;
+    s->id = id;
+    s->remote = *remote;
     s->next = l->first;
     l->first = s;
+    return s;
+}
+
+bool dp_links_accept(links *l, const accepted_stream *stream)
+{
+    dp_time now = dp_loop_now(l->network->loop);
+    uint32_t id = dp_pc_link_accepted(l->pc, now, &stream->local, &stream->remote);
+    link_socket *s = id != 0 ? add(l, id, &stream->remote) : NULL;
+    if (s == NULL)
+        return false;
+    dp_tcp_handler handler = {on_connected, on_data, NULL, on_closed, s};
+    s->tcp = stream->tcp;
+    dp_tcp_set_handler(s->tcp, &handler);
+    take_data(s, stream->data, stream->len);
+    take_data(s, stream->rest, stream->rest_len);
+    l->pump(l->user);
+    return true;
+}
+
+void dp_links_open(links *l, const dp_ice_link *link)
+{
+    link_socket *s = add(l, link->id, &link->remote);
+    if (s == NULL)
+        return;
     int error = link->transport == DP_ICE_UDP ? open_udp(s, link) : open_stream(s, link);
     if (error != DP_OK)
         fail(s, dp_strerror(error));

@@ -34,9 +34,10 @@ typedef struct mux_route {
 
 struct mux {
     network *network;
-    mux *next;                    /* in the network's list */
-    dp_udp *sockets[MAX_SOCKETS]; /* NULL: a free place */
-    uint16_t port;                /* what was asked for, else the first socket's; 0: none yet */
+    mux *next;                        /* in the network's list */
+    dp_udp *sockets[MAX_SOCKETS];     /* NULL: a free place */
+    acceptor *acceptors[MAX_SOCKETS]; /* of the same place's address and port; NULL: none */
+    uint16_t port;                    /* what was asked for, else the first socket's; 0: none yet */
     mux_member *members;
     dp_table routes;
 };
@@ -182,6 +183,13 @@ static void on_writable(void *user, dp_udp *udp)
         member->on_writable(member->user);
 }
 
+static bool on_stream(void *user, const accepted_stream *stream)
+{
+    mux *m = user;
+    mux_member *member = member_by_ufrag(m, stream->ufrag);
+    return member != NULL && member->on_stream(member->user, stream);
+}
+
 /* ---- sockets ---- */
 
 static dp_udp_handler handler_of(mux *m) { return (dp_udp_handler){on_packets, on_writable, m}; }
@@ -194,13 +202,19 @@ static size_t socket_count(const mux *m)
     return count;
 }
 
+static void close_socket(mux *m, size_t i)
+{
+    dp_acceptor_free(m->acceptors[i]);
+    m->acceptors[i] = NULL;
+    dp_udp_close(m->sockets[i]);
+    m->sockets[i] = NULL;
+}
+
 static void close_sockets(mux *m)
 {
-    for (size_t i = 0; i < MAX_SOCKETS; i++) {
+    for (size_t i = 0; i < MAX_SOCKETS; i++)
         if (m->sockets[i] != NULL)
-            dp_udp_close(m->sockets[i]);
-        m->sockets[i] = NULL;
-    }
+            close_socket(m, i);
 }
 
 /* The socket on address, whatever its port; MAX_SOCKETS if there is none. */
@@ -230,10 +244,20 @@ static int open_socket(mux *m, const dp_address *address, uint16_t port, dp_udp 
     dp_udp_handler handler = handler_of(m);
     local.port = port;
     int error = dp_udp_open(&m->sockets[i], m->network->loop, &local, &handler);
-    if (error != DP_OK)
+    *out = error == DP_OK ? m->sockets[i] : NULL;
+    if (error != DP_OK) {
         m->sockets[i] = NULL;
-    *out = m->sockets[i];
-    return error;
+        return error;
+    }
+    char text[DP_ADDRESS_TEXT_MAX];
+    const dp_address *bound = dp_udp_local(*out);
+    if (m->network->tcp &&
+        dp_acceptor_new(&m->acceptors[i], m->network->loop, bound, on_stream, m) != DP_OK) {
+        m->acceptors[i] = NULL;
+        DP_LOG(&m->network->log, DP_LOG_WARN, layer, "nobody can reach us by TCP at %s: the port is taken",
+               dp_address_format(bound, text));
+    }
+    return DP_OK;
 }
 
 /* All of the network's addresses at one port; the first socket's if port is 0. */
@@ -300,14 +324,23 @@ static int choose_port(mux *m)
     return error;
 }
 
+/* The i-th socket, and the TCP port beside it, become local addresses of pc. */
+static int give_socket(const mux *m, size_t i, dp_pc *pc)
+{
+    dp_time now = dp_loop_now(m->network->loop);
+    int error = dp_pc_add_local_address(pc, now, dp_udp_local(m->sockets[i]));
+    if (error == DP_OK && m->acceptors[i] != NULL)
+        error = dp_pc_add_local_listener(pc, now, dp_udp_local(m->sockets[i]));
+    return error;
+}
+
 /* ---- addresses that come and go ---- */
 
 static void remove_socket(mux *m, size_t i)
 {
     dp_address local = *dp_udp_local(m->sockets[i]);
     drop_routes_of_socket(m, i);
-    dp_udp_close(m->sockets[i]);
-    m->sockets[i] = NULL;
+    close_socket(m, i);
     for (mux_member *member = m->members; member != NULL; member = member->next) {
         (void)dp_pc_remove_local_address(member->pc, dp_loop_now(m->network->loop), &local);
         member->touched = true;
@@ -331,7 +364,7 @@ static void add_socket(mux *m, const dp_address *address)
     }
     m->port = m->port != 0 ? m->port : dp_udp_local(udp)->port;
     for (mux_member *member = m->members; member != NULL; member = member->next) {
-        if (dp_pc_add_local_address(member->pc, dp_loop_now(m->network->loop), dp_udp_local(udp)) != DP_OK)
+        if (give_socket(m, socket_on(m, address), member->pc) != DP_OK)
             DP_LOG(&m->network->log, DP_LOG_WARN, layer, "a connection has too many addresses for %s",
                    dp_address_format_ip(address, text));
         member->touched = true;
@@ -408,9 +441,7 @@ mux *dp_mux_next(const mux *m) { return m->next; }
 int dp_mux_join(mux *m, mux_member *member)
 {
     for (size_t i = 0; i < MAX_SOCKETS; i++) {
-        int error = m->sockets[i] == NULL ? DP_OK
-                                          : dp_pc_add_local_address(member->pc, dp_loop_now(m->network->loop),
-                                                                    dp_udp_local(m->sockets[i]));
+        int error = m->sockets[i] == NULL ? DP_OK : give_socket(m, i, member->pc);
         if (error != DP_OK)
             return error;
     }

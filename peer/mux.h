@@ -3,6 +3,7 @@
 #ifndef PEER_MUX_H
 #define PEER_MUX_H
 
+#include "peer/accept.h"
 #include "peer/network.h"
 #include <datapeer/peer_connection.h>
 
@@ -13,6 +14,7 @@ typedef struct mux_member {
     dp_pc *pc;
     void (*on_input)(void *user); /* datagrams were given to pc: poll it */
     void (*on_writable)(void *user);
+    bool (*on_stream)(void *user, const accepted_stream *stream); /* false: not wanted */
     void (*on_changed)(void *user); /* pc's local addresses have changed: poll it */
     void *user;
     /* the mux's: */

@@ -27,6 +27,7 @@ static int start_runner(dp_connection *conn)
                                    .random = peer->random,
                                    .log = peer->log,
                                    .certificate = peer->certificate,
+                                   .ice_tcp = peer->ice_tcp,
                                    .relay_only = peer->relay_only,
                                    .hide_addresses = peer->hide_addresses,
                                    .ice_lite = peer->ice_lite},

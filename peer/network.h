@@ -17,6 +17,7 @@ typedef struct network {
     size_t bind_count;
     uint16_t port_min; /* both 0: any port */
     uint16_t port_max;
+    bool tcp;
     char *turn_ca_file;
     void (*on_change)(void *user, bool lost);
     void *user;
@@ -37,6 +38,7 @@ typedef struct network_config {
     size_t bind_count;
     uint16_t port_min;
     uint16_t port_max;
+    bool tcp; /* a TCP port beside each UDP port */
     const char *turn_ca_file;
     /* Addresses came or, if lost is true, went, and the muxes know it already. May be NULL. */
     void (*on_change)(void *user, bool lost);

@@ -35,6 +35,7 @@ int dp_pc_new(dp_pc **out, const dp_pc_config *config)
                          .random = pc->random,
                          .log = pc->log,
                          .pacing = config->ice_pacing,
+                         .tcp = config->ice_tcp,
                          .lite = config->ice_lite,
                          .relay_only = config->relay_only,
                          .hide_addresses = config->hide_addresses};
@@ -71,6 +72,11 @@ void dp_pc_free(dp_pc *pc)
 int dp_pc_add_local_address(dp_pc *pc, dp_time now, const dp_address *local)
 {
     return dp_ice_add_local_address(pc->ice, now, local);
+}
+
+int dp_pc_add_local_listener(dp_pc *pc, dp_time now, const dp_address *local)
+{
+    return dp_ice_add_local_listener(pc->ice, now, local);
 }
 
 int dp_pc_remove_local_address(dp_pc *pc, dp_time now, const dp_address *local)
@@ -222,6 +228,11 @@ void dp_pc_input(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const dp_add
     dp_ice_payload payload;
     if (!is_over(pc) && dp_ice_input(pc->ice, now, data, len, local, remote, &payload))
         input_payload(pc, now, &payload);
+}
+
+uint32_t dp_pc_link_accepted(dp_pc *pc, dp_time now, const dp_address *local, const dp_address *remote)
+{
+    return is_over(pc) ? 0 : dp_ice_link_accepted(pc->ice, now, local, remote);
 }
 
 void dp_pc_link_opened(dp_pc *pc, dp_time now, uint32_t link) { dp_ice_link_opened(pc->ice, now, link); }

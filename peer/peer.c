@@ -112,6 +112,7 @@ static int set_up_network(dp_peer *peer, const dp_peer_config *config)
                           .bind_count = config->bind_count,
                           .port_min = config->port_min,
                           .port_max = config->port_max,
+                          .tcp = config->ice_tcp,
                           .turn_ca_file = config->turn_ca_file,
                           .on_change = on_network_change,
                           .user = peer};
@@ -180,6 +181,7 @@ int dp_peer_new(dp_peer **out, const dp_peer_config *config)
     peer->reconnect = config->reconnect;
     peer->relay_only = config->relay_only;
     peer->hide_addresses = config->hide_addresses;
+    peer->ice_tcp = config->ice_tcp;
     peer->ice_lite = config->ice_lite;
     peer->max_connections = config->max_connections != 0 ? config->max_connections : DEFAULT_MAX_CONNECTIONS;
     peer->max_value_size = config->max_value_size;

@@ -125,6 +125,12 @@ static void pump(void *user)
     dp_timer_set(r->loop, &r->timer, dp_pc_next_timeout(r->pc));
 }
 
+static bool on_stream(void *user, const accepted_stream *stream)
+{
+    runner *r = user;
+    return dp_links_accept(&r->links, stream);
+}
+
 static void on_changed(void *user)
 {
     runner *r = user;
@@ -158,8 +164,12 @@ int dp_runner_new(runner **out, const runner_config *config)
     r->names = (names_user){.on_result = on_name, .user = r};
     int error = dp_pc_new(&r->pc, &config->pc);
     r->links = (links){.network = r->network, .pc = r->pc, .log = r->log, .pump = pump, .user = r};
-    r->member =
-        (mux_member){.pc = r->pc, .on_input = pump, .on_writable = pump, .on_changed = on_changed, .user = r};
+    r->member = (mux_member){.pc = r->pc,
+                             .on_input = pump,
+                             .on_writable = pump,
+                             .on_stream = on_stream,
+                             .on_changed = on_changed,
+                             .user = r};
     if (error == DP_OK)
         error = dp_mux_join(r->mux, &r->member);
     if (error != DP_OK) {

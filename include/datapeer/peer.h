@@ -55,6 +55,7 @@ typedef struct dp_peer_config {
     const dp_ice_server *ice_servers; /* STUN and TURN; copied, at most DP_PEER_MAX_ICE_SERVERS */
     size_t ice_server_count;
     const char *turn_ca_file; /* PEM: who may vouch for TURN servers by TLS; NULL: the system's authorities */
+    bool ice_tcp;             /* ICE by TCP as well, on TCP ports of the same numbers (RFC 6544) */
     bool relay_only;          /* these three: see dp_ice_config */
     bool hide_addresses;
     bool ice_lite;

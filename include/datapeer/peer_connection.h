@@ -41,7 +41,8 @@ typedef struct dp_pc_config {
     const dp_certificate *certificate; /* required; borrowed as long as the object lives */
     size_t max_message_size;           /* largest message that is accepted, told to the peer; 0: 262144 */
     dp_duration ice_pacing;            /* 0: 50 ms */
-    bool ice_lite;                     /* these three: see dp_ice_config */
+    bool ice_tcp;                      /* these four: see dp_ice_config (tcp...) */
+    bool ice_lite;
     bool relay_only;
     bool hide_addresses;
 } dp_pc_config;
@@ -56,6 +57,8 @@ DP_API void dp_pc_free(dp_pc *pc);
 /* See dp_ice_add_local_address, dp_ice_remove_local_address: at any time. */
 DP_API int dp_pc_add_local_address(dp_pc *pc, dp_time now, const dp_address *local);
 DP_API int dp_pc_remove_local_address(dp_pc *pc, dp_time now, const dp_address *local);
+/* See dp_ice_add_local_listener. */
+DP_API int dp_pc_add_local_listener(dp_pc *pc, dp_time now, const dp_address *local);
 /* See dp_ice_add_server. Before the first description. */
 DP_API int dp_pc_add_ice_server(dp_pc *pc, const dp_ice_server *server);
 
@@ -88,6 +91,7 @@ DP_API unsigned dp_pc_mline_index(const dp_pc *pc);
 DP_API const char *dp_pc_local_ufrag(const dp_pc *pc);
 
 /* See dp_ice_link_opened and its neighbours, dp_ice_resolved. */
+DP_API uint32_t dp_pc_link_accepted(dp_pc *pc, dp_time now, const dp_address *local, const dp_address *remote);
 DP_API void dp_pc_link_opened(dp_pc *pc, dp_time now, uint32_t link);
 DP_API void dp_pc_link_input(dp_pc *pc, dp_time now, uint32_t link, uint8_t *data, size_t len);
 DP_API void dp_pc_link_closed(dp_pc *pc, dp_time now, uint32_t link);

@@ -43,6 +43,7 @@ static dp_loop *loop;
 static dp_random source;
 static dp_csprng *csprng;
 static dp_certificate *certificate;
+static bool by_tcp; /* descriptions lose their UDP candidates on the way */
 static network *net;
 static mux *shared;
 static end ends[PAIRS][2];
@@ -77,12 +78,13 @@ static void open_end_on(end *e, unsigned number, network *n, mux *m)
 {
     memset(e, 0, sizeof(*e));
     e->number = number;
-    runner_config config = {.network = n,
-                            .mux = m,
-                            .pc = {.size = sizeof(config.pc), .random = source, .certificate = certificate},
-                            .on_event = on_event,
-                            .on_fill = on_fill,
-                            .user = e};
+    runner_config config = {
+        .network = n,
+        .mux = m,
+        .pc = {.size = sizeof(config.pc), .random = source, .certificate = certificate, .ice_tcp = n->tcp},
+        .on_event = on_event,
+        .on_fill = on_fill,
+        .user = e};
     assert_int_equal(dp_runner_new(&e->runner, &config), DP_OK);
 }
 
@@ -102,6 +104,18 @@ static void close_end(end *e)
     memset(e, 0, sizeof(*e));
 }
 
+static void drop_udp(char *sdp, size_t *len)
+{
+    char *at;
+    while (by_tcp && (at = strstr(sdp, " 1 udp ")) != NULL) {
+        while (strncmp(at, "a=candidate", 11) != 0)
+            at--;
+        char *next = strchr(at, '\n') + 1;
+        memmove(at, next, strlen(next) + 1);
+    }
+    *len = strlen(sdp);
+}
+
 static void negotiate(end pair[2])
 {
     static char offer[SDP], answer[SDP];
@@ -111,8 +125,10 @@ static void negotiate(end pair[2])
     dp_pc *caller = dp_runner_pc(pair[0].runner), *callee = dp_runner_pc(pair[1].runner);
     assert_int_equal(dp_pc_create_channel(caller, &pair[0].channel, now, &init), DP_OK);
     assert_int_equal(dp_pc_create_offer(caller, now, offer, SDP, &offer_len), DP_OK);
+    drop_udp(offer, &offer_len);
     assert_int_equal(dp_pc_set_remote_description(callee, now, DP_SDP_OFFER, offer, offer_len, NULL), DP_OK);
     assert_int_equal(dp_pc_create_answer(callee, now, answer, SDP, &answer_len), DP_OK);
+    drop_udp(answer, &answer_len);
     assert_int_equal(dp_pc_set_remote_description(caller, now, DP_SDP_ANSWER, answer, answer_len, NULL),
                      DP_OK);
     dp_runner_wake(pair[0].runner);
@@ -143,6 +159,7 @@ static int set_up(void **state)
 {
     (void)state;
     step = 0;
+    by_tcp = false;
     assert_int_equal(dp_loop_new(&loop), DP_OK);
     assert_int_equal(dp_csprng_new(&csprng), DP_OK);
     source = dp_csprng_source(csprng);
@@ -271,8 +288,12 @@ static void a_taken_port_is_an_error(void **state)
 
 static network *network_on(const char *const *texts, uint16_t port_min, uint16_t port_max)
 {
-    network_config config = {
-        .loop = loop, .random = source, .include_loopback = true, .port_min = port_min, .port_max = port_max};
+    network_config config = {.loop = loop,
+                             .random = source,
+                             .include_loopback = true,
+                             .port_min = port_min,
+                             .port_max = port_max,
+                             .tcp = by_tcp};
     network *n;
     assert_int_equal(dp_network_new(&n, &config), DP_OK);
     dp_address addresses[4];
@@ -375,6 +396,63 @@ static void a_restart_leaves_the_old_path_alive(void **state)
     RUN_UNTIL(pair[0].heard == 2 && pair[1].heard == 2);
     close_end(&pair[0]);
     close_end(&pair[1]);
+}
+
+static void ignore_stream(void *user, dp_tcp *tcp, int error, const char *reason)
+{
+    bool *closed = user;
+    (void)error;
+    (void)reason;
+    *closed = true;
+    dp_tcp_close(tcp);
+}
+
+/* Where no UDP gets through: many connections on one TCP port, and strangers who say nothing that makes sense. */
+static void streams_find_their_connections(void **state)
+{
+    (void)state;
+    enum { STRANGERS = 40, CONNECTIONS = 5 };
+    static const char *const first[] = {"127.0.0.1", NULL};
+    by_tcp = true;
+    network *there = network_on(first, 0, 0), *here = network_on(first, 0, 0);
+    mux *callees;
+    assert_int_equal(dp_mux_new(&callees, here, 0), DP_OK);
+    dp_tcp *strangers[STRANGERS];
+    bool closed[STRANGERS] = {false};
+    for (int i = 0; i < STRANGERS; i++) {
+        static const uint8_t junk[] = {0, 4, 1, 2, 3, 4, 0xff, 0xff};
+        dp_tcp_handler handler = {.on_closed = ignore_stream, .user = &closed[i]};
+        assert_int_equal(
+            dp_tcp_connect(&strangers[i], loop, "127.0.0.1", dp_mux_port(callees), DP_SECONDS(9), &handler),
+            DP_OK);
+        if (i % 2 == 0)
+            assert_int_equal(dp_tcp_send(strangers[i], junk + i % 4, sizeof(junk) - 4), DP_OK);
+    }
+    for (unsigned i = 0; i < CONNECTIONS; i++) {
+        assert_int_equal(dp_mux_new(&ends[i][0].own_mux, there, 0), DP_OK);
+        mux *own = ends[i][0].own_mux;
+        open_end_on(&ends[i][0], i, there, own);
+        ends[i][0].own_mux = own;
+        open_end_on(&ends[i][1], i, here, callees);
+        negotiate(ends[i]);
+    }
+    for (unsigned i = 0; i < CONNECTIONS; i++) {
+        RUN_UNTIL(ends[i][0].heard == 1 && ends[i][1].heard == 1);
+        assert_false(ends[i][0].wrong || ends[i][1].wrong);
+    }
+    step = DP_MS(5); /* silent strangers have 5 s */
+    for (int i = 0; i < STRANGERS; i++)
+        RUN_UNTIL(closed[i]);
+    for (unsigned i = 0; i < CONNECTIONS; i++) {
+        say(&ends[i][0]);
+        say(&ends[i][1]);
+        RUN_UNTIL(ends[i][0].heard == 2 && ends[i][1].heard == 2);
+        close_end(&ends[i][0]);
+        close_end(&ends[i][1]);
+    }
+    dp_mux_free(callees);
+    dp_network_free(there);
+    dp_network_free(here);
 }
 
 /* Started at boot, before there is a network. */
@@ -480,6 +558,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_taken_port_is_an_error, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_connection_follows_the_addresses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_restart_leaves_the_old_path_alive, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(streams_find_their_connections, set_up, tear_down),
         cmocka_unit_test_setup_teardown(waits_for_the_first_address, set_up, tear_down),
         cmocka_unit_test_setup_teardown(takes_another_port_where_its_own_is_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(keeps_to_its_range_and_addresses, set_up, tear_down),
