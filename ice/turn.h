@@ -59,7 +59,7 @@ bool dp_turn_poll_transmit(dp_turn *turn, dp_time now, dp_datagram *out);
 bool dp_turn_poll_event(dp_turn *turn, dp_turn_event *event);
 
 /* Wants to hear from peer's IP, and keeps it so: CreatePermission leaves at the next poll_transmit, refreshed every
- * 4 minutes. Again for a known one: nothing. LIMIT. */
+ * 4 minutes. Again for a known one: nothing. With all places taken the oldest without a channel ends. LIMIT. */
 int dp_turn_permit(dp_turn *turn, dp_time now, const dp_address *peer);
 /* Binds a channel to peer (ChannelBind, refreshed): its data then costs 4 bytes instead of 36 to 52. A permission is
  * implied. LIMIT: stays with Send indications. */

@@ -22,15 +22,43 @@ static const dp_turn_permission *find_permission(const dp_turn *turn, const dp_a
     return NULL;
 }
 
+static bool has_channel(const dp_turn *turn, const dp_address *ip)
+{
+    for (size_t i = 0; i < turn->channel_count; i++) {
+        dp_address peer = turn->channels[i].peer;
+        peer.port = 0;
+        if (dp_address_equal(&peer, ip))
+            return true;
+    }
+    return false;
+}
+
+/* A free place, or that of the oldest permission: a peer that roams for weeks, and restarts ICE each time, has left
+ * that address long ago. Not one that has not been answered yet, nor one with a channel: a pair was selected there. */
+static dp_turn_permission *place(dp_turn *turn, dp_time now)
+{
+    dp_turn_permission *p = turn->permissions;
+    size_t i = 0;
+    if (turn->permission_count < DP_TURN_MAX_PEERS)
+        return &p[turn->permission_count++];
+    while (i < DP_TURN_MAX_PEERS &&
+           (p[i].request != NULL || p[i].due_at <= now || has_channel(turn, &p[i].ip)))
+        i++;
+    if (i == DP_TURN_MAX_PEERS)
+        return NULL;
+    memmove(&p[i], &p[i + 1], (DP_TURN_MAX_PEERS - 1 - i) * sizeof *p);
+    return &p[DP_TURN_MAX_PEERS - 1];
+}
+
 int dp_turn_permit(dp_turn *turn, dp_time now, const dp_address *peer)
 {
     if (peer->family == DP_FAMILY_NONE)
         return DP_ERR_INVALID_ARGUMENT;
     if (find_permission(turn, peer) != NULL)
         return DP_OK;
-    if (turn->permission_count == DP_TURN_MAX_PEERS)
+    dp_turn_permission *p = place(turn, now);
+    if (p == NULL)
         return DP_ERR_LIMIT;
-    dp_turn_permission *p = &turn->permissions[turn->permission_count++];
     *p = (dp_turn_permission){.ip = *peer, .due_at = now};
     p->ip.port = 0;
     return DP_OK;

@@ -42,8 +42,6 @@ static void permissions(void **state)
         peer = numbered(i);
         assert_int_equal(dp_turn_permit(w.turn, w.now, &peer), DP_OK);
     }
-    peer = numbered(DP_TURN_MAX_PEERS);
-    assert_int_equal(dp_turn_permit(w.turn, w.now, &peer), DP_ERR_LIMIT);
     size_t peers = 0;
     unsigned requests = 0;
     for (; next(&w); requests++) {
@@ -337,10 +335,53 @@ static void a_refused_channel_leaves_indications(void **state)
     dp_turn_free(w.turn);
 }
 
+static bool is_permitted(world *w, unsigned i)
+{
+    dp_address peer = numbered(i);
+    uint8_t frame[100];
+    dp_datagram d = {.data = frame, .capacity = sizeof frame, .length = 1};
+    return dp_turn_wrap(w->turn, &peer, &d, dp_turn_headroom(w->turn, &peer));
+}
+
+/* A peer that roams has more addresses in a month than there are places: old ones give way, but not those in use. */
+static void old_permissions_give_way(void **state)
+{
+    (void)state;
+    world w;
+    allocate(&w, true);
+    for (unsigned i = 0; i < DP_TURN_MAX_PEERS; i++) {
+        dp_address peer = numbered(i);
+        assert_int_equal(dp_turn_permit(w.turn, w.now, &peer), DP_OK);
+    }
+    dp_address one_more = numbered(200);
+    assert_int_equal(dp_turn_permit(w.turn, w.now, &one_more), DP_ERR_LIMIT); /* nobody has answered yet */
+    for (unsigned answered = 0; next(&w); answered++) {
+        assert_int_equal(dp_turn_permit(w.turn, w.now, &one_more), answered == 0 ? DP_ERR_LIMIT : DP_OK);
+        success(&w, true);
+    }
+    dp_address used = numbered(20);
+    assert_int_equal(dp_turn_bind(w.turn, w.now, &used), DP_OK);
+    while (next(&w))
+        success(&w, true);
+    for (unsigned i = 100; i < 200; i++) {
+        dp_address peer = numbered(i);
+        assert_int_equal(dp_turn_permit(w.turn, w.now, &peer), DP_OK);
+        while (next(&w))
+            success(&w, true);
+        assert_true(is_permitted(&w, i) && is_permitted(&w, 20));
+    }
+    assert_false(is_permitted(&w, 0));
+    assert_false(is_permitted(&w, 21));
+    assert_false(is_permitted(&w, 100));
+    assert_true(is_permitted(&w, 199 - (DP_TURN_MAX_PEERS - 2)));
+    dp_turn_free(w.turn);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(permissions),
+        cmocka_unit_test(old_permissions_give_way),
         cmocka_unit_test(one_refused_peer_is_found),
         cmocka_unit_test(requests_about_peers_can_end_it),
         cmocka_unit_test(a_stale_nonce_is_replaced_for_each),
