@@ -16,6 +16,7 @@ typedef struct link_socket {
     struct link_socket *next;
     links *owner;
     uint32_t id;
+    bool has_name; /* a server's */
     dp_address remote;
     dp_udp *udp; /* one of the two */
     dp_tcp *tcp;
@@ -50,7 +51,9 @@ static void fail(link_socket *s, const char *reason)
     uint32_t id = s->id;
     dp_time now = now_of(s);
     char text[DP_ADDRESS_TEXT_MAX];
-    DP_LOG(&l->log, DP_LOG_WARN, layer, "the link to %s: %s", dp_address_format(&s->remote, text), reason);
+    /* Most of the addresses that a peer offers for TCP lead nowhere: that is what ICE is for. */
+    DP_LOG(&l->log, s->has_name ? DP_LOG_WARN : DP_LOG_INFO, layer, "the link to %s: %s",
+           dp_address_format(&s->remote, text), reason);
     close_socket(s);
     dp_pc_link_closed(l->pc, now, id);
 }
@@ -186,6 +189,7 @@ void dp_links_open(links *l, const dp_ice_link *link)
     link_socket *s = add(l, link->id, &link->remote);
     if (s == NULL)
         return;
+    s->has_name = link->name != NULL;
     int error = link->transport == DP_ICE_UDP ? open_udp(s, link) : open_stream(s, link);
     if (error != DP_OK)
         fail(s, dp_strerror(error));
