@@ -50,8 +50,6 @@ void dp_ice_disconnected(dp_ice *ice, dp_time now)
     dp_ice_set_state(ice, DP_ICE_DISCONNECTED);
     if (ice->state != DP_ICE_DISCONNECTED)
         return;
-    for (size_t i = 0; i < ice->pair_count; i++)
-        ice->pairs[i].nominating = false;        /* whatever takes over can be nominated at once */
     bool silent = ice->active != DP_ICE_NO_PAIR; /* else its socket or its server has ended */
     ice->fail_at = silent ? consent_end(&ice->pairs[ice->active]) : now + DP_ICE_CONSENT_EXPIRY;
     ice->patience_at = ice->fail_at;

@@ -232,8 +232,6 @@ void dp_ice_local_end(dp_ice *ice, dp_time now, size_t base)
         if (ice->pairs[i].local == base)
             dp_ice_pair_end(ice, i);
     }
-    if (ice->reply_base == base)
-        ice->reply_remote.family = DP_FAMILY_NONE;
     if (ice->previous != NULL && ice->previous->alive && ice->previous->base == base)
         dp_ice_previous_end(ice, now);
     dp_ice_select(ice, now);

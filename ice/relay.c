@@ -116,17 +116,13 @@ void dp_ice_relays_open(dp_ice *ice, dp_time now)
 
 void dp_ice_relays_close(dp_ice *ice)
 {
-    for (size_t i = 0; i < ice->local_count; i++) {
-        if (ice->locals[i].type == DP_CANDIDATE_RELAY)
-            ice->locals[i].gone = true; /* a restart after a failure must not find them */
-    }
     for (size_t i = 0; i < ice->relay_count; i++) {
         dp_ice_relay *relay = &ice->relays[i];
         relay->reopen_at = DP_TIME_NEVER;
         if (relay->state == DP_ICE_RELAY_READY) {
             dp_turn_release(relay->turn, 0); /* it is sent once: the time is of no matter */
             relay->state = DP_ICE_RELAY_CLOSING;
-            end_candidates(ice, relay);
+            end_candidates(ice, relay); /* a restart after a failure must not find them */
         } else if (relay->state != DP_ICE_RELAY_CLOSING) {
             drop_link(ice, relay);
         }

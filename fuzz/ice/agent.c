@@ -88,8 +88,6 @@ static void check_state(const dp_ice *ice)
     case DP_ICE_DISCONNECTED:
         break;
     }
-    require(path || ice->reply_remote.family == DP_FAMILY_NONE ||
-            dp_ice_is_base(&ice->locals[ice->reply_base]));
     if (dp_ice_previous_alive(ice))
         require(dp_ice_is_base(&ice->locals[ice->previous->base]));
 }
@@ -103,7 +101,7 @@ static void check_pairs(const dp_ice *ice, dp_time now)
         const dp_ice_pair *pair = &ice->pairs[i];
         require(pair->local < ice->local_count && pair->remote < ice->remote_count);
         require(!pair->nominated || pair->valid);
-        require(!pair->valid || dp_ice_is_base(&ice->locals[pair->local]));
+        require(!pair->valid || !dp_ice_alive(ice) || dp_ice_is_base(&ice->locals[pair->local]));
         require(!pair->valid || (pair->answered_at <= now && now < pair->answered_at + DP_SECONDS(100000)));
         uint32_t *word = &known[pair->local][pair->remote / 32];
         require((*word & 1u << pair->remote % 32) == 0);

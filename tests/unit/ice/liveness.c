@@ -393,6 +393,29 @@ static void a_check_elsewhere_is_no_move(void **state)
     net_clear(&net);
 }
 
+/* The peer, controlling, uses another path and the old one still works: it names the one that it means again and
+ * again. */
+static void moves_while_the_old_path_lives(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        testnet net;
+        two_paths(&net, seed, DP_ICE_CONTROLLING);
+        net_run(&net, DP_SECONDS(10));
+        dp_ice *ice = net.nodes[0].ice;
+        size_t other = (size_t)(pair_of(&net, 0, "10.0.1.1:1000", "10.0.0.2:2000") - ice->pairs);
+        assert_true(dp_ice_check_start(ice, net.now, DP_ICE_FOR_CHECK, other, true));
+        net_run(&net, DP_SECONDS(20));
+        for (unsigned n = 0; n < 10; n++) { /* and both stay there */
+            assert_selected(&net, 0, "10.0.1.1:1000", "10.0.0.2:2000");
+            assert_selected(&net, 1, "10.0.0.2:2000", "10.0.1.1:1000");
+            assert_true(net_completed(&net));
+            net_run(&net, DP_SECONDS(7));
+        }
+        net_clear(&net);
+    }
+}
+
 /* The second path is nominated when the first has died, which the controlled side has not noticed yet: it asks, and
  * follows after a second, not after five. */
 static void the_controlled_side_follows(void **state)
@@ -435,6 +458,7 @@ int main(void)
         cmocka_unit_test(a_better_nomination_wins),
         cmocka_unit_test(first_usable_pair_is_fast),
         cmocka_unit_test(a_check_elsewhere_is_no_move),
+        cmocka_unit_test(moves_while_the_old_path_lives),
         cmocka_unit_test(the_controlled_side_follows),
     };
     return cmocka_run_group_tests_name("ice/liveness", tests, NULL, NULL);

@@ -421,7 +421,7 @@ static void the_way_back_goes_with_its_socket(void **state)
     leave(&net, 0, 0);
     assert_false(dp_ice_send_begin(ice, &d, &headroom));
     net_address(&net, 0, "10.0.0.1", 1000);
-    assert_false(dp_ice_send_begin(ice, &d, &headroom));
+    assert_false(dp_ice_send_begin(ice, &d, &headroom)); /* nothing of the peer came to this one yet */
     net_clear(&net);
 }
 
