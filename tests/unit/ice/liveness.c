@@ -416,6 +416,63 @@ static void moves_while_the_old_path_lives(void **state)
     }
 }
 
+static unsigned namings[2];
+
+static bool count_namings(testnet *net, unsigned from, dp_datagram *d)
+{
+    dp_stun_message m;
+    (void)net;
+    namings[from] += dp_stun_decode(&m, d->data, d->length) == DP_OK && m.use_candidate;
+    return true;
+}
+
+static void the_nomination_is_repeated(void **state)
+{
+    (void)state;
+    testnet net;
+    net_pair(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+    net_run(&net, DP_SECONDS(2));
+    net.tap = count_namings;
+    namings[0] = namings[1] = 0;
+    net_run(&net, DP_SECONDS(60));
+    assert_in_range(namings[0], 9, 16); /* with each consent check */
+    assert_int_equal(namings[1], 0);
+    net_clear(&net);
+}
+
+/* The path dies while it is being nominated: the one that takes over is not kept waiting for that. */
+static bool drop_the_nominated(testnet *net, unsigned from, dp_datagram *d)
+{
+    dp_stun_message m;
+    bool first = is_path(net, d, 0);
+    if (first && from == 0 && dp_stun_decode(&m, d->data, d->length) == DP_OK && m.use_candidate)
+        net->tap_ctx = net; /* from now on */
+    return !first || net->tap_ctx == NULL;
+}
+
+static void a_nomination_that_dies(void **state)
+{
+    (void)state;
+    testnet net;
+    net_init(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+    net.tap = drop_the_nominated;
+    net_address(&net, 0, "10.0.0.1", 1000);
+    net_address(&net, 0, "10.0.1.1", 1000);
+    net_address(&net, 1, "10.0.0.2", 2000);
+    for (unsigned i = 0; i < 2; i++) {
+        net_gather(&net, i);
+        net_credentials(&net, i);
+    }
+    net_run(&net, DP_SECONDS(2));
+    assert_selected(&net, 0, "10.0.0.1:1000", "10.0.0.2:2000");
+    assert_ptr_equal(net.tap_ctx, &net);
+    net_run(&net, DP_SECONDS(7));
+    assert_true(net_completed(&net));
+    assert_selected(&net, 0, "10.0.1.1:1000", "10.0.0.2:2000");
+    assert_selected(&net, 1, "10.0.0.2:2000", "10.0.1.1:1000");
+    net_clear(&net);
+}
+
 /* The second path is nominated when the first has died, which the controlled side has not noticed yet: it asks, and
  * follows after a second, not after five. */
 static void the_controlled_side_follows(void **state)
@@ -459,6 +516,8 @@ int main(void)
         cmocka_unit_test(first_usable_pair_is_fast),
         cmocka_unit_test(a_check_elsewhere_is_no_move),
         cmocka_unit_test(moves_while_the_old_path_lives),
+        cmocka_unit_test(the_nomination_is_repeated),
+        cmocka_unit_test(a_nomination_that_dies),
         cmocka_unit_test(the_controlled_side_follows),
     };
     return cmocka_run_group_tests_name("ice/liveness", tests, NULL, NULL);

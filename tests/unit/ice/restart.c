@@ -18,6 +18,7 @@ static void restart(testnet *net, unsigned i)
     net->nodes[i].candidate_count = 0;
     net->nodes[i].gathering_complete = false;
     assert_int_equal(dp_ice_restart(net->nodes[i].ice, net->now), DP_OK);
+    assert_int_equal(net->nodes[i].ice->transaction_count, 0); /* their pairs are no more */
 }
 
 /* One datagram of data; false: node i has no way to the peer. */
