@@ -105,7 +105,7 @@ static void text_frame(owner *o, const uint8_t *payload, size_t len)
 static void step(owner *o, unsigned opcode, const uint8_t *bytes, size_t len)
 {
     static const char open[] = "{\"type\":\"OPEN\"}";
-    const dp_signaling_offer offer = {"c", "v=0", "l", "binary", NULL, true};
+    const dp_signaling_offer offer = {"c", "v=0", "l", "binary", NULL, true, 0};
     dp_time next = dp_signaling_next_timeout(o->client);
     switch (opcode) {
     case 0:

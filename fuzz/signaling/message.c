@@ -18,12 +18,12 @@ static bool same(const char *a, const char *b) { return a == NULL || b == NULL ?
 /* The server turns dst into src: here the written message gets one by hand. */
 static void write_again(dp_wr *wr, const dp_message *m)
 {
-    dp_signaling_offer offer = {m->connection_id, m->sdp,      m->label,
-                                m->serialization, m->metadata, m->reliable};
+    dp_signaling_offer offer = {m->connection_id, m->sdp,      m->label,  m->serialization,
+                                m->metadata,      m->reliable, m->restart};
     if (m->type == MESSAGE_OFFER)
         dp_message_write_offer(wr, m->src, &offer);
     else if (m->type == MESSAGE_ANSWER)
-        dp_message_write_answer(wr, m->src, m->connection_id, m->sdp);
+        dp_message_write_answer(wr, m->src, m->connection_id, m->sdp, m->restart);
     else
         dp_message_write_candidate(wr, m->src, m->connection_id, m->candidate, m->mid, m->mline_index,
                                    m->src);
@@ -51,6 +51,7 @@ static void round_trip(const dp_message *m)
           again.reliable == m->reliable);
     CHECK(same(again.candidate, m->candidate) && same(again.mid, m->mid) &&
           again.mline_index == m->mline_index);
+    CHECK(m->type == MESSAGE_CANDIDATE || (again.restart == m->restart && again.knows_restart));
     CHECK((again.metadata == NULL) == (m->metadata == NULL)); /* numbers may be printed differently */
     dp_message_clear(&again);
 }
