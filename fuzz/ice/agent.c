@@ -3,14 +3,14 @@
  * that opens, speaks or ends. The peer is a second agent; the TURN server says what the bytes want, and signs it.
  * After each step the invariants must hold and the agent must want nothing at this time any more; some inputs are run
  * twice and must give the same datagrams. */
-#include "ice/agent.h"
+#include "agent_check.h"
+
+#include "base/crypto.h"
+#include "base/rd.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "base/crypto.h"
-#include "base/rd.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -56,113 +56,6 @@ static int seeded(void *ctx, uint8_t *out, size_t len)
         out[i] = (uint8_t)(*s >> 56);
     }
     return DP_OK;
-}
-
-static void failed(int line)
-{
-    (void)fprintf(stderr, "agent.c: what line %d requires does not hold\n", line);
-    abort();
-}
-
-#define require(condition) ((condition) ? (void)0 : failed(__LINE__))
-
-/* ---- what must hold ---- */
-
-static void check_state(const dp_ice *ice)
-{
-    bool active = ice->active != DP_ICE_NO_PAIR;
-    bool path = active || dp_ice_previous_alive(ice);
-    switch (ice->state) {
-    case DP_ICE_NEW:
-    case DP_ICE_CHECKING:
-    case DP_ICE_FAILED:
-    case DP_ICE_CLOSED:
-        require(!active);
-        break;
-    case DP_ICE_CONNECTED:
-        require(path);
-        break;
-    case DP_ICE_COMPLETED:
-        require(active);
-        break;
-    case DP_ICE_DISCONNECTED:
-        break;
-    }
-    if (dp_ice_previous_alive(ice))
-        require(dp_ice_is_base(&ice->locals[ice->previous->base]));
-}
-
-static void check_pairs(const dp_ice *ice, dp_time now)
-{
-    require(ice->active == DP_ICE_NO_PAIR ||
-            (ice->active < ice->pair_count && ice->pairs[ice->active].valid));
-    uint32_t known[DP_ICE_MAX_LOCAL][3] = {{0}}; /* bits: base and remote */
-    for (size_t i = 0; i < ice->pair_count; i++) {
-        const dp_ice_pair *pair = &ice->pairs[i];
-        require(pair->local < ice->local_count && pair->remote < ice->remote_count);
-        require(!pair->nominated || pair->valid);
-        require(!pair->valid || !dp_ice_alive(ice) || dp_ice_is_base(&ice->locals[pair->local]));
-        require(!pair->valid || (pair->answered_at <= now && now < pair->answered_at + DP_SECONDS(100000)));
-        uint32_t *word = &known[pair->local][pair->remote / 32];
-        require((*word & 1u << pair->remote % 32) == 0);
-        *word |= 1u << pair->remote % 32;
-    }
-}
-
-static void check_transactions(const dp_ice *ice)
-{
-    for (size_t i = 0; i < ice->transaction_count; i++) {
-        const dp_ice_transaction *t = &ice->transactions[i];
-        require(dp_ice_is_base(&ice->locals[t->message.base]));
-        if (t->purpose != DP_ICE_FOR_CHECK && t->purpose != DP_ICE_FOR_CONSENT)
-            continue;
-        require(t->pair < ice->pair_count && ice->pairs[t->pair].local == t->message.base);
-        dp_address to = dp_ice_remote_address(ice, &ice->pairs[t->pair]);
-        require(dp_address_equal(&t->message.remote, &to));
-    }
-}
-
-static void check_candidates(const dp_ice *ice)
-{
-    size_t learnt = 0;
-    for (size_t i = 0; i < ice->remote_count; i++)
-        learnt += ice->remotes[i].learnt;
-    require(learnt == ice->prflx_count && learnt <= DP_ICE_MAX_PRFLX &&
-            ice->remote_count - learnt <= DP_ICE_MAX_REMOTE);
-    require(ice->local_count <= DP_ICE_MAX_LOCAL && ice->early_count <= DP_ICE_MAX_EARLY);
-    require(ice->resolve_next <= ice->unresolved.count && ice->unresolved.count <= DP_ICE_MAX_UNRESOLVED);
-    for (size_t i = 0; i < ice->local_count; i++) {
-        const dp_ice_local *local = &ice->locals[i];
-        require(local->base < ice->local_count);
-        if (local->gone)
-            continue;
-        require(local->type == DP_CANDIDATE_HOST || local->type == DP_CANDIDATE_RELAY ||
-                dp_ice_is_base(&ice->locals[local->base]));
-        const dp_ice_relay *relay = dp_ice_relay_of(ice, i);
-        require(relay == NULL || (relay->turn != NULL && relay->state == DP_ICE_RELAY_READY));
-    }
-}
-
-static void check_links(const dp_ice *ice)
-{
-    require(ice->dead_link_count <= DP_ICE_MAX_DEAD);
-    for (size_t i = 0; i < ice->relay_count; i++) {
-        const dp_ice_relay *relay = &ice->relays[i];
-        require((relay->state >= DP_ICE_RELAY_ASKING) == (relay->turn != NULL));
-        require((relay->state == DP_ICE_RELAY_IDLE) == (relay->link == 0));
-    }
-    for (size_t i = 0; ice->streams != NULL && i < DP_ICE_MAX_STREAMS; i++)
-        require(ice->streams[i].link == 0 || ice->streams[i].base < ice->local_count);
-}
-
-static void check_invariants(const dp_ice *ice, dp_time now)
-{
-    require(ice->pair_count <= DP_ICE_MAX_PAIRS && ice->transaction_count <= DP_ICE_MAX_TRANSACTIONS);
-    check_state(ice);
-    check_pairs(ice, now);
-    check_transactions(ice);
-    check_candidates(ice);
-    check_links(ice);
 }
 
 /* ---- what comes out ---- */
