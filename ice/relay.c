@@ -53,11 +53,12 @@ static bool is_of(const dp_ice_relay *relay, const dp_ice_local *local)
     return local->type == DP_CANDIDATE_RELAY && local->server == relay->server;
 }
 
-/* All its candidates end before any is looked at: there may be two, and neither can do without the link. */
+/* All its candidates end, and what was found through them, before any is looked at: there may be two, and neither can
+ * do without the link. */
 static void end_candidates(dp_ice *ice, const dp_ice_relay *relay)
 {
     for (size_t i = 0; i < ice->local_count; i++)
-        ice->locals[i].gone = ice->locals[i].gone || is_of(relay, &ice->locals[i]);
+        ice->locals[i].gone = ice->locals[i].gone || is_of(relay, &ice->locals[ice->locals[i].base]);
 }
 
 static void end_relay(dp_ice *ice, dp_time now, dp_ice_relay *relay)
