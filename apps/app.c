@@ -31,10 +31,39 @@ void app_print_safe(void *file, const char *text, size_t len)
     }
 }
 
+/* The newest ones, each once. */
+static void keep_warning(app *a, const char *message)
+{
+    size_t last = APP_WARNINGS - 1;
+    for (size_t i = 0; i < a->warning_count; i++)
+        if (strncmp(a->warnings[i], message, sizeof(a->warnings[i]) - 1) == 0)
+            return;
+    if (a->warning_count > last) {
+        memmove(a->warnings[0], a->warnings[1], last * sizeof(a->warnings[0]));
+        a->warning_count = last;
+    }
+    snprintf(a->warnings[a->warning_count++], sizeof(a->warnings[0]), "%s", message);
+}
+
+void app_explain_failure(app *a)
+{
+    for (size_t i = 0; i < a->warning_count; i++) {
+        app_error("%s", a->warnings[i]);
+        if (strstr(a->warnings[i], "not signed by a known authority") != NULL)
+            app_error(
+                "if that server is the right one, give its authority's certificate with --turn-ca FILE");
+    }
+    a->warning_count = 0;
+}
+
 static void log_line(void *ctx, dp_log_level level, const char *layer, const char *message)
 {
     static const char *const names[] = {"", "error", "warn", "info", "debug"};
-    (void)ctx;
+    app *a = ctx;
+    if (a->verbose == 0) {
+        keep_warning(a, message);
+        return;
+    }
     fprintf(stderr, "%s %s: ", names[level], layer);
     app_print_safe(stderr, message, strlen(message));
     fputc('\n', stderr);
@@ -177,10 +206,11 @@ void app_stop(app *a, int exit_code)
 int app_start(app *a)
 {
     static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
-    if (a->verbose > 0) {
-        a->log.fn = log_line;
-        a->log.level = a->verbose == 1 ? DP_LOG_WARN : a->verbose == 2 ? DP_LOG_INFO : DP_LOG_DEBUG;
-    }
+    a->log = (dp_log){.fn = log_line,
+                      .ctx = a,
+                      .level = a->verbose < 2    ? DP_LOG_WARN
+                               : a->verbose == 2 ? DP_LOG_INFO
+                                                 : DP_LOG_DEBUG};
     int error = dp_loop_new(&a->loop);
     if (error == DP_OK)
         error = dp_csprng_new(&a->csprng);

@@ -13,6 +13,8 @@ enum {
     EXIT_INTERRUPTED = 130,
 };
 
+enum { APP_WARNINGS = 4 };
+
 typedef struct app {
     const char *server; /* --server, PEER_SERVER_URL, or the default */
     const char *key;    /* --key, PEER_KEY, or NULL */
@@ -27,6 +29,8 @@ typedef struct app {
     dp_log log;
     dp_signals *signals;
     dp_peer *peer;
+    char warnings[APP_WARNINGS][512]; /* without -v: what the library has warned of, not yet told */
+    size_t warning_count;
     int exit_code;
     bool interrupted;
 } app;
@@ -49,6 +53,10 @@ void app_stop(app *a, int exit_code);
 
 /* "datapeer: ..." on standard error; what came from outside may be in it (see below). */
 void app_error(const char *format, ...) DP_PRINTF(1, 2);
+
+/* A connection has failed: tells what the library has warned of before, which may be why (a relay that refuses us...),
+ * unless -v has told it already. */
+void app_explain_failure(app *a);
 
 /* Prints text from outside with control characters replaced. */
 void app_print_safe(void *file, const char *text, size_t len);

@@ -285,9 +285,10 @@ static void on_connection_open(void *user, dp_connection *conn)
 
 static void on_connection_error(void *user, dp_connection *conn, const char *type, const char *message)
 {
-    (void)user;
+    client *c = user;
     (void)conn;
     app_error("%s: %s", type, message);
+    app_explain_failure(&c->app);
 }
 
 static void on_connection_close(void *user, dp_connection *conn)

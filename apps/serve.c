@@ -36,8 +36,9 @@ static void on_open(void *user, dp_peer *peer, const char *id)
 
 static void on_connection_error(void *user, dp_connection *conn, const char *type, const char *message)
 {
-    (void)user;
+    server *s = user;
     app_error("%s: %s: %s", dp_connection_remote_id(conn), type, message);
+    app_explain_failure(&s->app);
 }
 
 static void on_connection(void *user, dp_peer *peer, dp_connection *conn)

@@ -463,6 +463,16 @@ static void on_tcp(dp_source *source, uint32_t events)
         write_some(tcp);
 }
 
+int dp_tcp_local(const dp_tcp *tcp, dp_address *local)
+{
+    union dp_sockaddr address;
+    socklen_t len = sizeof(address);
+    if (tcp->state != TCP_OPEN || getsockname(tcp->source.fd, &address.any, &len) != 0)
+        return DP_ERR_INVALID_STATE;
+    dp_sockaddr_to(local, &address);
+    return DP_OK;
+}
+
 size_t dp_tcp_queued(const dp_tcp *tcp) { return tcp->out_len - tcp->out_at; }
 
 int dp_tcp_send(dp_tcp *tcp, const uint8_t *data, size_t len)

@@ -212,7 +212,7 @@ static int certificate_refused(dp_tls *tls)
     uint32_t flags = mbedtls_ssl_get_verify_result(&tls->ssl);
     char why[160];
     if ((flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) != 0)
-        snprintf(why, sizeof(why), "is not signed by a known authority; give ca_file");
+        snprintf(why, sizeof(why), "is not signed by a known authority");
     else if ((flags & MBEDTLS_X509_BADCERT_CN_MISMATCH) != 0 && tls->certified[0] != '\0')
         snprintf(why, sizeof(why), "is for %s", tls->certified);
     else if ((flags & MBEDTLS_X509_BADCERT_CN_MISMATCH) != 0)

@@ -118,8 +118,8 @@ void dp_connection_free(dp_connection *conn)
 
 void dp_connection_report(dp_connection *conn, const char *type, const char *message)
 {
-    DP_LOG(&conn->peer->log, DP_LOG_WARN, layer, "connection with %s: %s: %s", conn->remote_id, type,
-           message);
+    dp_log_level level = conn->handler.on_error != NULL ? DP_LOG_INFO : DP_LOG_WARN;
+    DP_LOG(&conn->peer->log, level, layer, "connection with %s: %s: %s", conn->remote_id, type, message);
     if (conn->handler.on_error != NULL)
         conn->handler.on_error(conn->handler.user, conn, type, message);
 }
@@ -160,6 +160,7 @@ void dp_connection_rearm(dp_connection *conn)
     dp_time rpc = conn->rpc != NULL ? dp_rpc_next_timeout(conn->rpc) : DP_TIME_NEVER;
     at = dechunker < at ? dechunker : at;
     at = rpc < at ? rpc : at;
+    at = conn->path_deadline < at ? conn->path_deadline : at;
     if (at != conn->timer.at || conn->timer.loop == NULL)
         dp_timer_set(conn->peer->loop, &conn->timer, at);
 }
@@ -175,6 +176,11 @@ static void on_timer(void *user)
         bool flushing = conn->state == CONNECTION_FLUSHING;
         dp_connection_end(conn, flushing ? NULL : "negotiation-failed",
                           "no channel was opened within 60 s: is the other side still there?");
+        return;
+    }
+    if (conn->path_deadline <= now) {
+        dp_connection_end(conn, "connection-closed",
+                          "the network path to the other side was lost for too long");
         return;
     }
     dp_connection_rearm(conn);
@@ -275,9 +281,8 @@ static int send_piece(dp_connection *conn, bool *last)
     return error;
 }
 
-void dp_connection_fill(void *user)
+void dp_connection_fill(dp_connection *conn)
 {
-    dp_connection *conn = user;
     while (conn->channel != NULL && (conn->state == CONNECTION_OPEN || conn->state == CONNECTION_FLUSHING) &&
            dp_channel_buffered_amount(conn->channel) < CONNECTION_HIGH_WATER) {
         if (conn->current.data == NULL && !next_outgoing(conn))

@@ -37,6 +37,7 @@ struct dp_connection {
     /* Of a caller: several connections of the same two peers need different ports on one side. */
     mux *own_mux;
     dp_channel *channel;
+    bool channel_closed; /* by the other side, or with the whole connection */
     connection_state state;
     dp_connection_handler handler;
 
@@ -70,6 +71,7 @@ struct dp_connection {
     bool restart_forced;  /* we have lost an address: even if we know another path, the other side may not */
     unsigned restarts;    /* the number of our last offer */
     unsigned restart_tries;
+    dp_time path_deadline; /* by when a lost path must be back; else DP_TIME_NEVER */
     dp_time restart_offered_at;
     dp_time restart_allowed_at; /* when the other side may make the next */
     dp_timer restart_timer;
@@ -101,6 +103,7 @@ struct dp_peer {
     mux *mux;
     size_t max_connections;
     size_t max_value_size;
+    dp_time refusal_allowed_at; /* restart.c: when we may say again that we have no such connection */
     dp_connection *connections;
     size_t connection_count;
     bool open; /* the PeerServer knows us */
@@ -125,7 +128,7 @@ void dp_connection_finish(dp_connection *conn);
 void dp_connection_free(dp_connection *conn);
 void dp_connection_report(dp_connection *conn, const char *type, const char *message);
 void dp_connection_on_message(dp_connection *conn, const dp_pc_event *event);
-void dp_connection_fill(void *user);
+void dp_connection_fill(dp_connection *conn);
 void dp_connection_rearm(dp_connection *conn);
 
 /* negotiate.c */
@@ -140,6 +143,7 @@ void dp_restart_on_ice_state(dp_connection *conn, dp_ice_state state);
 void dp_restart_on_network(dp_connection *conn); /* our addresses have changed */
 void dp_restart_on_server_open(dp_peer *peer);
 void dp_restart_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer);
+/* sdp NULL: the other side has no such connection. */
 void dp_restart_answer(dp_connection *conn, const char *sdp, unsigned restart);
 
 /* peer.c */

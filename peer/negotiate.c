@@ -13,6 +13,16 @@ static void on_event(void *user, const dp_pc_event *event);
 
 static void on_network(void *user) { dp_restart_on_network(user); }
 
+/* After each round of events: if the channel went with the whole connection, its STATE event has told why. */
+static void on_fill(void *user)
+{
+    dp_connection *conn = user;
+    if (conn->channel_closed)
+        dp_connection_end(conn, conn->state == CONNECTION_CONNECTING ? "negotiation-failed" : NULL,
+                          "the channel was refused by the other side");
+    dp_connection_fill(conn);
+}
+
 static int start_runner(dp_connection *conn)
 {
     dp_peer *peer = conn->peer;
@@ -32,7 +42,7 @@ static int start_runner(dp_connection *conn)
                                    .hide_addresses = peer->hide_addresses,
                                    .ice_lite = peer->ice_lite},
                             .on_event = on_event,
-                            .on_fill = dp_connection_fill,
+                            .on_fill = on_fill,
                             .on_network = on_network,
                             .user = conn};
     int error = dp_runner_new(&conn->runner, &config);
@@ -279,12 +289,8 @@ static void on_event(void *user, const dp_pc_event *event)
             dp_connection_report(conn, "protocol", dp_strerror(event->error));
         break;
     case DP_PC_EVENT_CHANNEL_CLOSED:
-        if (ours)
-            conn->channel = NULL;
-        /* The channel of a connection that has failed: the STATE event that follows has the reason. */
-        if (ours && dp_pc_get_state(dp_runner_pc(conn->runner)) != DP_PC_FAILED)
-            dp_connection_end(conn, conn->state == CONNECTION_CONNECTING ? "negotiation-failed" : NULL,
-                              "the channel was refused by the other side");
+        conn->channel_closed |= ours;
+        conn->channel = ours ? NULL : conn->channel;
         break;
     case DP_PC_EVENT_STATE:
         on_state(conn, event);

@@ -22,6 +22,11 @@ static bool among(const dp_address *addresses, size_t count, const dp_address *a
     return i < count;
 }
 
+bool dp_network_has(const network *n, const dp_address *address)
+{
+    return among(n->addresses, n->address_count, address);
+}
+
 /* The interfaces' addresses, less what the configuration leaves out. */
 static int ask_addresses(const network *n, dp_address *out, size_t *count)
 {

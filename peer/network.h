@@ -47,6 +47,8 @@ typedef struct network_config {
 
 /* Watches the interfaces from now on. IO, NO_MEMORY. */
 int dp_network_new(network **out, const network_config *config);
+/* True if address, whatever its port, is one of addresses. */
+bool dp_network_has(const network *n, const dp_address *address);
 /* After all muxes. */
 void dp_network_free(network *n);
 /* What the watch calls: the muxes and mDNS open sockets on new addresses and close those of old ones. */

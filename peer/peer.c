@@ -255,7 +255,8 @@ void dp_peer_wake(dp_peer *peer) { dp_defer(peer->loop, &peer->pump); }
 
 void dp_peer_report(dp_peer *peer, const char *type, const char *message)
 {
-    DP_LOG(&peer->log, DP_LOG_WARN, layer, "%s: %s", type, message);
+    DP_LOG(&peer->log, peer->handler.on_error != NULL ? DP_LOG_INFO : DP_LOG_WARN, layer, "%s: %s", type,
+           message);
     if (peer->handler.on_error != NULL)
         peer->handler.on_error(peer->handler.user, peer, type, message);
 }
@@ -382,7 +383,13 @@ static void on_disconnected(dp_peer *peer, const char *reason)
     dp_timer_set(peer->loop, &peer->reconnect_timer, dp_loop_now(peer->loop) + wait);
 }
 
-/* The stream may have gone with an address, and would notice it by itself only after 30 s: too late for what has to
+static bool stream_is_lost(const dp_peer *peer)
+{
+    dp_address local;
+    return dp_tcp_local(peer->tcp, &local) != DP_OK || !dp_network_has(peer->network, &local);
+}
+
+/* The stream may have gone with its address, and would notice it by itself only after 30 s: too late for what has to
  * go through the PeerServer now. */
 static void on_network_change(void *user, bool lost)
 {
@@ -392,7 +399,7 @@ static void on_network_change(void *user, bool lost)
     peer->failures = 0;
     if (peer->tcp == NULL) {
         dp_timer_set(peer->loop, &peer->reconnect_timer, dp_loop_now(peer->loop));
-    } else if (lost) {
+    } else if (lost && stream_is_lost(peer)) {
         close_stream(peer);
         dp_signaling_disconnected(peer->signaling, dp_loop_now(peer->loop), "the network has changed");
         dp_peer_wake(peer);

@@ -18,6 +18,8 @@ enum { MAX_TRIES = 6, SDP_CAPACITY = 16384 };
 #define SERVER_WAIT     DP_SECONDS(1) /* after the PeerServer is back: what it has kept for us comes first */
 #define RETRY           DP_SECONDS(5)
 #define MIN_INTERVAL    DP_SECONDS(1) /* between restarts that we let the other side make */
+/* From "disconnected", which comes after about 5 s of silence, until the path must be back, whoever restarts. */
+#define PATH_TIMEOUT DP_SECONDS(35)
 
 static bool path_is_fine(const dp_connection *conn)
 {
@@ -76,7 +78,12 @@ static void on_timer(void *user)
         return;
     }
     if (conn->restart_tries++ == MAX_TRIES) {
-        DP_LOG(&conn->peer->log, DP_LOG_WARN, layer, "%s answers no ICE restart", conn->remote_id);
+        conn->restart_forced = false;
+        if (!path_is_fine(conn))
+            dp_connection_end(conn, "connection-closed",
+                              conn->restart_offered
+                                  ? "the network path is lost, and the other side does not answer"
+                                  : "the network path is lost, and no other one was found");
         return;
     }
     int error = send_offer(conn);
@@ -86,11 +93,25 @@ static void on_timer(void *user)
     arm(conn, RETRY);
 }
 
-void dp_restart_init(dp_connection *conn) { conn->restart_timer = (dp_timer){.fn = on_timer, .user = conn}; }
+void dp_restart_init(dp_connection *conn)
+{
+    conn->restart_timer = (dp_timer){.fn = on_timer, .user = conn};
+    conn->path_deadline = DP_TIME_NEVER;
+}
+
+static void watch_path(dp_connection *conn)
+{
+    if (path_is_fine(conn))
+        conn->path_deadline = DP_TIME_NEVER;
+    else if (conn->state != CONNECTION_CONNECTING && conn->path_deadline == DP_TIME_NEVER)
+        conn->path_deadline = dp_loop_now(conn->peer->loop) + PATH_TIMEOUT;
+    dp_connection_rearm(conn);
+}
 
 void dp_restart_on_ice_state(dp_connection *conn, dp_ice_state state)
 {
     conn->ice_state = state;
+    watch_path(conn);
     if (path_is_fine(conn)) {
         conn->restart_tries = 0;
         if (conn->restart_forced)
@@ -147,10 +168,23 @@ static int answer(dp_connection *conn, const dp_signaling_offer *offer)
     return error;
 }
 
+/* We were restarted, or gave the connection up: the other side need not try any longer. */
+static void refuse(dp_peer *peer, const char *src, const dp_signaling_offer *offer)
+{
+    dp_time now = dp_loop_now(peer->loop);
+    if (now < peer->refusal_allowed_at) /* a flood takes no room that answers need */
+        return;
+    peer->refusal_allowed_at = now + MIN_INTERVAL;
+    (void)dp_signaling_send_answer(peer->signaling, now, src, offer->connection_id, NULL, offer->restart);
+    dp_peer_wake(peer);
+}
+
 void dp_restart_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer)
 {
     dp_connection *conn = dp_peer_find(peer, src, offer->connection_id);
     dp_time now = dp_loop_now(peer->loop);
+    if (conn == NULL)
+        refuse(peer, src, offer);
     if (conn == NULL || !conn->knows_restart) {
         DP_LOG(&peer->log, DP_LOG_INFO, layer, "an ICE restart of %s for no connection of ours is ignored",
                src);
@@ -181,6 +215,10 @@ void dp_restart_answer(dp_connection *conn, const char *sdp, unsigned restart)
     dp_sdp_error reason;
     if (!conn->restart_offered || restart != conn->restarts) {
         DP_LOG(&conn->peer->log, DP_LOG_INFO, layer, "a late answer of %s is ignored", conn->remote_id);
+        return;
+    }
+    if (sdp == NULL) {
+        dp_connection_end(conn, "connection-closed", "the other side has given the connection up");
         return;
     }
     int error = dp_pc_set_remote_description(dp_runner_pc(conn->runner), dp_loop_now(conn->peer->loop),

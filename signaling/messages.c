@@ -139,7 +139,7 @@ static const char *read_answer(dp_message *out, const cJSON *payload)
 {
     read_extensions(out, payload);
     out->sdp = text_of(member(payload, "sdp"), "sdp");
-    return out->sdp == NULL ? "an ANSWER without a description" : NULL;
+    return out->sdp == NULL && out->restart == 0 ? "an ANSWER without a description" : NULL;
 }
 
 static const char *read_candidate(dp_message *out, const cJSON *payload)
@@ -272,10 +272,14 @@ static void write_member(dp_wr *wr, const char *name, const char *text)
 
 static void write_description(dp_wr *wr, const char *type, const char *sdp, const char *connection_id)
 {
-    dp_wr_text(wr, "{\"sdp\":{\"sdp\":");
-    write_string(wr, sdp);
-    write_member(wr, "type", type);
-    dp_wr_text(wr, "},\"type\":\"data\"");
+    dp_wr_u8(wr, '{');
+    if (sdp != NULL) {
+        dp_wr_text(wr, "\"sdp\":{\"sdp\":");
+        write_string(wr, sdp);
+        write_member(wr, "type", type);
+        dp_wr_text(wr, "},");
+    }
+    dp_wr_text(wr, "\"type\":\"data\"");
     write_member(wr, "connectionId", connection_id);
 }
 

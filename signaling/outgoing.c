@@ -120,7 +120,7 @@ int dp_signaling_send_answer(dp_signaling *s, dp_time now, const char *dst, cons
     dp_wr wr;
     (void)now;
     int error = check_send(s, dst, connection_id);
-    if (error == DP_OK && !text_valid(sdp))
+    if (error == DP_OK && !text_valid(sdp) && (sdp != NULL || restart == 0))
         error = DP_ERR_INVALID_ARGUMENT;
     if (error == DP_OK)
         error = begin_message(&wr);

@@ -164,6 +164,8 @@ DP_API int dp_tcp_start_tls(dp_tcp *tcp, const dp_tls_options *options);
  * together at its end. */
 DP_API int dp_tcp_send(dp_tcp *tcp, const uint8_t *data, size_t len);
 DP_API size_t dp_tcp_queued(const dp_tcp *tcp);
+/* The address and port of our end. INVALID_STATE while it is not connected. */
+DP_API int dp_tcp_local(const dp_tcp *tcp, dp_address *local);
 /* Closes and frees; no callback afterwards. What is queued is given to the kernel as far as it takes it. */
 DP_API void dp_tcp_close(dp_tcp *tcp);
 

@@ -77,7 +77,7 @@ typedef struct dp_signaling_offer {
     unsigned restart; /* 0: a call; else the number of an ICE restart of an open connection */
 } dp_signaling_offer;
 
-/* restart of an answer: that of its offer. Queued until the socket is open. INVALID_ARGUMENT (an id with control characters, text that is no UTF-8 or
+/* restart of an answer: that of its offer; sdp NULL then says that we have no such connection. Queued until the socket is open. INVALID_ARGUMENT (an id with control characters, text that is no UTF-8 or
  * JSON), TOO_LARGE, WOULD_BLOCK (over the queue's limit), CLOSED. */
 DP_API int dp_signaling_send_offer(dp_signaling *signaling, dp_time now, const char *dst,
                                    const dp_signaling_offer *offer);
@@ -90,11 +90,11 @@ DP_API int dp_signaling_send_candidate(dp_signaling *signaling, dp_time now, con
 DP_API void dp_signaling_close(dp_signaling *signaling, dp_time now);
 
 typedef enum dp_signaling_event_type {
-    DP_SIGNALING_EVENT_CONNECT,      /* open a stream to host, port (TLS if secure) */
-    DP_SIGNALING_EVENT_DISCONNECT,   /* close the stream */
-    DP_SIGNALING_EVENT_OPEN,         /* src: our id; offers can come and go */
-    DP_SIGNALING_EVENT_OFFER,        /* src, offer (type "data" only), knows_restart */
-    DP_SIGNALING_EVENT_ANSWER,       /* src, connection_id, sdp, restart, knows_restart */
+    DP_SIGNALING_EVENT_CONNECT,    /* open a stream to host, port (TLS if secure) */
+    DP_SIGNALING_EVENT_DISCONNECT, /* close the stream */
+    DP_SIGNALING_EVENT_OPEN,       /* src: our id; offers can come and go */
+    DP_SIGNALING_EVENT_OFFER,      /* src, offer (type "data" only), knows_restart */
+    DP_SIGNALING_EVENT_ANSWER, /* src, connection_id, sdp (NULL: see send_answer), restart, knows_restart */
     DP_SIGNALING_EVENT_CANDIDATE,    /* src, connection_id, candidate, mid, mline_index */
     DP_SIGNALING_EVENT_LEAVE,        /* src */
     DP_SIGNALING_EVENT_EXPIRE,       /* src: the peer that could not be reached */

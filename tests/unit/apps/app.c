@@ -24,21 +24,66 @@ static void prints_no_control_characters(void **state)
     assert_string_equal(out, "a?[31m??? \xc3\xa9 ?31m \xc2\xa0 \xf0\x9f\x98\x80 \xc2");
 }
 
+static FILE *captured;
+static int saved_stderr;
+
+static void capture(void)
+{
+    captured = tmpfile();
+    assert_non_null(captured);
+    saved_stderr = dup(STDERR_FILENO);
+    assert_true(dup2(fileno(captured), STDERR_FILENO) >= 0);
+}
+
+static void captured_is(const char *text)
+{
+    char out[4096] = "";
+    fflush(stderr);
+    assert_true(dup2(saved_stderr, STDERR_FILENO) >= 0);
+    close(saved_stderr);
+    rewind(captured);
+    (void)!fread(out, 1, sizeof(out) - 1, captured);
+    fclose(captured);
+    assert_string_equal(out, text);
+}
+
 static void errors_are_safe_too(void **state)
 {
     (void)state;
-    char out[64] = "";
-    FILE *file = tmpfile();
-    assert_non_null(file);
-    int saved = dup(STDERR_FILENO);
-    assert_true(dup2(fileno(file), STDERR_FILENO) >= 0);
+    capture();
     app_error("%s", "the server says \033]0;x\007");
-    assert_true(dup2(saved, STDERR_FILENO) >= 0);
-    close(saved);
-    rewind(file);
-    assert_non_null(fgets(out, sizeof(out), file));
-    fclose(file);
-    assert_string_equal(out, "datapeer: the server says ?]0;x?\n");
+    captured_is("datapeer: the server says ?]0;x?\n");
+}
+
+static void warn(app *a, const char *text) { a->log.fn(a->log.ctx, DP_LOG_WARN, "ice", text); }
+
+/* The four newest, each once; what -v has shown already is not told again. */
+static void warnings_explain_a_failure(void **state)
+{
+    (void)state;
+    static const char *const all[] = {"one",   "two",  "two",
+                                      "three", "four", "not signed by a known authority"};
+    for (int verbose = 0; verbose < 2; verbose++) {
+        app a = {.verbose = verbose};
+        assert_int_equal(app_start(&a), EXIT_OK);
+        capture();
+        for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+            warn(&a, all[i]);
+        captured_is(verbose == 0
+                        ? ""
+                        : "warn ice: one\nwarn ice: two\nwarn ice: two\nwarn ice: three\nwarn ice: four\n"
+                          "warn ice: not signed by a known authority\n");
+        capture();
+        app_explain_failure(&a);
+        app_explain_failure(&a);
+        captured_is(verbose != 0
+                        ? ""
+                        : "datapeer: two\ndatapeer: three\ndatapeer: four\n"
+                          "datapeer: not signed by a known authority\n"
+                          "datapeer: if that server is the right one, give its authority's certificate with "
+                          "--turn-ca FILE\n");
+        app_finish(&a);
+    }
 }
 
 int main(void)
@@ -46,6 +91,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prints_no_control_characters),
         cmocka_unit_test(errors_are_safe_too),
+        cmocka_unit_test(warnings_explain_a_failure),
     };
     return cmocka_run_group_tests_name("app", tests, NULL, NULL);
 }

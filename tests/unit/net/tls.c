@@ -282,16 +282,16 @@ static void test_certificates(void **state)
          "turn.example.org"},
         {{.dns = "turn.example.org"},
          "turn.example.org",
-         "the certificate of turn.example.org is not signed by a known authority; give ca_file",
+         "the certificate of turn.example.org is not signed by a known authority",
          "turn.example.org"},
         {{.dns = "turn.example.org", .signer = &other_ca},
          "turn.example.org",
-         "the certificate of turn.example.org is not signed by a known authority; give ca_file",
+         "the certificate of turn.example.org is not signed by a known authority",
          "turn.example.org"},
         /* Signed by a certificate that is no authority. */
         {{.dns = "turn.example.org", .signer = &good},
          "turn.example.org",
-         "the certificate of turn.example.org is not signed by a known authority; give ca_file",
+         "the certificate of turn.example.org is not signed by a known authority",
          "turn.example.org"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {

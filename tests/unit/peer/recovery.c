@@ -37,8 +37,6 @@ static void connect_on_loopback(bool reconnect)
         start_with(ends[i], &config);
         set_address(ends[i], "127.0.0.1");
     }
-    if (reconnect) /* the change of address has cost them the stream */
-        RUN_UNTIL(a.count[PEER_OPEN] == 2 && b.count[PEER_OPEN] == 2);
     call_as("binary", true);
     RUN_UNTIL(a.count[OPEN] == 1 && b.count[OPEN] == 1);
     assert_int_equal(peer_server.offers, 1);
@@ -119,10 +117,27 @@ static void a_restart_waits_for_the_server(void **state)
     unsigned opened = a.count[PEER_OPEN];
     lose_the_path();
     settle();
-    assert_int_equal(a.count[DISCONNECTED] + b.count[DISCONNECTED], 4); /* two of them at the start */
+    assert_int_equal(a.count[DISCONNECTED] + b.count[DISCONNECTED], 2);
     RUN_UNTIL(a.count[PEER_OPEN] > opened);
     RUN_UNTIL(peer_server.answers == 2);
     talk();
+}
+
+/* What has gone is another address than the stream's. */
+static void the_stream_stays_with_its_address(void **state)
+{
+    (void)state;
+    connect_on_loopback(true);
+    unsigned opened = a.count[PEER_OPEN];
+    dp_address both[2];
+    assert_int_equal(dp_address_parse(&both[0], "127.0.0.1", 0), DP_OK);
+    assert_int_equal(dp_address_parse(&both[1], "127.0.0.2", 0), DP_OK);
+    for (int i = 0; i < 100; i++) /* an interface that comes and goes */
+        dp_network_set_addresses(a.peer->network, both, i % 2 == 0 ? 2 : 1);
+    talk();
+    assert_int_equal(a.count[DISCONNECTED], 0);
+    assert_int_equal(a.count[PEER_OPEN], opened);
+    assert_int_equal(peer_server.offers, 1);
 }
 
 static void lost_offers_are_repeated_and_cross(void **state)
@@ -189,6 +204,39 @@ static void restarts_end_with_the_connection(void **state)
     run(DP_SECONDS(6));
     assert_true(a.conn == NULL || a.conn->restarts == 6);
     RUN_UNTIL(a.count[CLOSED] == 1 && b.count[CLOSED] == 1);
+}
+
+/* Offers and answers arrive, but nothing else does: whoever restarts how often, the end comes, with a reason. */
+static void a_lost_path_has_its_time(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    peer_server.swallow = "CANDIDATE";
+    set_address(&a, "127.0.0.2");
+    dp_network_set_addresses(b.peer->network, NULL, 0);
+    dp_time lost = dp_clock_now();
+    RUN_UNTIL(a.count[CLOSED] == 1);
+    assert_in_range(dp_clock_now() - lost, DP_SECONDS(20), DP_SECONDS(42));
+    assert_string_equal(a.error_type, "connection-closed");
+    assert_true(a.error_message[0] != '\0');
+    RUN_UNTIL(b.count[CLOSED] == 1);
+    assert_in_range(dp_clock_now() - lost, DP_SECONDS(20), DP_SECONDS(42));
+    assert_string_equal(b.error_type, "connection-closed");
+}
+
+/* The device was started again: it knows the id, but no connection. */
+static void who_has_given_up_says_so(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    dp_network_set_addresses(b.peer->network, NULL, 0); /* no goodbye gets through */
+    dp_connection_close(b.conn);
+    RUN_UNTIL(b.count[CLOSED] == 1);
+    dp_time gone = dp_clock_now();
+    RUN_UNTIL(a.count[CLOSED] == 1);
+    assert_true(dp_clock_now() - gone < DP_SECONDS(10));
+    assert_string_equal(a.error_type, "connection-closed");
+    assert_string_equal(a.error_message, "the other side has given the connection up");
 }
 
 /* ---- who may ask ---- */
@@ -262,7 +310,7 @@ static void strangers_restart_nothing(void **state)
         was == '0' ? '1' : '0'; /* the PeerServer itself, or who has stolen the id: another certificate */
     send_restart("caller", dp_connection_id(a.conn), 1, offer);
     settle();
-    assert_int_equal(peer_server.answers, 1);
+    assert_int_equal(peer_server.answers, 2); /* the second says no, and once a second is enough */
     assert_string_equal(dp_pc_local_ufrag(dp_runner_pc(b.conn->runner)), ufrag);
     talk();
     *digit = was;
@@ -270,7 +318,7 @@ static void strangers_restart_nothing(void **state)
     for (unsigned i = 2; i < 50; i++) /* a flood of good ones */
         send_restart("caller", dp_connection_id(a.conn), i, offer);
     settle();
-    assert_int_equal(peer_server.answers, 2);
+    assert_int_equal(peer_server.answers, 3);
     assert_string_not_equal(dp_pc_local_ufrag(dp_runner_pc(b.conn->runner)), ufrag);
     talk();
     assert_int_equal(dp_peer_connection_count(b.peer), 1);
@@ -285,6 +333,9 @@ int main(void)
         TEST(who_moves_says_so),
         TEST(a_restart_brings_the_path_back),
         TEST(a_restart_waits_for_the_server),
+        TEST(the_stream_stays_with_its_address),
+        TEST(a_lost_path_has_its_time),
+        TEST(who_has_given_up_says_so),
         TEST(lost_offers_are_repeated_and_cross),
         TEST(a_lost_offer_gives_way),
         TEST(an_absent_peer_is_no_error_of_a_restart),

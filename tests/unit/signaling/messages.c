@@ -209,6 +209,10 @@ static void test_writing(void **state)
         "{\"type\":\"ANSWER\",\"payload\":{\"sdp\":{\"sdp\":\"v\",\"type\":\"answer\"},\"type\":\"data\","
         "\"connectionId\":\"dc_x\",\"features\":[\"ice-restart\"],\"restart\":7},\"dst\":\"bob\"}");
     wr = dp_wr_init(out, sizeof(out));
+    dp_message_write_answer(&wr, "bob", "dc_x", NULL, 7);
+    assert_written(&wr, "{\"type\":\"ANSWER\",\"payload\":{\"type\":\"data\",\"connectionId\":\"dc_x\","
+                        "\"features\":[\"ice-restart\"],\"restart\":7},\"dst\":\"bob\"}");
+    wr = dp_wr_init(out, sizeof(out));
     dp_message_write_candidate(&wr, "bob", "dc_x", "candidate:1", "0", 0, "abcd");
     assert_written(
         &wr,
@@ -248,6 +252,11 @@ static void test_restart(void **state)
         assert_int_equal(message.knows_restart, cases[i / 2].knows);
         assert_int_equal(message.restart, cases[i / 2].restart);
     }
+    static const char refusal[] =
+        "{\"type\":\"ANSWER\",\"src\":\"a\",\"payload\":{\"connectionId\":\"c\",\"restart\":7}}";
+    assert_int_equal(parse(refusal), DP_OK);
+    assert_null(message.sdp);
+    assert_int_equal(message.restart, 7);
 }
 
 static void test_json_valid(void **state)
