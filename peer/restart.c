@@ -20,6 +20,8 @@ enum { MAX_TRIES = 6, SDP_CAPACITY = 16384 };
 #define MIN_INTERVAL    DP_SECONDS(1) /* between restarts that we let the other side make */
 /* From "disconnected", which comes after about 5 s of silence, until the path must be back, whoever restarts. */
 #define PATH_TIMEOUT DP_SECONDS(35)
+/* From "checking", which an open connection comes to by a restart in vain, after 30 s of silence on the old path. */
+#define LAST_TIMEOUT DP_SECONDS(10)
 
 static bool path_is_fine(const dp_connection *conn)
 {
@@ -101,10 +103,11 @@ void dp_restart_init(dp_connection *conn)
 
 static void watch_path(dp_connection *conn)
 {
+    dp_duration time = conn->ice_state == DP_ICE_CHECKING ? LAST_TIMEOUT : PATH_TIMEOUT;
     if (path_is_fine(conn))
         conn->path_deadline = DP_TIME_NEVER;
     else if (conn->state != CONNECTION_CONNECTING && conn->path_deadline == DP_TIME_NEVER)
-        conn->path_deadline = dp_loop_now(conn->peer->loop) + PATH_TIMEOUT;
+        conn->path_deadline = dp_loop_now(conn->peer->loop) + time;
     dp_connection_rearm(conn);
 }
 
@@ -119,7 +122,7 @@ void dp_restart_on_ice_state(dp_connection *conn, dp_ice_state state)
         conn->restart_waits = false;
         conn->restart_armed = false;
         dp_timer_stop(&conn->restart_timer);
-    } else if (state == DP_ICE_DISCONNECTED && !conn->restart_armed) {
+    } else if (!conn->restart_armed) {
         arm(conn, conn->caller ? PATIENCE_CALLER : PATIENCE_CALLEE);
     }
 }
