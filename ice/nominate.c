@@ -3,16 +3,23 @@
 
 /* ---- the pair in use ---- */
 
-/* The peer, controlling, names the pair that it uses with each consent check. It may have named several, but one that it
- * has named long after another is what it means now. */
-static bool named_later(const dp_ice_pair *a, const dp_ice_pair *b)
+/* The peer, controlling, names the pair that it uses with each consent check. It may have named several that work; one
+ * that was named long before another is not what it means now. What is named after this time is. */
+static dp_time named_since(const dp_ice *ice, dp_time now)
 {
-    return a->named_at > b->named_at + DP_ICE_NAMED;
+    dp_time last = 0;
+    for (size_t i = 0; i < ice->pair_count; i++) {
+        const dp_ice_pair *pair = &ice->pairs[i];
+        if (pair->valid && pair->nominated && pair->named_at > last && dp_ice_is_fresh(ice, i, now))
+            last = pair->named_at;
+    }
+    return last > DP_ICE_NAMED ? last - DP_ICE_NAMED : 0;
 }
 
 /* A pair that has gone quiet gives way to one that hasn't, nominated or not: so either side can move. RFC 8445 §8.1.1
- * has one nomination; browsers nominate each pair that works and mean the best (RFC 5245 §8.1.1.2). */
-static bool is_better(const dp_ice *ice, size_t x, size_t y, dp_time now)
+ * has one nomination; browsers nominate each pair that works and mean the best (RFC 5245 §8.1.1.2). Each step compares
+ * what a pair has by itself, so that the order of the list is of no matter. */
+static bool is_better(const dp_ice *ice, size_t x, size_t y, dp_time now, dp_time since)
 {
     const dp_ice_pair *a = &ice->pairs[x];
     const dp_ice_pair *b = &ice->pairs[y];
@@ -21,8 +28,8 @@ static bool is_better(const dp_ice *ice, size_t x, size_t y, dp_time now)
         return a_fresh;
     if (a->nominated != b->nominated)
         return a->nominated;
-    if (a->nominated && (named_later(a, b) || named_later(b, a)))
-        return named_later(a, b);
+    if ((a->named_at >= since) != (b->named_at >= since))
+        return a->named_at >= since;
     if (!a_fresh && a->heard_at != b->heard_at)
         return a->heard_at > b->heard_at;
     return a->priority > b->priority;
@@ -31,8 +38,9 @@ static bool is_better(const dp_ice *ice, size_t x, size_t y, dp_time now)
 static uint8_t best_valid(const dp_ice *ice, dp_time now)
 {
     uint8_t best = DP_ICE_NO_PAIR;
+    dp_time since = named_since(ice, now);
     for (size_t i = 0; i < ice->pair_count; i++) {
-        if (ice->pairs[i].valid && (best == DP_ICE_NO_PAIR || is_better(ice, i, best, now)))
+        if (ice->pairs[i].valid && (best == DP_ICE_NO_PAIR || is_better(ice, i, best, now, since)))
             best = (uint8_t)i;
     }
     return best;

@@ -499,6 +499,44 @@ static void the_controlled_side_follows(void **state)
     net_clear(&net);
 }
 
+/* Three pairs, named 10, 5 and 0 s ago, the better the longer. The first is no longer meant; of the others it is the
+ * better one, in whatever order they are listed. */
+static void the_order_of_the_list_is_of_no_matter(void **state)
+{
+    (void)state;
+    static const uint8_t orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    for (unsigned n = 0; n < 6; n++) {
+        testnet net;
+        net_init(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+        net_address(&net, 0, "10.0.0.1", 1000);
+        net_address(&net, 0, "10.0.1.1", 1000);
+        net_address(&net, 0, "10.0.2.1", 1000);
+        net_address(&net, 1, "10.0.0.2", 2000);
+        for (unsigned i = 0; i < 2; i++) {
+            net_gather(&net, i);
+            net_credentials(&net, i);
+        }
+        net_run(&net, DP_SECONDS(2));
+        dp_ice *ice = net.nodes[1].ice;
+        assert_int_equal(ice->pair_count, 3);
+        dp_ice_pair was[3];
+        memcpy(was, ice->pairs, sizeof was);
+        ice->transaction_count = 0;
+        ice->active = DP_ICE_NO_PAIR;
+        for (unsigned k = 0; k < 3; k++) {
+            dp_ice_pair *pair = &ice->pairs[k];
+            *pair = was[orders[n][k]];
+            unsigned place = ice->remotes[pair->remote].address.ip[2];
+            pair->valid = pair->nominated = true;
+            pair->heard_at = pair->answered_at = net.now;
+            pair->named_at = net.now - DP_SECONDS(10) + place * DP_SECONDS(5);
+        }
+        dp_ice_select(ice, net.now);
+        assert_selected(&net, 1, "10.0.0.2:2000", "10.0.1.1:1000");
+        net_clear(&net);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -519,6 +557,7 @@ int main(void)
         cmocka_unit_test(the_nomination_is_repeated),
         cmocka_unit_test(a_nomination_that_dies),
         cmocka_unit_test(the_controlled_side_follows),
+        cmocka_unit_test(the_order_of_the_list_is_of_no_matter),
     };
     return cmocka_run_group_tests_name("ice/liveness", tests, NULL, NULL);
 }
