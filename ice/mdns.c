@@ -31,19 +31,13 @@ void dp_mdns_free(dp_mdns *mdns)
 
 /* ---- sockets ---- */
 
-bool dp_mdns_same_ip(const dp_address *a, const dp_address *b)
-{
-    dp_address c = *a;
-    c.port = b->port;
-    return dp_address_equal(&c, b);
-}
-
 bool dp_mdns_in_use(const dp_mdns *mdns, size_t socket) { return (mdns->sockets >> socket & 1) != 0; }
 
 size_t dp_mdns_find_socket(const dp_mdns *mdns, const dp_address *local)
 {
     size_t i = 0;
-    while (i < DP_MDNS_SOCKETS_MAX && !(dp_mdns_in_use(mdns, i) && dp_mdns_same_ip(&mdns->locals[i], local)))
+    while (i < DP_MDNS_SOCKETS_MAX &&
+           !(dp_mdns_in_use(mdns, i) && dp_address_same_ip(&mdns->locals[i], local)))
         i++;
     return i;
 }

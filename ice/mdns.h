@@ -73,7 +73,6 @@ struct dp_mdns {
 bool dp_mdns_in_use(const dp_mdns *mdns, size_t socket);
 /* By its address without the port; DP_MDNS_SOCKETS_MAX: there is none. */
 size_t dp_mdns_find_socket(const dp_mdns *mdns, const dp_address *local);
-bool dp_mdns_same_ip(const dp_address *a, const dp_address *b);
 /* The group of a socket. */
 void dp_mdns_group(dp_address *out, const dp_address *local);
 /* Host names (RFC 1123 §2.1, and the underscore that some devices use) under .local. */

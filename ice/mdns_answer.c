@@ -2,6 +2,7 @@
 #include "mdns.h"
 
 #include "base/mem.h"
+#include "candidate.h"
 
 #include <string.h>
 
@@ -68,7 +69,7 @@ int dp_mdns_publish(dp_mdns *mdns, dp_time now, const char *name, const dp_addre
     dp_mdns_own *leaving = NULL;
     for (size_t i = 0; i < mdns->own_count; i++) {
         dp_mdns_own *r = &mdns->own[i];
-        if (dp_dns_name_equal(r->name, name) && dp_mdns_same_ip(&r->address, address))
+        if (dp_dns_name_equal(r->name, name) && dp_address_same_ip(&r->address, address))
             record = r;
         else if (r->withdrawn)
             leaving = r;
@@ -186,7 +187,7 @@ static void note_known_answer(dp_mdns *mdns, const dp_dns_record *known)
         return;
     for (size_t i = 0; i < mdns->own_count; i++) {
         dp_mdns_own *record = &mdns->own[i];
-        if (dp_mdns_same_ip(&record->address, &known->address) &&
+        if (dp_address_same_ip(&record->address, &known->address) &&
             dp_dns_name_equal(record->name, known->name))
             record->asked |= KNOWN;
     }

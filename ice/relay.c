@@ -9,12 +9,6 @@
 
 static const char *const transport_names[] = {"UDP", "TCP", "TLS"};
 
-static bool same_ip(dp_address a, const dp_address *b)
-{
-    a.port = b->port;
-    return dp_address_equal(&a, b);
-}
-
 /* ---- life of a link ---- */
 
 dp_ice_relay *dp_ice_relay_by_link(const dp_ice *ice, uint32_t link)
@@ -184,7 +178,8 @@ static void peer_refused(dp_ice *ice, const dp_ice_relay *relay, const dp_addres
 {
     for (size_t i = 0; i < ice->pair_count; i++) {
         const dp_ice_pair *pair = &ice->pairs[i];
-        if (dp_ice_relay_of(ice, pair->local) == relay && same_ip(ice->remotes[pair->remote].address, peer))
+        if (dp_ice_relay_of(ice, pair->local) == relay &&
+            dp_address_same_ip(&ice->remotes[pair->remote].address, peer))
             dp_ice_pair_end(ice, i);
     }
 }
