@@ -109,7 +109,7 @@ typedef struct dp_ice_remote {
     uint8_t tcp;         /* dp_tcptype */
     bool learnt;         /* from a check, and not signalled since */
     bool answered;       /* a right answer came from this IP address */
-    uint16_t unanswered; /* requests sent to it */
+    uint32_t unanswered; /* requests sent to it, and to those that had this place before */
     dp_address address;
 } dp_ice_remote;
 
@@ -385,6 +385,7 @@ void dp_ice_stream_closed(dp_ice *ice, dp_time now, dp_ice_stream *stream);
 size_t dp_ice_stream_input(dp_ice *ice, dp_time now, dp_ice_stream *stream, uint8_t *data, size_t len,
                            dp_ice_payload *payload);
 void dp_ice_stream_drop(dp_ice *ice, size_t base, const dp_address *remote); /* nothing if there is none */
+void dp_ice_streams_end(dp_ice *ice, size_t base);                           /* all of a base */
 void dp_ice_streams_close(dp_ice *ice);
 void dp_ice_streams_forget(dp_ice *ice); /* after a restart: all but the one of the previous path */
 bool dp_ice_streams_event(dp_ice *ice, dp_ice_event *event);
@@ -429,6 +430,7 @@ dp_address dp_ice_remote_address(const dp_ice *ice,
 void dp_ice_remote_answered(dp_ice *ice, size_t remote);
 bool dp_ice_remote_may_ask(const dp_ice *ice, size_t remote); /* false: too many requests went unanswered */
 void dp_ice_remote_asked(dp_ice *ice, size_t remote);
+void dp_ice_remote_asks(dp_ice *ice, size_t remote); /* its check came: one more of ours may go there */
 
 /* checklist.c */
 void dp_ice_pairs_form(dp_ice *ice, dp_time now, size_t remote);                /* with all bases */

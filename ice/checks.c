@@ -71,8 +71,9 @@ static void start_pair(dp_ice *ice, dp_time now, size_t index)
     pair->triggered = 0;
     if (pair->state == DP_ICE_PAIR_SUCCEEDED && !nominating)
         return;
-    dp_ice_stream_want(ice, pair);
     bool may_ask = dp_ice_remote_may_ask(ice, pair->remote);
+    if (may_ask)
+        dp_ice_stream_want(ice, pair);
     bool started = may_ask && dp_ice_check_start(ice, now, DP_ICE_FOR_CHECK, index, nominating);
     if (nominating)
         pair->nominating = started;

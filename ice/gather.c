@@ -27,19 +27,13 @@ int dp_ice_local_find(const dp_ice *ice, const dp_address *base, dp_tcptype tcp)
 
 /* ---- the list ---- */
 
-static bool same_ip(dp_address a, const dp_address *b)
-{
-    a.port = b->port;
-    return dp_address_equal(&a, b);
-}
-
 /* RFC 8445 §5.1.1.3: equal for the same type, base address (without port) and server. */
 static uint32_t foundation_of(dp_ice *ice, const dp_ice_local *local, const dp_address *base)
 {
     for (size_t i = 0; i < ice->local_count; i++) {
         const dp_ice_local *other = &ice->locals[i];
         if (other->type == local->type && other->tcp == local->tcp && other->server == local->server &&
-            same_ip(ice->locals[other->base].address, base))
+            dp_address_same_ip(&ice->locals[other->base].address, base))
             return other->foundation;
     }
     return ++ice->foundation_count;
@@ -232,6 +226,7 @@ void dp_ice_local_end(dp_ice *ice, dp_time now, size_t base)
         if (ice->pairs[i].local == base)
             dp_ice_pair_end(ice, i);
     }
+    dp_ice_streams_end(ice, base); /* those that were no pair's, too */
     if (ice->previous != NULL && ice->previous->alive && ice->previous->base == base)
         dp_ice_previous_end(ice, now);
     dp_ice_select(ice, now);
@@ -241,7 +236,7 @@ static bool has_ip(const dp_ice *ice, const dp_address *address)
 {
     for (size_t i = 0; i < ice->local_count; i++) {
         const dp_ice_local *local = &ice->locals[i];
-        if (is_host(local) && local->tcp != DP_TCPTYPE_ACTIVE && same_ip(local->address, address))
+        if (is_host(local) && local->tcp != DP_TCPTYPE_ACTIVE && dp_address_same_ip(&local->address, address))
             return true;
     }
     return false;

@@ -83,13 +83,15 @@ void dp_ice_stream_drop(dp_ice *ice, size_t base, const dp_address *remote)
         drop(ice, stream);
 }
 
-void dp_ice_streams_close(dp_ice *ice)
+void dp_ice_streams_end(dp_ice *ice, size_t base)
 {
     for (size_t i = 0; ice->streams != NULL && i < DP_ICE_MAX_STREAMS; i++) {
-        if (ice->streams[i].link != 0)
+        if (ice->streams[i].link != 0 && (ice->streams[i].base == base || base == DP_ICE_ANY))
             drop(ice, &ice->streams[i]);
     }
 }
+
+void dp_ice_streams_close(dp_ice *ice) { dp_ice_streams_end(ice, DP_ICE_ANY); }
 
 void dp_ice_streams_forget(dp_ice *ice)
 {

@@ -493,6 +493,42 @@ static void no_end_is_lost(void **state)
     world_free(&w);
 }
 
+/* Its streams may be nobody's yet; none must outlive it, and be taken for one of the socket that gets its place. */
+static void a_listener_takes_its_streams_along(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, true);
+    w.mute[1] = true;
+    start(&w);
+    pump(&w);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_not_equal(accept_stranger(&w, i), 0);
+    assert_int_equal(dp_ice_remove_local_address(w.ice[1], w.now, &w.listener), DP_OK);
+    pump(&w);
+    assert_int_equal(w.closed[1], 3);
+    for (size_t i = 0; i < DP_ICE_MAX_STREAMS; i++)
+        assert_int_equal(w.ice[1]->streams[i].link, 0);
+    world_free(&w);
+}
+
+/* A connection is a burden, too: whoever has never answered is spared it with the checks (amplification.c). */
+static void none_is_made_without_a_check(void **state)
+{
+    (void)state;
+    world w;
+    world_new(&w, true);
+    w.refuse = true;
+    start(&w);
+    pump(&w);
+    assert_true(w.ice[0]->remote_count > 0);
+    for (size_t i = 0; i < w.ice[0]->remote_count; i++)
+        w.ice[0]->remotes[i].unanswered = DP_ICE_MAX_UNANSWERED;
+    run(&w, DP_SECONDS(3));
+    assert_int_equal(w.opened, 0);
+    world_free(&w);
+}
+
 static void a_restart_keeps_the_stream_in_use(void **state)
 {
     (void)state;
@@ -528,6 +564,8 @@ int main(void)
         cmocka_unit_test(strangers_keep_nobody_out),
         cmocka_unit_test(strangers_end_no_connection_of_ours),
         cmocka_unit_test(no_end_is_lost),
+        cmocka_unit_test(a_listener_takes_its_streams_along),
+        cmocka_unit_test(none_is_made_without_a_check),
         cmocka_unit_test(a_restart_keeps_the_stream_in_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
