@@ -45,12 +45,6 @@ static int remote_add(dp_ice *ice, const dp_ice_remote *remote)
     return (int)ice->remote_count++;
 }
 
-static bool same_ip(dp_address a, const dp_address *b)
-{
-    a.port = b->port;
-    return dp_address_equal(&a, b);
-}
-
 /* ---- peer-reflexive ---- */
 
 /* With all places taken: that of the one that has been of no use for longest (a NAT that gives new ports now and
@@ -77,19 +71,21 @@ static int forgettable(const dp_ice *ice, dp_time now)
     return oldest;
 }
 
-/* What the old one's IP address was sent in vain is not forgotten as long as another entry has that address. */
+/* What was sent in vain is not forgotten: it passes to another entry of the old one's IP address or, if there is none,
+ * with the place to the new one. So the sum has a bound, however many addresses a peer makes up. */
 static void replace(dp_ice *ice, size_t index, const dp_ice_remote *remote)
 {
     dp_ice_remote old = ice->remotes[index];
     ice->remotes[index] = *remote;
+    dp_ice_remote *heir = &ice->remotes[index];
     for (size_t i = 0; i < ice->remote_count; i++) {
-        dp_ice_remote *heir = &ice->remotes[i];
-        if (!same_ip(heir->address, &old.address))
-            continue;
-        heir->answered = heir->answered || old.answered;
-        heir->unanswered = (uint16_t)(heir->unanswered + old.unanswered);
-        return;
+        if (dp_address_same_ip(&ice->remotes[i].address, &old.address)) {
+            heir = &ice->remotes[i];
+            heir->answered = heir->answered || old.answered;
+            break;
+        }
     }
+    heir->unanswered += old.unanswered;
 }
 
 /* RFC 8445 §7.3.1.3. The foundation must differ from every other: '*' is no ice-char, so no peer can name it.
@@ -130,7 +126,7 @@ bool dp_ice_remote_may_ask(const dp_ice *ice, size_t remote)
 {
     unsigned unanswered = 0;
     for (size_t i = 0; i < ice->remote_count; i++) {
-        if (!same_ip(ice->remotes[i].address, &ice->remotes[remote].address))
+        if (!dp_address_same_ip(&ice->remotes[i].address, &ice->remotes[remote].address))
             continue;
         if (ice->remotes[i].answered)
             return true;
@@ -143,6 +139,18 @@ void dp_ice_remote_asked(dp_ice *ice, size_t remote)
 {
     if (!ice->remotes[remote].answered)
         ice->remotes[remote].unanswered++;
+}
+
+/* Else the checks of a search that began long before the peer's side did would be the last to a NAT with many ports. */
+void dp_ice_remote_asks(dp_ice *ice, size_t remote)
+{
+    for (size_t i = 0; i < ice->remote_count; i++) {
+        dp_ice_remote *other = &ice->remotes[i];
+        if (other->unanswered > 0 && dp_address_same_ip(&other->address, &ice->remotes[remote].address)) {
+            other->unanswered--;
+            return;
+        }
+    }
 }
 
 /* ---- signalled ---- */

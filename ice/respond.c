@@ -173,6 +173,7 @@ static void accept_check(dp_ice *ice, dp_time now, const dp_stun_message *messag
         dp_ice_doubt(ice, now);
     pair->checked_by_peer = true;
     pair->heard_at = now;
+    dp_ice_remote_asks(ice, pair->remote);
     if (ice->lite)
         lite_heard(ice, now, (size_t)index);
     else

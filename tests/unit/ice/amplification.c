@@ -13,7 +13,8 @@
 #define REQUEST_MAX 130
 
 typedef struct traffic {
-    unsigned requests[256]; /* to 203.0.113.n */
+    unsigned requests[256]; /* to 203.0.113.n, and answers */
+    unsigned asked;         /* requests to any of them */
     size_t bytes;
     bool deaf; /* nothing arrives at all */
 } traffic;
@@ -28,6 +29,7 @@ static bool watch(testnet *net, unsigned from, dp_datagram *d)
     traffic *t = net->tap_ctx;
     if (from == 0 && is_victim(&d->remote)) {
         t->requests[d->remote.ip[3]]++;
+        t->asked += d->data[0] == 0;
         t->bytes += d->length;
     }
     return !t->deaf;
@@ -238,8 +240,59 @@ static void spoofed_checks_for_hours(void **state)
         net_run(&net, DP_SECONDS(1));
     }
     assert_true(net_completed(&net));
-    /* an answer to each, as to any check, and no more requests than to others */
-    assert_true(t.requests[7] <= spoofed + DP_ICE_MAX_UNANSWERED);
+    /* an answer and a request to each, as to any check, and no more than to others beside */
+    assert_true(t.requests[7] <= 2 * spoofed + DP_ICE_MAX_UNANSWERED);
+    net_clear(&net);
+}
+
+/* ... nor on others: an allowance is a place's, whoever has it after the other. */
+static void spoofed_checks_of_many(void **state)
+{
+    (void)state;
+    testnet net;
+    traffic t;
+    setup(&net, &t);
+    net_run(&net, DP_SECONDS(2));
+    const unsigned spoofed = 3000;
+    for (unsigned n = 0; n < spoofed; n++) {
+        char ip[32];
+        (void)snprintf(ip, sizeof ip, "203.0.113.%u", n % 250 + 1);
+        dp_address from = addr(ip, (uint16_t)(1000 + n));
+        spoof(&net, &from);
+        net_run(&net, DP_SECONDS(1));
+    }
+    assert_true(net_completed(&net));
+    assert_in_range(t.asked, spoofed / 2, spoofed + DP_ICE_MAX_PRFLX * DP_ICE_MAX_UNANSWERED);
+    net_clear(&net);
+}
+
+/* The other side's user takes 20 s to answer. Meanwhile its NAT lets nothing through, and has many ports that are
+ * tried: all that may be sent there is sent. Then its first check comes. */
+static void an_answer_that_comes_late(void **state)
+{
+    (void)state;
+    testnet net;
+    traffic t = {.deaf = true};
+    net_init(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+    net.tap = watch;
+    net.tap_ctx = &t;
+    net_address(&net, 0, "10.0.0.1", 1000);
+    net_address(&net, 0, "10.0.1.1", 1000);
+    net_address(&net, 1, "10.0.0.2", 2000);
+    net_gather(&net, 0);
+    net_gather(&net, 1);
+    net_credentials(&net, 0);
+    for (unsigned n = 0; n < 10; n++) {
+        char line[128];
+        snprintf(line, sizeof line, "candidate:9 1 udp %u 10.0.0.2 %u typ host", 1000 - n, 3000 + n);
+        assert_int_equal(dp_ice_add_remote_candidate(net.nodes[0].ice, net.now, line), DP_OK);
+    }
+    net_run(&net, DP_SECONDS(22));
+    assert_false(dp_ice_remote_may_ask(net.nodes[0].ice, 0));
+    t.deaf = false;
+    net_credentials(&net, 1);
+    net_run(&net, DP_SECONDS(2));
+    assert_true(net_completed(&net));
     net_clear(&net);
 }
 
@@ -315,6 +368,8 @@ int main(void)
         cmocka_unit_test(who_has_answered_is_free),
         cmocka_unit_test(places_are_free_again),
         cmocka_unit_test(spoofed_checks_for_hours),
+        cmocka_unit_test(spoofed_checks_of_many),
+        cmocka_unit_test(an_answer_that_comes_late),
         cmocka_unit_test(an_answer_is_not_forgotten),
         cmocka_unit_test(shortly_after_the_start),
         cmocka_unit_test(signalled_as_peer_reflexive),
