@@ -57,6 +57,7 @@ int dp_ice_new(dp_ice **out, const dp_ice_config *config)
     ice->tcp = config->tcp;
     ice->hide_addresses = config->hide_addresses;
     ice->active = DP_ICE_NO_PAIR;
+    ice->replies_left = DP_ICE_MAX_REPLIES;
     dp_queue_init(&ice->outgoing, sizeof(dp_ice_outgoing), DP_ICE_MAX_OUTGOING);
     dp_queue_init(&ice->held, sizeof(char *), DP_ICE_MAX_REMOTE);
     dp_queue_init(&ice->unresolved, sizeof(char *), DP_ICE_MAX_UNRESOLVED);
@@ -348,6 +349,12 @@ bool dp_ice_poll_transmit(dp_ice *ice, dp_time now, dp_datagram *out)
     return false;
 }
 
+/* By where the peer's data came from, for want of a pair. */
+static bool is_reply(const dp_ice *ice)
+{
+    return ice->active == DP_ICE_NO_PAIR && !dp_ice_previous_alive(ice);
+}
+
 /* Where data leaves now. */
 static bool path(const dp_ice *ice, size_t *base, dp_address *remote)
 {
@@ -360,7 +367,7 @@ static bool path(const dp_ice *ice, size_t *base, dp_address *remote)
     } else {
         *base = ice->reply_base;
         *remote = ice->reply_remote;
-        if (!is_peer(ice, *base, remote)) /* not any more: RFC 7675 §5.1 */
+        if (ice->replies_left == 0 || !is_peer(ice, *base, remote)) /* or not any more */
             return false;
     }
     return remote->family != DP_FAMILY_NONE && dp_ice_is_base(&ice->locals[*base]);
@@ -382,6 +389,8 @@ void dp_ice_send_end(dp_ice *ice, dp_datagram *out, size_t headroom)
     if (out->link != 0 &&
         (!path(ice, &base, &remote) || !dp_ice_carrier_wrap(ice, base, &remote, out, headroom)))
         out->length = 0;
+    if (is_reply(ice) && ice->replies_left > 0)
+        ice->replies_left--;
 }
 
 /* ---- events ---- */

@@ -38,8 +38,11 @@
 /* Requests to an IP address that has never answered one (RFC 8445 §19.5.1: candidates may point at a victim). One
  * is 344 bytes at most, 100 to 130 with common ufrags. */
 #define DP_ICE_MAX_UNANSWERED 100
-#define DP_ICE_MAX_REDIRECTS  3 /* of one TURN server (300) */
-#define DP_ICE_MAX_REOPENS    5 /* new links to one TURN server after failures, without one success between */
+/* Datagrams that follow the peer's data back before there is a pair, in an agent's life: its handshake need not wait for
+ * our check, but nobody has consented to them (RFC 7675 §5.1). */
+#define DP_ICE_MAX_REPLIES   16
+#define DP_ICE_MAX_REDIRECTS 3 /* of one TURN server (300) */
+#define DP_ICE_MAX_REOPENS   5 /* new links to one TURN server after failures, without one success between */
 
 #define DP_ICE_UFRAG_LEN        8
 #define DP_ICE_PWD_LEN          24
@@ -325,7 +328,8 @@ struct dp_ice {
     dp_time recheck_at;       /* disconnected: all pairs are tried anew */
     uint8_t active;           /* the pair for data: nominated or best valid; DP_ICE_NO_PAIR */
     bool active_reported;
-    uint8_t reply_base; /* before there is one: where the peer's data last came from */
+    uint8_t replies_left; /* until the first one */
+    uint8_t reply_base;   /* where the peer's data last came from */
     dp_address reply_remote;
     dp_ice_state states[DP_ICE_MAX_STATES]; /* to be reported, oldest first */
     size_t state_count;

@@ -53,6 +53,7 @@ static void activate(dp_ice *ice, dp_time now, uint8_t best)
         ice->nominate_at = now + DP_ICE_NOMINATION_WAIT;
     ice->active = best;
     ice->active_reported = false;
+    ice->replies_left = 0; /* for good: without consent nothing leaves any more */
     ice->doubted = false;
     for (size_t i = 0; i < ice->pair_count; i++) /* the nomination of another pair under way is overtaken */
         ice->pairs[i].nominating = false;

@@ -175,7 +175,7 @@ DP_API dp_time dp_ice_next_timeout(const dp_ice *ice);
 DP_API bool dp_ice_poll_transmit(dp_ice *ice, dp_time now, dp_datagram *out);
 
 /* Data for the peer. begin sets out's link, local and remote to the pair in use (see dp_ice_selected_pair; before
- * there is one, to where the peer's data last came from) and tells how many bytes in front a relay needs; write
+ * there is one, a few times to where the peer's data last came from) and tells how many bytes in front a relay needs; write
  * the data at out->data + *headroom, set out->length to its length without headroom, and call end, which adds
  * the relay's framing. False: no way to the peer yet. Between the two no other call for this agent. */
 DP_API bool dp_ice_send_begin(const dp_ice *ice, dp_datagram *out, size_t *headroom);
@@ -214,7 +214,7 @@ DP_API void dp_ice_link_closed(dp_ice *ice, dp_time now, uint32_t link);
 typedef enum dp_ice_event_type {
     /* candidate; local: the socket's address. hostname, if not NULL: publish it by mDNS as local's address. */
     DP_ICE_EVENT_LOCAL_CANDIDATE,
-    DP_ICE_EVENT_GATHERING_COMPLETE, /* no more local candidates */
+    DP_ICE_EVENT_GATHERING_COMPLETE, /* no more local candidates, unless a new socket or a slow server adds some */
     DP_ICE_EVENT_STATE,              /* state */
     DP_ICE_EVENT_SELECTED_PAIR,      /* local, remote, local_type, remote_type; may happen again */
     DP_ICE_EVENT_RESOLVE,            /* hostname: find its addresses, then dp_ice_resolved */

@@ -112,6 +112,39 @@ static void many_victims(void **state)
     net_clear(&net);
 }
 
+static dp_time started[8192]; /* of each request of node 0 */
+static unsigned started_count;
+
+static bool note(testnet *net, unsigned from, dp_datagram *d)
+{
+    if (from == 0 && d->data[0] == 0 && started_count < 8192)
+        started[started_count++] = net->now;
+    return false;
+}
+
+/* 20 new requests a second, and about as many repeated (RFC 8445 §14.3): whatever the number of pairs, as they come or
+ * all at once. */
+static void no_burst(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n <= DP_ICE_MAX_REMOTE; n += 7) {
+        testnet net;
+        traffic t;
+        setup(&net, &t);
+        net.tap = note;
+        started_count = 0;
+        for (unsigned k = 0; k < n; k++) {
+            point_at(&net, k, 1 + k, 9);
+            net_run(&net, n % 2 == 0 ? DP_MS(100) : 0);
+        }
+        net_run(&net, DP_SECONDS(60));
+        for (unsigned i = 50; i < started_count; i++)
+            assert_true(started[i] - started[i - 50] >= DP_SECONDS(1));
+        assert_true(started_count > 10 * n);
+        net_clear(&net);
+    }
+}
+
 /* Nobody at all: the first search is shorter than the bound, and ends. */
 static void the_first_search(void **state)
 {
@@ -364,6 +397,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_ports_of_one_victim),
         cmocka_unit_test(many_victims),
+        cmocka_unit_test(no_burst),
         cmocka_unit_test(the_first_search),
         cmocka_unit_test(who_has_answered_is_free),
         cmocka_unit_test(places_are_free_again),

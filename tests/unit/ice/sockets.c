@@ -425,6 +425,68 @@ static void the_way_back_goes_with_its_socket(void **state)
     net_clear(&net);
 }
 
+/* Nobody has consented to what goes that way, and the source of both its check and its data may be forged. */
+static void the_way_back_is_short(void **state)
+{
+    (void)state;
+    testnet net;
+    uint8_t data[4] = "data";
+    uint8_t room[64];
+    dp_datagram d = {.data = room, .capacity = sizeof room};
+    size_t headroom;
+    net_pair(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+    net.tap = drop_answers;
+    net_run(&net, DP_SECONDS(1));
+    dp_ice *ice = net.nodes[0].ice;
+    assert_int_equal(ice->active, DP_ICE_NO_PAIR);
+    unsigned sent = 0;
+    for (unsigned n = 0; n < 100; n++) {
+        net_input(&net, 0, data, sizeof data, &net.nodes[0].addresses[0], &net.nodes[1].addresses[0]);
+        if (!dp_ice_send_begin(ice, &d, &headroom))
+            continue;
+        d.length = 20;
+        dp_ice_send_end(ice, &d, headroom);
+        sent++;
+    }
+    assert_int_equal(sent, DP_ICE_MAX_REPLIES);
+    net.tap = NULL;
+    net_run(&net, DP_SECONDS(5));
+    assert_true(net_completed(&net));
+    assert_true(dp_ice_send_begin(ice, &d, &headroom));
+    net_clear(&net);
+}
+
+/* RFC 7675 §5.1. After a restart the peer is heard, and sends data, but answers no more: neither on the path of before,
+ * which ends, nor on a new one. */
+static void no_data_after_consent(void **state)
+{
+    (void)state;
+    testnet net;
+    uint8_t data[4] = "data";
+    uint8_t room[64];
+    dp_datagram d = {.data = room, .capacity = sizeof room};
+    size_t headroom;
+    net_pair(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+    net_run(&net, DP_SECONDS(3));
+    assert_true(net_completed(&net));
+    net.tap = drop_answers;
+    for (unsigned i = 0; i < 2; i++) {
+        net.nodes[i].candidate_count = 0;
+        assert_int_equal(dp_ice_restart(net.nodes[i].ice, net.now), DP_OK);
+    }
+    net_credentials(&net, 0);
+    net_credentials(&net, 1);
+    dp_ice *ice = net.nodes[0].ice;
+    for (unsigned n = 0; n < 40; n++) {
+        net_run(&net, DP_SECONDS(1));
+        net_input(&net, 0, data, sizeof data, &net.nodes[0].addresses[0], &net.nodes[1].addresses[0]);
+        assert_true(dp_ice_send_begin(ice, &d, &headroom) == dp_ice_previous_alive(ice));
+    }
+    assert_state(&net, 0, DP_ICE_CHECKING);
+    assert_int_equal(net.nodes[0].payloads, 40); /* what comes is taken: the peer has our consent */
+    net_clear(&net);
+}
+
 /* ---- servers ---- */
 
 static void several_servers(void **state)
@@ -593,6 +655,8 @@ int main(void)
         cmocka_unit_test(early_checks_go_with_their_socket),
         cmocka_unit_test(gathering_ends_with_the_last_socket),
         cmocka_unit_test(the_way_back_goes_with_its_socket),
+        cmocka_unit_test(the_way_back_is_short),
+        cmocka_unit_test(no_data_after_consent),
         cmocka_unit_test(several_servers),
         cmocka_unit_test(bad_servers),
         cmocka_unit_test(the_time_limit_is_the_owners),
