@@ -33,6 +33,7 @@ struct dp_tcp {
     dp_source source;
     dp_tcp_handler handler;
     tcp_state state;
+    dp_address local;                /* to connect from; family NONE: any */
     dp_address addresses[ADDRESSES]; /* of the host */
     size_t address_count;
     size_t address_next;
@@ -202,6 +203,22 @@ static int start_attempt_timer(dp_tcp *tcp)
                         now + left / (tcp->address_count - tcp->address_next + 1));
 }
 
+/* 0 or -1 and errno, as connect(2). */
+static int begin_connect(const dp_tcp *tcp, int fd, const dp_address *to)
+{
+    union dp_sockaddr address;
+    dp_address local = tcp->local;
+    local.port = 0;
+    if (local.family != DP_FAMILY_NONE && local.family != to->family) {
+        errno = EADDRNOTAVAIL;
+        return -1;
+    }
+    if (local.family != DP_FAMILY_NONE && dp_socket_bind(fd, &local) != DP_OK)
+        return -1;
+    socklen_t len = dp_sockaddr_from(&address, to);
+    return connect(fd, &address.any, len);
+}
+
 /* Begins with the next address that does not fail at once; last_errno says why the one before failed. */
 static void connect_next(dp_tcp *tcp, int last_errno)
 {
@@ -209,10 +226,8 @@ static void connect_next(dp_tcp *tcp, int last_errno)
     dp_source_close_fd(&tcp->source);
     while (tcp->address_next < tcp->address_count) {
         const dp_address *to = &tcp->addresses[tcp->address_next++];
-        union dp_sockaddr address;
-        socklen_t len = dp_sockaddr_from(&address, to);
         int fd = dp_socket_open(to, SOCK_STREAM);
-        if (fd >= 0 && (connect(fd, &address.any, len) == 0 || errno == EINPROGRESS)) {
+        if (fd >= 0 && (begin_connect(tcp, fd, to) == 0 || errno == EINPROGRESS)) {
             if (dp_source_set(&tcp->source, fd, EPOLLOUT) == DP_OK && start_attempt_timer(tcp) == DP_OK)
                 return;
             tcp->source.fd = fd;
@@ -239,10 +254,18 @@ static void on_timeout(void *user)
 int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port, dp_duration timeout,
                    const dp_tcp_handler *handler)
 {
+    return dp_tcp_connect_from(out, loop, NULL, host, port, timeout, handler);
+}
+
+int dp_tcp_connect_from(dp_tcp **out, dp_loop *loop, const dp_address *local, const char *host, uint16_t port,
+                        dp_duration timeout, const dp_tcp_handler *handler)
+{
     dp_tcp *tcp = tcp_new(loop, TCP_CONNECTING);
     if (tcp == NULL)
         return DP_ERR_NO_MEMORY;
     tcp->handler = *handler;
+    if (local != NULL)
+        tcp->local = *local;
     int error = dp_resolve(host, port, tcp->addresses, ADDRESSES, &tcp->address_count);
     dp_time now = dp_clock_now(); /* after resolving, which may have taken its time */
     tcp->deadline = timeout < DP_TIME_NEVER - now ? now + timeout : DP_TIME_NEVER;

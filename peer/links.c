@@ -58,6 +58,24 @@ static void fail(link_socket *s, const char *reason)
     dp_pc_link_closed(l->pc, now, id);
 }
 
+/* Where the socket is bound: what ICE wants or, if only some addresses may be used, one of those. False: there is
+ * none. */
+static bool local_of(const link_socket *s, const dp_ice_link *link, dp_address *out)
+{
+    const network *n = s->owner->network;
+    *out = link->local;
+    if (link->local.family != DP_FAMILY_NONE || n->bind_count == 0)
+        return true;
+    size_t i = 0;
+    while (i < n->address_count && n->addresses[i].family != link->remote.family)
+        i++;
+    if (i == n->address_count)
+        return false;
+    *out = n->addresses[i];
+    out->port = 0;
+    return true;
+}
+
 /* ---- UDP ---- */
 
 static void on_packets(void *user, dp_udp *udp, dp_udp_packet *packets, size_t count)
@@ -78,9 +96,8 @@ static void on_writable(void *user, dp_udp *udp)
     s->owner->pump(s->owner->user);
 }
 
-static int open_udp(link_socket *s, const dp_ice_link *link)
+static int open_udp(link_socket *s, const dp_ice_link *link, dp_address local)
 {
-    dp_address local = link->local;
     dp_udp_handler handler = {on_packets, on_writable, s};
     if (local.family == DP_FAMILY_NONE)
         local.family = link->remote.family; /* the wildcard address */
@@ -129,7 +146,7 @@ static void on_closed(void *user, dp_tcp *tcp, int error, const char *reason)
     l->pump(l->user);
 }
 
-static int open_stream(link_socket *s, const dp_ice_link *link)
+static int open_stream(link_socket *s, const dp_ice_link *link, const dp_address *local)
 {
     links *l = s->owner;
     char ip[DP_ADDRESS_TEXT_MAX], host[DP_ADDRESS_TEXT_MAX + 16];
@@ -139,7 +156,8 @@ static int open_stream(link_socket *s, const dp_ice_link *link)
         snprintf(host, sizeof(host), "%s%%%u", ip, (unsigned)link->remote.scope);
     else
         snprintf(host, sizeof(host), "%s", ip);
-    int error = dp_tcp_connect(&s->tcp, l->network->loop, host, link->remote.port, CONNECT_TIMEOUT, &handler);
+    int error = dp_tcp_connect_from(&s->tcp, l->network->loop, local, host, link->remote.port,
+                                    CONNECT_TIMEOUT, &handler);
     if (error != DP_OK || link->transport != DP_ICE_TLS)
         return error;
     dp_tls_options options = {.size = sizeof(options),
@@ -190,7 +208,12 @@ void dp_links_open(links *l, const dp_ice_link *link)
     if (s == NULL)
         return;
     s->has_name = link->name != NULL;
-    int error = link->transport == DP_ICE_UDP ? open_udp(s, link) : open_stream(s, link);
+    dp_address local;
+    if (!local_of(s, link, &local)) {
+        fail(s, "none of the addresses that may be used is of its family");
+        return;
+    }
+    int error = link->transport == DP_ICE_UDP ? open_udp(s, link, local) : open_stream(s, link, &local);
     if (error != DP_OK)
         fail(s, dp_strerror(error));
     else if (s->udp != NULL)

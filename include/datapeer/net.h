@@ -144,6 +144,9 @@ typedef struct dp_tcp_handler {
  * (dp_resolve); a numeric address never blocks. NO_MEMORY. */
 DP_API int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_t port, dp_duration timeout,
                           const dp_tcp_handler *handler);
+/* The same from one address of this machine (its port is ignored); NULL: any. */
+DP_API int dp_tcp_connect_from(dp_tcp **out, dp_loop *loop, const dp_address *local, const char *host,
+                               uint16_t port, dp_duration timeout, const dp_tcp_handler *handler);
 /* TLS 1.2 over a stream that is being connected; call it right after dp_tcp_connect. on_connected then comes when the
  * handshake is done, and sent and received bytes are those inside. on_closed tells what went wrong, beside the errors
  * of TCP: AUTH (the certificate is not valid for server_name), REMOTE (the server broke off with an alert), PROTOCOL

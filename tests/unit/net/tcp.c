@@ -230,6 +230,29 @@ static void test_connect_by_name(void **state)
     RUN_UNTIL(client.drained == 1);
 }
 
+static void test_connect_from(void **state)
+{
+    (void)state;
+    dp_address local, from;
+    dp_tcp_handler handler = handler_of(&client);
+    uint16_t port = dp_listener_local(listener)->port;
+    assert_int_equal(dp_address_parse(&from, "127.0.0.9", 7), DP_OK);
+    assert_int_equal(
+        dp_tcp_connect_from(&client.tcp, loop, &from, "127.0.0.1", port, DP_SECONDS(20), &handler), DP_OK);
+    assert_int_equal(dp_tcp_local(client.tcp, &local), DP_ERR_INVALID_STATE);
+    RUN_UNTIL(client.connected == 1);
+    assert_int_equal(dp_tcp_local(client.tcp, &local), DP_OK);
+    assert_int_not_equal(local.port, 7);
+    from.port = local.port;
+    assert_true(dp_address_equal(&local, &from));
+    dp_tcp_close(client.tcp);
+    assert_int_equal(dp_address_parse(&from, "::1", 0), DP_OK); /* there is no way from there */
+    assert_int_equal(
+        dp_tcp_connect_from(&client.tcp, loop, &from, "127.0.0.1", port, DP_SECONDS(20), &handler), DP_OK);
+    RUN_UNTIL(client.closed == 1);
+    assert_int_equal(client.error, DP_ERR_IO);
+}
+
 static uint16_t unused_port(void)
 {
     dp_address local = loopback(0);
@@ -691,6 +714,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_connect_by_name),
+        TEST(test_connect_from),
         TEST(test_connect_refused),
         TEST(test_silent_death_is_noticed),
         TEST(test_second_address_is_tried),
