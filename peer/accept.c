@@ -5,7 +5,7 @@
 #include <string.h>
 
 enum {
-    MAX_WAITING = 16,  /* streams that have not said yet whose they are; then the oldest goes */
+    MAX_WAITING = 16,  /* streams that have not said yet whose they are; then one goes, see least_wanted */
     FIRST_FRAME = 700, /* a check with user names of 2 * 256 characters, and the two bytes of its length */
 };
 #define FIRST_FRAME_TIMEOUT DP_SECONDS(5)
@@ -80,6 +80,25 @@ static void on_data(void *user, dp_tcp *tcp, const uint8_t *data, size_t len)
     forget(w);
 }
 
+static bool same_host(const dp_address *a, const dp_address *b)
+{
+    dp_address other = *b;
+    other.port = a->port;
+    return dp_address_equal(a, &other);
+}
+
+/* Which one gives way to a stream from remote: the oldest from the same host, else the oldest. So a flood keeps no
+ * other host out. */
+static waiting *least_wanted(const acceptor *a, const dp_address *remote)
+{
+    waiting *oldest = NULL, *own = NULL;
+    for (waiting *w = a->first; w != NULL; w = w->next) {
+        oldest = w;
+        own = same_host(&w->remote, remote) ? w : own;
+    }
+    return own != NULL ? own : oldest;
+}
+
 static void on_accept(void *user, dp_tcp *tcp, const dp_address *remote)
 {
     acceptor *a = user;
@@ -89,12 +108,8 @@ static void on_accept(void *user, dp_tcp *tcp, const dp_address *remote)
         dp_tcp_close(tcp);
         return;
     }
-    if (a->count == MAX_WAITING) {
-        waiting *oldest = a->first;
-        while (oldest->next != NULL)
-            oldest = oldest->next;
-        forget(oldest);
-    }
+    if (a->count == MAX_WAITING)
+        forget(least_wanted(a, remote));
     w->owner = a;
     w->tcp = tcp;
     w->remote = *remote;
