@@ -332,7 +332,8 @@ int dp_pc_set_remote_description(dp_pc *pc, dp_time now, dp_sdp_type type, const
     if (error == NULL)
         error = &ignored;
     memset(error, 0, sizeof(*error));
-    bool fits = type == DP_SDP_OFFER ? pc->negotiation != PC_HAVE_REMOTE_OFFER
+    /* A restart's offer that could not be answered (no memory) gives way to the next: else it would be the last. */
+    bool fits = type == DP_SDP_OFFER ? pc->negotiation != PC_HAVE_REMOTE_OFFER || was_negotiated(pc)
                                      : pc->negotiation == PC_HAVE_LOCAL_OFFER;
     if (!fits || is_over(pc)) {
         refuse(error, is_over(pc)            ? "the connection is closed"

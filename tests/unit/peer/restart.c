@@ -443,6 +443,8 @@ static bool try_to_restart(long fail_at)
     bool all_done = memory.count < fail_at;
     memory.fail_at = 0;
     talk(&p, 3);
+    restart(&p, 0); /* the next try is not refused for what is left of this one */
+    talk(&p, 3);
     pair_free(&p);
     memory_stop();
     return all_done;
