@@ -80,7 +80,7 @@
 #define DP_ICE_PROBE        DP_MS(250)
 #define DP_ICE_PROBE_SLOW   DP_SECONDS(1) /* ... once the path counts as disconnected */
 #define DP_ICE_SILENCE      DP_SECONDS(5) /* nothing heard for so long, and ... */
-#define DP_ICE_UNANSWERED   DP_SECONDS(1) /* ... a check waits for so long: disconnected */
+#define DP_ICE_UNANSWERED   DP_SECONDS(1) /* ... a check waits for so long or two round trips: disconnected */
 #define DP_ICE_RECHECK      DP_SECONDS(5) /* all pairs are tried anew this often while disconnected */
 #define DP_ICE_NAMED        DP_SECONDS(7) /* a pair is nominated again with each consent check, 4 to 6 s apart */
 #define DP_ICE_LITE_SILENCE DP_SECONDS(7) /* a lite agent only listens; checks come every 4 to 6 s */
@@ -324,6 +324,7 @@ struct dp_ice {
     dp_time nominate_at;      /* controlling: no longer wait for a better pair */
     dp_time consent_at;       /* the next consent check */
     dp_time unanswered_since; /* the first consent check on the active pair without an answer; 0: none */
+    dp_duration round_trip;   /* of the last consent check that was answered */
     bool doubted;             /* the peer was heard elsewhere: an answer decides, not the silence before */
     dp_time recheck_at;       /* disconnected: all pairs are tried anew */
     uint8_t active;           /* the pair for data: nominated or best valid; DP_ICE_NO_PAIR */
@@ -500,7 +501,7 @@ dp_time dp_ice_nominate_next(const dp_ice *ice);
 bool dp_ice_is_fresh(const dp_ice *ice, size_t pair, dp_time now);
 dp_duration dp_ice_consent_interval(const dp_ice *ice);
 void dp_ice_consent_step(dp_ice *ice, dp_time now);
-void dp_ice_consent_answered(dp_ice *ice, dp_time now, size_t pair);
+void dp_ice_consent_answered(dp_ice *ice, dp_time now, const dp_ice_transaction *transaction);
 /* A check of the peer came on another pair, which was quiet until now. */
 void dp_ice_doubt(dp_ice *ice, dp_time now);
 void dp_ice_disconnected(dp_ice *ice,

@@ -158,7 +158,7 @@ static void succeeded(dp_ice *ice, dp_time now, const dp_ice_transaction *t, con
     pair->answered_at = now;
     pair->heard_at = now;
     dp_ice_remote_answered(ice, pair->remote);
-    dp_ice_consent_answered(ice, now, index);
+    dp_ice_consent_answered(ice, now, t);
     if (t->purpose == DP_ICE_FOR_CONSENT)
         return;
     learn_local(ice, pair, mapped);

@@ -5,6 +5,7 @@
  *     | the peer's check comes on a pair that was quiet: a check at once, and 1 s for its answer
  *     | no answer for 0.25 s: a check each 0.25 s
  *     | nothing heard for 5 s, and a check waits for 1 s: DISCONNECTED; every pair is tried anew
+ *     | (two round trips instead of 1 s, up to 5 s, where they are slow)
  *     |   another pair works: it carries the data, and is nominated if we control
  *     | 30 s without an answer: the pair must not be used; none left and none to be tried: FAILED */
 #include "agent.h"
@@ -23,6 +24,13 @@ static dp_time consent_end(const dp_ice_pair *pair) { return pair->answered_at +
 
 /* ---- silence ---- */
 
+/* How long an answer may take, for one that works: behind a long queue that can be seconds. */
+static dp_duration answer_wait(const dp_ice *ice)
+{
+    dp_duration wait = 2 * ice->round_trip;
+    return wait < DP_ICE_UNANSWERED ? DP_ICE_UNANSWERED : wait < DP_ICE_SILENCE ? wait : DP_ICE_SILENCE;
+}
+
 /* When the pair in use will count as silent if nothing comes. */
 static dp_time silent_at(const dp_ice *ice)
 {
@@ -32,7 +40,7 @@ static dp_time silent_at(const dp_ice *ice)
     if (ice->unanswered_since == 0)
         return DP_TIME_NEVER;
     dp_time quiet = ice->doubted ? 0 : pair->heard_at + DP_ICE_SILENCE;
-    dp_time asked = ice->unanswered_since + DP_ICE_UNANSWERED;
+    dp_time asked = ice->unanswered_since + answer_wait(ice);
     return quiet > asked ? quiet : asked;
 }
 
@@ -94,10 +102,12 @@ static void ask(dp_ice *ice, dp_time now)
     ice->consent_at = now + (ice->state == DP_ICE_DISCONNECTED ? DP_ICE_PROBE_SLOW : DP_ICE_PROBE);
 }
 
-void dp_ice_consent_answered(dp_ice *ice, dp_time now, size_t pair)
+void dp_ice_consent_answered(dp_ice *ice, dp_time now, const dp_ice_transaction *t)
 {
-    if (pair != ice->active)
+    if (t->pair != ice->active)
         return;
+    if (t->purpose == DP_ICE_FOR_CONSENT) /* sent once: the answer is to that */
+        ice->round_trip = now - (t->next_at - t->rto);
     ice->unanswered_since = 0;
     ice->doubted = false;
     ice->consent_at = now + dp_ice_consent_interval(ice);

@@ -499,6 +499,30 @@ static void the_controlled_side_follows(void **state)
     net_clear(&net);
 }
 
+/* A queue of two seconds somewhere, as behind a busy uplink: slow is not silent. Nor is it when the peer looks after its
+ * pair in reserve, and we ask. */
+static void slow_is_no_silence(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        testnet net;
+        two_paths(&net, seed, DP_ICE_CONTROLLING);
+        for (net.delay = DP_MS(100); net.delay < DP_SECONDS(1); net.delay += DP_MS(100)) /* it fills */
+            net_run(&net, DP_SECONDS(5));
+        dp_ice *ice = net.nodes[0].ice;
+        size_t other = (size_t)(pair_of(&net, 0, "10.0.1.1:1000", "10.0.0.2:2000") - ice->pairs);
+        for (unsigned n = 0; n < 12; n++) {
+            if (n >= 6)
+                assert_true(dp_ice_check_start(ice, net.now, DP_ICE_FOR_CHECK, other, false));
+            net_run(&net, DP_SECONDS(25));
+            assert_true(net_completed(&net));
+        }
+        for (unsigned i = 0; i < 2; i++)
+            assert_false(net_was(&net, i, DP_ICE_DISCONNECTED));
+        net_clear(&net);
+    }
+}
+
 /* Three pairs, named 10, 5 and 0 s ago, the better the longer. The first is no longer meant; of the others it is the
  * better one, in whatever order they are listed. */
 static void the_order_of_the_list_is_of_no_matter(void **state)
@@ -557,6 +581,7 @@ int main(void)
         cmocka_unit_test(the_nomination_is_repeated),
         cmocka_unit_test(a_nomination_that_dies),
         cmocka_unit_test(the_controlled_side_follows),
+        cmocka_unit_test(slow_is_no_silence),
         cmocka_unit_test(the_order_of_the_list_is_of_no_matter),
     };
     return cmocka_run_group_tests_name("ice/liveness", tests, NULL, NULL);
