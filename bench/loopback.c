@@ -2,7 +2,7 @@
  *
  * - throughput: one reliable channel, 64 KiB messages, one way: MB/s, and processor seconds of both ends a
  * GiB
- * - set-up: from the offer to an open channel, median of many
+ * - set-up: from the offer to an open channel, two processes; and both ends on one core
  * - memory: resident bytes of a connected pair, both ends in one process
  *
  *     bench/loopback [seconds [pairs]] */
@@ -227,12 +227,6 @@ static void connect_pair(end pair[2], dp_loop *loop, dp_random random, const dp_
     wait_for(&pair[1], &pair[1].open);
 }
 
-static int compare(const void *a, const void *b)
-{
-    dp_time x = *(const dp_time *)a, y = *(const dp_time *)b;
-    return x < y ? -1 : x > y;
-}
-
 static long resident(void)
 {
     long pages = 0;
@@ -240,6 +234,72 @@ static long resident(void)
     need(f != NULL && fscanf(f, "%*d %ld", &pages) == 1, "statm");
     fclose(f);
     return pages * sysconf(_SC_PAGESIZE);
+}
+
+static int compare(const void *a, const void *b)
+{
+    dp_time x = *(const dp_time *)a, y = *(const dp_time *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The answering process: one connection after the other, each ended by the caller. */
+static void answerer(int pipe)
+{
+    static char offered[SDP], sdp[SDP];
+    dp_loop *loop;
+    dp_csprng *csprng = NULL;
+    dp_certificate *certificate;
+    need(dp_loop_new(&loop) == DP_OK && dp_csprng_new(&csprng) == DP_OK, "start");
+    dp_random random = dp_csprng_source(csprng);
+    need(dp_certificate_generate(&certificate, &random, dp_clock_unix()) == DP_OK, "certificate");
+    net = NULL; /* the other process's, with its loop */
+    shared_mux = NULL;
+    for (ssize_t n; (n = read(pipe, offered, sizeof(offered))) > 0;) {
+        end e;
+        end_new(&e, false, loop, random, certificate);
+        dp_loop_step(loop, 0); /* what dp_loop_now says */
+        size_t len = answer(&e, offered, (size_t)n, sdp);
+        need(write(pipe, sdp, len) == (ssize_t)len, "write");
+        while (!e.over)
+            dp_loop_step(loop, DP_MS(100));
+        end_free(&e);
+    }
+    _exit(0);
+}
+
+/* From the offer, made here, to the open channel, a process and a processor for each side. */
+static void setup(dp_loop *loop, dp_random random, const dp_certificate *certificate, unsigned times)
+{
+    static char sdp[SDP];
+    int pipes[2];
+    dp_time *took = calloc(times, sizeof(*took));
+    need(took != NULL && socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pipes) == 0, "socketpair");
+    pid_t child = fork();
+    if (child == 0) {
+        close(pipes[0]);
+        answerer(pipes[1]);
+    }
+    close(pipes[1]);
+    for (unsigned i = 0; i < times; i++) {
+        end e;
+        dp_loop_step(loop, 0);
+        dp_time began = dp_clock_now();
+        end_new(&e, true, loop, random, certificate);
+        size_t len = offer(&e, sdp);
+        need(write(pipes[0], sdp, len) == (ssize_t)len, "write");
+        ssize_t n = read(pipes[0], sdp, sizeof(sdp));
+        need(n > 0, "read");
+        accept_answer(&e, sdp, (size_t)n);
+        wait_for(&e, &e.open);
+        took[i] = dp_clock_now() - began;
+        end_free(&e);
+    }
+    close(pipes[0]);
+    waitpid(child, NULL, 0);
+    qsort(took, times, sizeof(*took), compare);
+    printf("set-up median %.1f ms, p90 %.1f ms (a process for each end, %u times)\n",
+           (double)took[times / 2] / 1e3, (double)took[times * 9 / 10] / 1e3, times);
+    free(took);
 }
 
 static void many(dp_loop *loop, dp_random random, const dp_certificate *certificate, unsigned pairs)
@@ -279,6 +339,7 @@ int main(int argc, char **argv)
     dp_random random = dp_csprng_source(csprng);
     need(dp_certificate_generate(&certificate, &random, dp_clock_unix()) == DP_OK, "certificate");
     throughput(loop, random, certificate, argc > 1 ? (unsigned)atoi(argv[1]) : 5);
+    setup(loop, random, certificate, 50);
     many(loop, random, certificate, argc > 2 ? (unsigned)atoi(argv[2]) : 100);
     dp_mux_free(shared_mux);
     dp_network_free(net);
