@@ -191,6 +191,11 @@ static void accept_check(dp_ice *ice, dp_time now, const dp_stun_message *messag
 void dp_ice_request(dp_ice *ice, dp_time now, const dp_stun_message *message, size_t base,
                     const dp_address *remote)
 {
+    /* Behind a relay the peer must not find us by asking where it guesses us: not even an error is answered. */
+    if (ice->relay_only && ice->locals[base].type != DP_CANDIDATE_RELAY) {
+        ice->stats.dropped_unexpected++;
+        return;
+    }
     if (dp_ice_previous_request(ice, now, message, base, remote) || !authorized(ice, message))
         return;
     if (!ice->running) {

@@ -112,7 +112,7 @@ static int set_up_network(dp_peer *peer, const dp_peer_config *config)
                           .bind_count = config->bind_count,
                           .port_min = config->port_min,
                           .port_max = config->port_max,
-                          .tcp = config->ice_tcp,
+                          .tcp = config->ice_tcp && !config->relay_only, /* nobody may call there */
                           .turn_ca_file = config->turn_ca_file,
                           .on_change = on_network_change,
                           .user = peer};

@@ -89,6 +89,7 @@ static inline void pair_new_as(pair *p, uint64_t seed, const dp_pc_config flags[
                                .random = random,
                                .certificate = end->certificate,
                                .ice_lite = flags[i].ice_lite,
+                               .relay_only = flags[i].relay_only,
                                .hide_addresses = flags[i].hide_addresses};
         assert_int_equal(dp_pc_new(&end->pc, &config), DP_OK);
         assert_int_equal(

@@ -2,6 +2,7 @@
 #include "pair.h"
 
 #include "../rpc/failing.h"
+#include "ice/stun.h"
 #include "peer/demux.h"
 #include <stdio.h>
 
@@ -196,6 +197,59 @@ static void dtls_from_an_unvalidated_address_is_dropped(void **state)
     pair_free(&p);
 }
 
+static void value_of(char out[64], const char *sdp, const char *key)
+{
+    const char *at = strstr(sdp, key);
+    assert_non_null(at);
+    at += strlen(key);
+    size_t len = strcspn(at, "\r\n");
+    assert_true(len < 64);
+    memcpy(out, at, len);
+    out[len] = '\0';
+}
+
+/* The peer knows our password. Where it guesses our address, no answer, not even an error, may tell that it is right. */
+static void behind_a_relay_nobody_finds_us(void **state)
+{
+    (void)state;
+    static char offer[16384], answer[16384];
+    char ours[64], theirs[64], pwd[64], username[160];
+    size_t offer_len, answer_len;
+    dp_pc_config flags[2] = {{.relay_only = false}, {.relay_only = true}};
+    pair p;
+    pair_new_as(&p, 8, flags);
+    assert_int_equal(dp_pc_create_offer(p.ends[0].pc, p.now, offer, sizeof(offer), &offer_len), DP_OK);
+    assert_int_equal(dp_pc_set_remote_description(p.ends[1].pc, p.now, DP_SDP_OFFER, offer, offer_len, NULL),
+                     DP_OK);
+    assert_int_equal(dp_pc_create_answer(p.ends[1].pc, p.now, answer, sizeof(answer), &answer_len), DP_OK);
+    answer[answer_len] = '\0';
+    offer[offer_len] = '\0';
+    assert_null(strstr(answer, "10.0.0."));
+    value_of(theirs, offer, "a=ice-ufrag:");
+    value_of(ours, answer, "a=ice-ufrag:");
+    value_of(pwd, answer, "a=ice-pwd:");
+    snprintf(username, sizeof(username), "%s:%s", ours, theirs);
+    for (uint8_t variant = 0; variant < 4; variant++) {
+        uint8_t bytes[200], transaction[DP_STUN_TRANSACTION_LEN] = {variant};
+        size_t len;
+        dp_wr wr = dp_wr_init(bytes, sizeof(bytes));
+        dp_stun_write_header(&wr, DP_STUN_REQUEST, DP_STUN_METHOD_BINDING, transaction);
+        dp_stun_write_attribute(&wr, DP_STUN_USERNAME, username, strlen(username));
+        if (variant != 1) /* 400 */
+            dp_stun_write_u32(&wr, DP_STUN_PRIORITY, 1);
+        if (variant == 2) /* 420 */
+            dp_stun_write_u32(&wr, (dp_stun_attribute)0x7777, 1);
+        dp_stun_write_u64(&wr, variant == 3 ? DP_STUN_ICE_CONTROLLED : DP_STUN_ICE_CONTROLLING, 1); /* 487 */
+        dp_stun_write_integrity(&wr, pwd, strlen(pwd));
+        dp_stun_write_fingerprint(&wr);
+        assert_int_equal(dp_stun_finish(&wr, &len), DP_OK);
+        dp_pc_input(p.ends[1].pc, p.now, bytes, len, &p.ends[1].address, &p.ends[0].address);
+        pair_drain(&p);
+        assert_int_equal(p.sent[1], 0);
+    }
+    pair_free(&p);
+}
+
 /* Bytes of no protocol, in front of, during and after the set-up, from the peer's own address. */
 static void garbage_is_dropped(void **state)
 {
@@ -358,6 +412,7 @@ int main(void)
         cmocka_unit_test(a_vanished_peer_is_noticed),
         cmocka_unit_test(a_wrong_fingerprint_opens_no_channel),
         cmocka_unit_test(dtls_from_an_unvalidated_address_is_dropped),
+        cmocka_unit_test(behind_a_relay_nobody_finds_us),
         cmocka_unit_test(garbage_is_dropped),
         cmocka_unit_test(descriptions_out_of_order_are_refused),
         cmocka_unit_test(other_media_are_answered_as_rejected),
