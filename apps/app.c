@@ -224,6 +224,15 @@ int app_start(app *a)
     return EXIT_OK;
 }
 
+bool app_explain_ports(const app *a, int error)
+{
+    const network_options *net = &a->network;
+    if (error != DP_ERR_IO || net->port_min == 0)
+        return false;
+    app_error("no UDP port from %u to %u is free: give a wider --port-range", net->port_min, net->port_max);
+    return true;
+}
+
 static void explain(const app *a, int error)
 {
     const network_options *net = &a->network;
@@ -239,10 +248,7 @@ static void explain(const app *a, int error)
     else if (error == DP_ERR_IO && net->port != 0)
         app_error("UDP port %u can't be used: is another program using it? Choose one with --port",
                   net->port);
-    else if (error == DP_ERR_IO && net->port_min != 0)
-        app_error("no UDP port from %u to %u is free: give a wider --port-range", net->port_min,
-                  net->port_max);
-    else
+    else if (!app_explain_ports(a, error))
         app_error("can't start: %s", dp_strerror(error));
 }
 

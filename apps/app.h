@@ -54,6 +54,9 @@ void app_stop(app *a, int exit_code);
 /* "datapeer: ..." on standard error; what came from outside may be in it (see below). */
 void app_error(const char *format, ...) DP_PRINTF(1, 2);
 
+/* If error comes of a --port-range that is used up, says so; else false. */
+bool app_explain_ports(const app *a, int error);
+
 /* A connection has failed: tells what the library has warned of before, which may be why (a relay that refuses us...),
  * unless -v has told it already. */
 void app_explain_failure(app *a);

@@ -318,7 +318,8 @@ static void on_open(void *user, dp_peer *peer, const char *id)
         error = dp_connection_use_rpc(conn, NULL);
     }
     if (error != DP_OK) {
-        app_error("can't call %s: %s", c->device, dp_strerror(error));
+        if (!app_explain_ports(&c->app, error))
+            app_error("can't call %s: %s", c->device, dp_strerror(error));
         app_stop(&c->app, EXIT_NETWORK);
     }
 }

@@ -86,12 +86,24 @@ static void warnings_explain_a_failure(void **state)
     }
 }
 
+static void a_used_up_range_is_named(void **state)
+{
+    (void)state;
+    app a = {.network = {.port_min = 50000, .port_max = 50001}}, any = {0};
+    capture();
+    bool said = app_explain_ports(&a, DP_ERR_IO), none = app_explain_ports(&any, DP_ERR_IO),
+         other = app_explain_ports(&a, DP_ERR_LIMIT);
+    captured_is("datapeer: no UDP port from 50000 to 50001 is free: give a wider --port-range\n");
+    assert_true(said && !none && !other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prints_no_control_characters),
         cmocka_unit_test(errors_are_safe_too),
         cmocka_unit_test(warnings_explain_a_failure),
+        cmocka_unit_test(a_used_up_range_is_named),
     };
     return cmocka_run_group_tests_name("app", tests, NULL, NULL);
 }

@@ -132,12 +132,18 @@ static void the_stream_stays_with_its_address(void **state)
     dp_address both[2];
     assert_int_equal(dp_address_parse(&both[0], "127.0.0.1", 0), DP_OK);
     assert_int_equal(dp_address_parse(&both[1], "127.0.0.2", 0), DP_OK);
-    for (int i = 0; i < 100; i++) /* an interface that comes and goes */
+    for (int i = 0; i < 300; i++) { /* an interface that comes and goes */
         dp_network_set_addresses(a.peer->network, both, i % 2 == 0 ? 2 : 1);
+        if (i % 3 == 0)
+            settle();
+    }
     talk();
     assert_int_equal(a.count[DISCONNECTED], 0);
     assert_int_equal(a.count[PEER_OPEN], opened);
     assert_int_equal(peer_server.offers, 1);
+    set_address(&a, "127.0.0.2"); /* and then stays alone */
+    talk();
+    RUN_UNTIL(a.count[PEER_OPEN] > opened);
 }
 
 static void lost_offers_are_repeated_and_cross(void **state)
