@@ -91,12 +91,27 @@ int dp_ice_local_add(dp_ice *ice, const dp_ice_local *local)
     return index;
 }
 
+/* RFC 8445 §5.1.2.1: the local preference is unique among the candidates of a type; TCP has type preferences of its own.
+ * The next free one from first on, in steps that keep the families apart. */
+static uint32_t free_preference(const dp_ice *ice, dp_candidate_type type, bool tcp, uint32_t first)
+{
+    uint32_t preference = first;
+    for (size_t i = 0; i < ice->local_count;) {
+        const dp_ice_local *local = &ice->locals[i];
+        bool taken = !local->gone && local->type == type && (local->tcp != DP_TCPTYPE_NONE) == tcp &&
+                     local->preference == preference;
+        preference -= taken ? 2 : 0;
+        i = taken ? 0 : i + 1; /* from the start: it may be another one's now */
+    }
+    return preference;
+}
+
 void dp_ice_local_reflexive(dp_ice *ice, dp_candidate_type type, const dp_address *address, size_t base,
                             uint8_t server)
 {
     const dp_ice_local *from = &ice->locals[base];
     dp_ice_local local = {.type = type,
-                          .preference = from->preference,
+                          .preference = free_preference(ice, type, false, from->preference),
                           .server = server,
                           .base = (uint8_t)base,
                           /* RFC 8445 §7.2.5.3.1: peer-reflexive ones are not signalled */
@@ -108,26 +123,15 @@ void dp_ice_local_reflexive(dp_ice *ice, dp_candidate_type type, const dp_addres
 
 /* ---- sockets ---- */
 
-static bool preference_is_taken(const dp_ice *ice, uint32_t preference, dp_tcptype tcp)
-{
-    for (size_t i = 0; i < ice->local_count; i++) {
-        if (is_host(&ice->locals[i]) && ice->locals[i].tcp == tcp && ice->locals[i].preference == preference)
-            return true;
-    }
-    return false;
-}
-
-/* RFC 8445 §5.1.2.1: unique for each base, in the owner's order. RFC 8421 §4: neither family may starve the other,
- * so the first of each lie side by side, IPv6 in front. Addresses that lead nowhere but here come last.
+/* In the owner's order. RFC 8421 §4: neither family may starve the other, so the first of each lie side by side, IPv6 in
+ * front. Addresses that lead nowhere but here come last.
  *   65535, 65533, ... IPv6       65534, 65532, ... IPv4
  *   32767, 32765, ... IPv6       32766, 32764, ... IPv4: loopback, link-local */
 static uint32_t preference_of(const dp_ice *ice, const dp_address *address, dp_tcptype tcp)
 {
     bool poor = dp_address_is_loopback(address) || dp_address_is_link_local(address);
-    uint32_t preference = (poor ? 0x7FFFu : 0xFFFFu) - (address->family == DP_FAMILY_IPV4 ? 1 : 0);
-    while (preference_is_taken(ice, preference, tcp))
-        preference -= 2;
-    return preference;
+    uint32_t first = (poor ? 0x7FFFu : 0xFFFFu) - (address->family == DP_FAMILY_IPV4 ? 1 : 0);
+    return free_preference(ice, DP_CANDIDATE_HOST, tcp != DP_TCPTYPE_NONE, first);
 }
 
 /* The active TCP candidate of an IP address: RFC 6544 §4.5 gives it port 9, as nobody can connect to it. */

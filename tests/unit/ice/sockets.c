@@ -639,6 +639,36 @@ static void preferences(void **state)
     net_clear(&net);
 }
 
+/* RFC 8445 §5.1.2.1: no two candidates of a type have one, and so one priority: behind a NAT that maps anew for each
+ * server; with a TCP port beside the address that connects. */
+static void preferences_are_unique(void **state)
+{
+    (void)state;
+    testnet net;
+    net_init(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+    dp_ice *ice = net.nodes[0].ice;
+    ice->tcp = true;
+    net_address(&net, 0, "10.0.0.1", 1000);
+    net_address(&net, 0, "10.0.1.1", 1000);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(dp_ice_add_local_listener(ice, net.now, &net.nodes[0].addresses[i]), DP_OK);
+    net_gather(&net, 0);
+    for (unsigned server = 0; server < 3; server++) {
+        for (unsigned base = 0; base < 2; base++) {
+            dp_address mapped = addr("203.0.113.1", (uint16_t)(1000 + 10 * base + server));
+            int index = dp_ice_local_find(ice, &net.nodes[0].addresses[base], DP_TCPTYPE_NONE);
+            dp_ice_local_reflexive(ice, DP_CANDIDATE_SRFLX, &mapped, (size_t)index, (uint8_t)server);
+        }
+    }
+    net_run(&net, 0);
+    assert_int_equal(net.nodes[0].candidate_count, 12);
+    for (size_t i = 0; i < net.nodes[0].candidate_count; i++) {
+        for (size_t k = 0; k < i; k++)
+            assert_int_not_equal(parsed(&net, 0, i).priority, parsed(&net, 0, k).priority);
+    }
+    net_clear(&net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -662,6 +692,7 @@ int main(void)
         cmocka_unit_test(the_time_limit_is_the_owners),
         cmocka_unit_test(the_mapping_is_kept_alive),
         cmocka_unit_test(preferences),
+        cmocka_unit_test(preferences_are_unique),
     };
     return cmocka_run_group_tests_name("ice/sockets", tests, NULL, NULL);
 }
