@@ -99,7 +99,7 @@ static inline void check_links(const dp_ice *ice)
         require((relay->state == DP_ICE_RELAY_IDLE) == (relay->link == 0));
     }
     for (size_t i = 0; ice->streams != NULL && i < DP_ICE_MAX_STREAMS; i++)
-        require(ice->streams[i].link == 0 || ice->streams[i].base < ice->local_count);
+        require(ice->streams[i].link == 0 || dp_ice_is_base(&ice->locals[ice->streams[i].base]));
 }
 
 static inline void check_invariants(const dp_ice *ice, dp_time now)
