@@ -433,7 +433,9 @@ static bool take_sctp_event(dp_pc *pc, dp_pc_event *event)
              * connection (RFC 8831 §6.2 has one for its life), so the connection is over. */
             pc->sctp_ended = true;
             if (sctp.error != DP_OK)
-                dp_pc_set_error(pc, sctp.error, "the SCTP association failed");
+                dp_pc_set_error(pc, sctp.error,
+                                sctp.error == DP_ERR_TIMEOUT ? "the other side takes no more data (SCTP)"
+                                                             : "the SCTP association failed");
             if (!is_over(pc)) {
                 pc->closing = true;
                 set_state(pc, sctp.error == DP_OK ? DP_PC_CLOSED : DP_PC_FAILED);

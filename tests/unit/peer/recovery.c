@@ -3,6 +3,7 @@
 
 #include "../sctp/virtual_time.h"
 #include "peer/connection.h"
+#include "peer/pc.h"
 
 /* Time goes by faster than it does, for usrsctp as well. */
 #define RUN_UNTIL(condition)                                                                                 \
@@ -228,6 +229,24 @@ static void a_lost_path_has_its_time(void **state)
     assert_string_equal(b.error_type, "connection-closed");
 }
 
+/* ICE has a path, but SCTP's packets get no answer: its channel closes first, and the reason must not be lost. */
+static void a_dead_association_has_a_reason(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    dp_pc *pc = dp_runner_pc(b.conn->runner);
+    dp_dtls *dtls = pc->dtls;
+    pc->dtls = NULL; /* b drops all that is no STUN */
+    dp_value *value = dp_value_int(1);
+    assert_int_equal(dp_connection_send(a.conn, value), DP_OK);
+    dp_value_free(value);
+    RUN_UNTIL(a.count[CLOSED] == 1);
+    pc->dtls = dtls;
+    assert_int_equal(a.count[FAILED], 1);
+    assert_string_equal(a.error_type, "connection-closed");
+    assert_string_equal(a.error_message, "the other side takes no more data (SCTP)");
+}
+
 /* The device was started again: it knows the id, but no connection. */
 static void who_has_given_up_says_so(void **state)
 {
@@ -339,6 +358,7 @@ int main(void)
         TEST(a_restart_waits_for_the_server),
         TEST(the_stream_stays_with_its_address),
         TEST(a_lost_path_has_its_time),
+        TEST(a_dead_association_has_a_reason),
         TEST(who_has_given_up_says_so),
         TEST(lost_offers_are_repeated_and_cross),
         TEST(a_lost_offer_gives_way),
