@@ -401,7 +401,7 @@ void dp_ice_relay_opened(dp_ice *ice, dp_time now, dp_ice_relay *relay);
 void dp_ice_relay_closed(dp_ice *ice, dp_time now, dp_ice_relay *relay);
 size_t dp_ice_relay_input(dp_ice *ice, dp_time now, dp_ice_relay *relay, uint8_t *data, size_t len,
                           dp_ice_payload *payload);
-void dp_ice_relays_open(dp_ice *ice, dp_time now); /* those that are not under way or ready */
+void dp_ice_relays_open(dp_ice *ice); /* those that are not under way or ready */
 void dp_ice_relays_close(dp_ice *ice);
 void dp_ice_relays_free(dp_ice *ice);
 bool dp_ice_relays_pending(const dp_ice *ice); /* gathering waits for one */

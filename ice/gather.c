@@ -182,7 +182,7 @@ static int add_socket(dp_ice *ice, dp_time now, const dp_address *address, dp_tc
         return DP_OK;
     ice->gathered = ice->gathered_reported = false;
     ice->gather_until = now + ice->gather_timeout;
-    dp_ice_relays_open(ice, now);
+    dp_ice_relays_open(ice);
     dp_ice_pace(ice, now);
     dp_ice_gather_update(ice, now);
     return DP_OK;
@@ -435,7 +435,7 @@ void dp_ice_gather_anew(dp_ice *ice, dp_time now)
     }
     ice->gathered = ice->gathered_reported = false;
     ice->gather_until = now + ice->gather_timeout;
-    dp_ice_relays_open(ice, now);
+    dp_ice_relays_open(ice);
 }
 
 int dp_ice_gather(dp_ice *ice, dp_time now)
@@ -444,7 +444,7 @@ int dp_ice_gather(dp_ice *ice, dp_time now)
         return DP_ERR_INVALID_STATE;
     ice->gathering = true;
     ice->gather_until = now + ice->gather_timeout;
-    dp_ice_relays_open(ice, now);
+    dp_ice_relays_open(ice);
     dp_ice_begin(ice, now);
     dp_ice_pace(ice, now);
     dp_ice_gather_update(ice, now);

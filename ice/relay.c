@@ -92,9 +92,8 @@ static bool make_relays(dp_ice *ice)
     return ice->relays != NULL;
 }
 
-void dp_ice_relays_open(dp_ice *ice, dp_time now)
+void dp_ice_relays_open(dp_ice *ice)
 {
-    (void)now;
     if (ice->lite || !make_relays(ice))
         return;
     for (size_t i = 0; i < ice->relay_count; i++) {
