@@ -229,6 +229,52 @@ static void a_lost_path_has_its_time(void **state)
     assert_string_equal(b.error_type, "connection-closed");
 }
 
+static bool ends_with(end *e, const char *message)
+{
+    return e->count[CLOSED] == 1 && strcmp(e->error_message, message) == 0;
+}
+
+/* Nobody answers our offers; the old path, which is dead, would keep ICE waiting for a minute. */
+static void a_series_of_restarts_ends(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    peer_server.swallow = "OFFER ANSWER";
+    dp_network_set_addresses(b.peer->network, NULL, 0);
+    dp_time lost = dp_clock_now();
+    RUN_UNTIL(ends_with(&a, "the network path is lost, and the other side does not answer"));
+    assert_in_range(dp_clock_now() - lost, DP_SECONDS(35), DP_SECONDS(42));
+}
+
+/* The other side's restarts can put ours off for ever, but not the end. */
+static void restarts_that_are_put_off_end_too(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    peer_server.swallow = "OFFER ANSWER";
+    dp_network_set_addresses(b.peer->network, NULL, 0);
+    dp_time lost = dp_clock_now();
+    while (a.conn != NULL) {
+        a.conn->restart_tries = 0;
+        run(DP_SECONDS(1));
+    }
+    assert_true(ends_with(&a, "the network path to the other side was lost for too long"));
+    assert_in_range(dp_clock_now() - lost, DP_SECONDS(38), DP_SECONDS(45));
+}
+
+/* b restarts in vain, and a, who has answered, hears no more of it. */
+static void who_has_answered_in_vain_ends_too(void **state)
+{
+    (void)state;
+    connect_on_loopback(false);
+    dp_network_set_addresses(b.peer->network, NULL, 0);
+    dp_time lost = dp_clock_now();
+    RUN_UNTIL(peer_server.answers == 2);
+    peer_server.swallow = "OFFER ANSWER";
+    RUN_UNTIL(ends_with(&a, "the network path to the other side was lost for too long"));
+    assert_in_range(dp_clock_now() - lost, DP_SECONDS(38), DP_SECONDS(45));
+}
+
 /* ICE has a path, but SCTP's packets get no answer: its channel closes first, and the reason must not be lost. */
 static void a_dead_association_has_a_reason(void **state)
 {
@@ -358,6 +404,9 @@ int main(void)
         TEST(a_restart_waits_for_the_server),
         TEST(the_stream_stays_with_its_address),
         TEST(a_lost_path_has_its_time),
+        TEST(a_series_of_restarts_ends),
+        TEST(restarts_that_are_put_off_end_too),
+        TEST(who_has_answered_in_vain_ends_too),
         TEST(a_dead_association_has_a_reason),
         TEST(who_has_given_up_says_so),
         TEST(lost_offers_are_repeated_and_cross),
