@@ -62,6 +62,7 @@
 #define DP_ICE_MAPPING_REFRESH DP_SECONDS(15) /* RFC 8445 §5.1.1.4 and §11: NAT bindings live 30 s or more */
 /* How long a controlling agent waits for a better pair once one works. Data flows meanwhile. */
 #define DP_ICE_NOMINATION_WAIT DP_MS(150)
+#define DP_ICE_RELAYED_WAIT    DP_SECONDS(2) /* ... more if that one is relayed: most NATs have opened by then */
 /* No path was found: fails this long after checking began or, if later candidates came, after DP_ICE_LATE
  * since the last of them (RFC 8863: an empty or exhausted check list alone is no failure). */
 #define DP_ICE_CHECKING_MAX DP_SECONDS(30)

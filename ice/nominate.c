@@ -122,13 +122,30 @@ static bool nomination_is_open(const dp_ice *ice)
     return true;
 }
 
+static bool is_relayed(const dp_ice *ice)
+{
+    const dp_ice_pair *pair = &ice->pairs[ice->active];
+    return ice->locals[pair->local].type == DP_CANDIDATE_RELAY ||
+           ice->remotes[pair->remote].type == DP_CANDIDATE_RELAY;
+}
+
+/* Once a pair is nominated, better ones are no longer looked for: the session would stay on a relay. */
+static bool better_may_come(const dp_ice *ice)
+{
+    bool known = ice->relay_only || (ice->end_of_candidates && ice->gathered);
+    return dp_ice_pairs_better_open(ice, ice->pairs[ice->active].priority) || (is_relayed(ice) && !known);
+}
+
+static dp_time wait_until(const dp_ice *ice)
+{
+    return ice->nominate_at + (is_relayed(ice) ? DP_ICE_RELAYED_WAIT : 0);
+}
+
 /* Regular nomination (RFC 8445 §8.1.1): of the best valid pair, once no better one can come or enough was
  * waited. */
 void dp_ice_nominate_step(dp_ice *ice, dp_time now)
 {
-    if (!nomination_is_open(ice))
-        return;
-    if (now < ice->nominate_at && dp_ice_pairs_better_open(ice, ice->pairs[ice->active].priority))
+    if (!nomination_is_open(ice) || (now < wait_until(ice) && better_may_come(ice)))
         return;
     ice->pairs[ice->active].nominating = true;
     dp_ice_trigger(ice, ice->active);
@@ -136,5 +153,5 @@ void dp_ice_nominate_step(dp_ice *ice, dp_time now)
 
 dp_time dp_ice_nominate_next(const dp_ice *ice)
 {
-    return nomination_is_open(ice) ? ice->nominate_at : DP_TIME_NEVER;
+    return nomination_is_open(ice) ? wait_until(ice) : DP_TIME_NEVER;
 }

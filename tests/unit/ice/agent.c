@@ -414,6 +414,43 @@ static void nomination_does_not_wait_for_dead_pairs(void **state)
     net_clear(&net);
 }
 
+/* A relay is there early, and the direct way a second later: the peer's NAT opens, or its candidate comes only then. The
+ * relay carries the data meanwhile, and is not what the session ends up with. If there is no other way, it is. */
+static void nomination_waits_for_more_than_a_relay(void **state)
+{
+    (void)state;
+    for (unsigned variant = 0; variant < 3; variant++) {
+        testnet net;
+        net_init(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+        net_address(&net, 0, "10.0.0.1", 1000);
+        net_address(&net, 1, "10.0.0.2", 2000);
+        net_address(&net, 1, "10.0.1.2", 2000);
+        net.nodes[0].mute_candidates = net.nodes[1].mute_candidates = true;
+        for (unsigned i = 0; i < 2; i++) {
+            net_gather(&net, i);
+            net_credentials(&net, i);
+        }
+        dp_ice *ice = net.nodes[0].ice;
+        static const char direct[] = "candidate:2 1 udp 2130706431 10.0.1.2 2000 typ host";
+        assert_int_equal(
+            dp_ice_add_remote_candidate(ice, net.now, "candidate:1 1 udp 16777215 10.0.0.2 2000 typ relay"),
+            DP_OK);
+        if (variant == 2) /* nothing else will come */
+            assert_int_equal(dp_ice_add_remote_candidate(ice, net.now, ""), DP_OK);
+        dp_time start = net.now;
+        net_run(&net, DP_SECONDS(1));
+        assert_selected(&net, 0, "10.0.0.1:1000", "10.0.0.2:2000");
+        assert_true((dp_ice_get_state(ice) == DP_ICE_COMPLETED) == (variant == 2));
+        if (variant == 0)
+            assert_int_equal(dp_ice_add_remote_candidate(ice, net.now, direct), DP_OK);
+        net_run_until(&net, start + DP_SECONDS(5), net_completed);
+        assert_true(net_completed(&net));
+        assert_true(net.now - start < DP_MS(2300));
+        assert_selected(&net, 0, "10.0.0.1:1000", variant == 0 ? "10.0.1.2:2000" : "10.0.0.2:2000");
+        net_clear(&net);
+    }
+}
+
 /* A browser puts USE-CANDIDATE into its first checks: emulated by a tap that can sign as node 0. */
 static bool nominate_all(testnet *net, unsigned from, dp_datagram *d)
 {
@@ -713,6 +750,7 @@ int main(void)
         cmocka_unit_test(host_candidate_lines),
         cmocka_unit_test(link_local_needs_its_like),
         cmocka_unit_test(nomination_does_not_wait_for_dead_pairs),
+        cmocka_unit_test(nomination_waits_for_more_than_a_relay),
         cmocka_unit_test(aggressive_nomination),
         cmocka_unit_test(best_of_the_nominated_wins),
         cmocka_unit_test(both_move_to_a_living_pair),

@@ -194,7 +194,7 @@ static void two_families(void **state)
     s.relayed_count = 2;
     net_address(&net, 1, "2001:db8::2", 2000);
     begin(&net);
-    run(&net, &s, DP_SECONDS(2));
+    run(&net, &s, DP_SECONDS(3));
     assert_true(net_completed(&net));
     dp_ice *ice = net.nodes[0].ice;
     assert_int_equal(ice->pair_count, 2);
