@@ -19,7 +19,10 @@ bool dp_ice_previous_is(const dp_ice *ice, size_t base, const dp_address *remote
 /* Without a path, old or new, the new session has its time to find one, by what it has tried before, too. */
 void dp_ice_previous_end(dp_ice *ice, dp_time now)
 {
-    ice->previous->alive = false;
+    dp_ice_previous *old = ice->previous;
+    old->alive = false;
+    if (dp_ice_pair_find(ice, old->base, &old->remote) < 0) /* else the new session has the stream, too */
+        dp_ice_stream_drop(ice, old->base, &old->remote);
     if (ice->active != DP_ICE_NO_PAIR)
         return;
     dp_ice_set_state(ice, DP_ICE_CHECKING);

@@ -550,6 +550,33 @@ static void a_restart_keeps_the_stream_in_use(void **state)
     world_free(&w);
 }
 
+/* The stream of before is of no use once its path has ended, unless the new session has it, too. */
+static void an_old_stream_ends_with_its_path(void **state)
+{
+    (void)state;
+    for (unsigned in_use = 0; in_use < 2; in_use++) {
+        world w;
+        world_new(&w, true);
+        start(&w);
+        run(&w, DP_SECONDS(3));
+        w.mute[1] = in_use == 0; /* node 0 learns of no TCP port */
+        for (unsigned i = 0; i < 2; i++) {
+            w.candidate_count[i] = 0;
+            assert_int_equal(dp_ice_restart(w.ice[i], w.now), DP_OK);
+        }
+        for (unsigned i = 0; i < 2; i++)
+            assert_int_equal(dp_ice_set_remote_credentials(w.ice[i], w.now, dp_ice_local_ufrag(w.ice[1 - i]),
+                                                           dp_ice_local_pwd(w.ice[1 - i])),
+                             DP_OK);
+        pump(&w);
+        assert_true(dp_ice_previous_alive(w.ice[0]));
+        dp_ice_previous_end(w.ice[0], w.now);
+        pump(&w);
+        assert_int_equal(w.closed[0], in_use == 0 ? 1 : 0);
+        world_free(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -567,6 +594,7 @@ int main(void)
         cmocka_unit_test(a_listener_takes_its_streams_along),
         cmocka_unit_test(none_is_made_without_a_check),
         cmocka_unit_test(a_restart_keeps_the_stream_in_use),
+        cmocka_unit_test(an_old_stream_ends_with_its_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
