@@ -4,7 +4,8 @@
  *
  * When the path of an open connection is lost, or the network changes, ICE looks for another one. Towards a peer
  * that is datapeer as well it is restarted with new candidates, which go through the PeerServer; PeerJS would take
- * that for a new connection.
+ * that for a new connection. If no path is back about 40 s after the loss, the connection ends with an error
+ * ("connection-closed").
  *
  * Everything runs in the loop's thread; handlers are called from the loop, never from inside an API call (but
  * for a request that dp_connection_cancel ends). In a handler every function may be called. */
