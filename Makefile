@@ -51,7 +51,7 @@ FUZZERS   := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
 BENCHES   := $(patsubst bench/%.c,$(B)/bench/%,$(BENCH_SRC))
 EXAMPLES  := $(patsubst examples/%.c,$(B)/examples/%,$(EXAMPLE_SRC))
 
-.PHONY: all run check deps test fuzz bench lint layers format install installcheck clean help unit replay interop netns sanitize FORCE
+.PHONY: all run check deps test fuzz bench lint layers format install installcheck clean help unit replay interop netns bench-netns sanitize FORCE
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -66,7 +66,7 @@ help:
 	@echo 'make test       unit tests, fuzz corpora, simulation: no browser, nothing installed'
 	@echo 'make sim        N=100000 [SEED=1]: ICE in random simulated networks; make sim-matrix: every pair of NAT kinds'
 	@echo 'make fuzz       build libFuzzer targets with clang; FUZZ=ice/stun TIME=60 runs one'
-	@echo 'make bench      run the benchmarks'
+	@echo 'make bench      run the benchmarks; make bench-netns: set-up through real NATs (root)'
 	@echo 'make lint       clang-tidy and cppcheck;  make layers: include rules;  make format: clang-format'
 	@echo 'make install    PREFIX=/usr/local DESTDIR='
 	@echo 'make clean      remove build/'
@@ -132,6 +132,10 @@ interop: all
 # Real NATs and firewalls in network namespaces: needs root, else its tests say that they were skipped.
 netns: all
 	cd tests/netns && timeout --foreground 600 node --test --test-concurrency=2
+
+# How long a connection takes there: on a quiet machine.
+bench-netns: all
+	node bench/netns.mjs
 
 deps:
 	scripts/deps
