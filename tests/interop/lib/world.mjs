@@ -15,7 +15,7 @@ export const root = join(here, '../../..');
 export const build = resolve(root, process.env.B || 'build');
 export const VERSIONS = ['1.5.4', '1.5.5'];
 
-const CHROMIUM = process.env.CHROMIUM || '/usr/bin/chromium';
+export const CHROMIUM = process.env.CHROMIUM || '/usr/bin/chromium';
 // Hiding of addresses behind mDNS names stays on. The rest keeps Chromium from calling home.
 const CHROMIUM_ARGS = ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
@@ -65,10 +65,10 @@ export class World {
         return this.program(join(build, 'datapeer'), args, { ready: (line) => line.includes(id) });
     }
 
-    // Returns {browser, pid}.
-    async chromium() {
+    // Returns {browser, pid}. executablePath: what becomes Chromium, if that is not the program itself.
+    async chromium(executablePath = CHROMIUM) {
         if (!existsSync(CHROMIUM)) throw new Error(`There is no ${CHROMIUM}: run scripts/deps`);
-        const server = await chromium.launchServer({ host: '127.0.0.1', executablePath: CHROMIUM, args: CHROMIUM_ARGS, chromiumSandbox: false });
+        const server = await chromium.launchServer({ host: '127.0.0.1', executablePath, args: CHROMIUM_ARGS, chromiumSandbox: false });
         const child = server.process();
         alive.add(child);
         child.once('exit', () => alive.delete(child));

@@ -115,8 +115,9 @@ class Client {
 
     // Resolves with the own id. With storage: true incoming connections are served, else they are kept for accept().
     open({ id, storage = false } = {}) {
-        const port = Number(new URLSearchParams(location.search).get('port'));
-        this.peer = new Peer(id, { host: '127.0.0.1', port, path: '/', debug: 0, config: { iceServers: [] } });
+        const where = new URLSearchParams(location.search);
+        const [host, port] = [where.get('host') ?? '127.0.0.1', Number(where.get('port'))];
+        this.peer = new Peer(id, { host, port, path: '/', debug: 0, config: { iceServers: [] } });
         this.peer.on('connection', (conn) => {
             const connection = new Connection(conn);
             const index = this.connections.push(connection) - 1;

@@ -18,7 +18,7 @@ export const STUN = `stun:${CORE[4]}`;
 export const USER = 'alice:open sesame';
 const SECRET = 'a secret of the service';
 
-const DEVICE = 'device';
+export const DEVICE = 'device';
 
 export class Internet extends Net {
     // The device must have lived through it all.
