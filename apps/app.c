@@ -278,7 +278,6 @@ int app_peer(app *a, const dp_peer_handler *handler)
                              .udp_port = net->port,
                              .port_min = net->port_min,
                              .port_max = net->port_max,
-                             .include_loopback = !net->hide_addresses, /* which has no name by mDNS */
                              .handler = *handler};
     a->missing_servers = ice.missing;
     int error = dp_peer_new(&a->peer, &config);

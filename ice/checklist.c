@@ -48,14 +48,16 @@ static bool transports_fit(uint8_t local, uint8_t remote)
                                         : remote == DP_TCPTYPE_ACTIVE;
 }
 
-/* RFC 8445 §6.1.2.2: same family, IPv6 link-local only with its like (and on the same link). What goes through a
- * relay can't be link-local at all. */
+/* RFC 8445 §6.1.2.2: same family, IPv6 link-local only with its like (and on the same link); so with loopback, which
+ * RFC 8445 §5.1.1.1 would not have at all: no peer can make another socket of ours knock at this machine's own doors.
+ * What goes through a relay can't be link-local at all. */
 static bool can_pair(const dp_ice *ice, size_t base, size_t index)
 {
     const dp_address *local = &ice->locals[base].address;
     const dp_address *remote = &ice->remotes[index].address;
     if (!dp_ice_is_base(&ice->locals[base]) || local->family != remote->family ||
         !transports_fit(ice->locals[base].tcp, ice->remotes[index].tcp) ||
+        dp_address_is_loopback(local) != dp_address_is_loopback(remote) ||
         (ice->relay_only && ice->locals[base].type != DP_CANDIDATE_RELAY))
         return false;
     if (local->family == DP_FAMILY_IPV4)

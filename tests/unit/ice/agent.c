@@ -490,7 +490,7 @@ static void best_of_the_nominated_wins(void **state)
     net_init(&net, 1, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
     net.tap = nominate_all;
     net_address(&net, 0, "10.0.0.1", 1000);
-    net_address(&net, 0, "127.0.0.1", 1000); /* of lesser priority, nominated last */
+    net_address(&net, 0, "169.254.0.1", 1000); /* of lesser priority, nominated last */
     net_address(&net, 1, "10.0.0.2", 2000);
     for (unsigned i = 0; i < 2; i++) {
         net_gather(&net, i);

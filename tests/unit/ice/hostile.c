@@ -534,6 +534,29 @@ static void useless_candidates(void **state) /* row 19 and the rest */
     net_clear(&net);
 }
 
+/* A peer can't make a socket on the network knock at this machine's own doors. */
+static void loopback_pairs_with_loopback_alone(void **state)
+{
+    (void)state;
+    testnet net;
+    net_init(&net, 1, DP_ICE_CONTROLLED, DP_ICE_CONTROLLING);
+    net_address(&net, 0, "10.0.0.1", 1000);
+    net_address(&net, 0, "127.0.0.1", 1000);
+    net_gather(&net, 0);
+    net_credentials(&net, 0);
+    dp_ice *ice = net.nodes[0].ice;
+    static const char *const lines[] = {"candidate:1 1 udp 9 127.0.0.1 22 typ host",
+                                        "candidate:2 1 udp 9 10.0.0.2 2000 typ host"};
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(dp_ice_add_remote_candidate(ice, net.now, lines[i]), DP_OK);
+    dp_address door = addr("127.0.0.1", 22);
+    dp_address peer = addr("10.0.0.2", 2000);
+    assert_int_equal(ice->pair_count, 2);
+    assert_true(dp_ice_pair_find(ice, 1, &door) >= 0);
+    assert_true(dp_ice_pair_find(ice, 0, &peer) >= 0);
+    net_clear(&net);
+}
+
 static void bad_credentials(void **state)
 {
     (void)state;
@@ -701,6 +724,7 @@ int main(void)
         cmocka_unit_test(full_list_keeps_the_best),
         cmocka_unit_test(peer_reflexive_flood),
         cmocka_unit_test(useless_candidates),
+        cmocka_unit_test(loopback_pairs_with_loopback_alone),
         cmocka_unit_test(bad_credentials),
         cmocka_unit_test(spoofed_traffic_is_no_consent),
         cmocka_unit_test(early_checks),
