@@ -42,3 +42,10 @@ bool dp_address_equal(const dp_address *a, const dp_address *b)
     size_t len = a->family == DP_FAMILY_IPV4 ? 4 : 16;
     return a->family == b->family && a->port == b->port && !scope_differs && memcmp(a->ip, b->ip, len) == 0;
 }
+
+bool dp_address_same_ip(const dp_address *a, const dp_address *b)
+{
+    dp_address other = *a;
+    other.port = b->port;
+    return dp_address_equal(&other, b);
+}

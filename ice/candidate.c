@@ -32,13 +32,6 @@ uint64_t dp_candidate_pair_priority(uint32_t g, uint32_t d)
     return (low << 32) + 2 * high + (g > d ? 1 : 0);
 }
 
-bool dp_address_same_ip(const dp_address *a, const dp_address *b)
-{
-    dp_address other = *a;
-    other.port = b->port;
-    return dp_address_equal(&other, b);
-}
-
 bool dp_address_is_link_local(const dp_address *address)
 {
     if (address->family == DP_FAMILY_IPV4)

@@ -10,7 +10,6 @@ uint32_t dp_candidate_tcp_priority(dp_candidate_type type, unsigned local_prefer
 /* RFC 8445 §6.1.2.3: g is the controlling agent's candidate priority, d the controlled one's. */
 uint64_t dp_candidate_pair_priority(uint32_t g, uint32_t d);
 
-bool dp_address_same_ip(const dp_address *a, const dp_address *b); /* whatever the ports */
 bool dp_address_is_link_local(const dp_address *address);
 bool dp_address_is_loopback(const dp_address *address);
 /* False for what no peer can own: port 0, unspecified, multicast, broadcast, reserved, IPv4-mapped IPv6. */

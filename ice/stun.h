@@ -63,7 +63,6 @@ typedef enum dp_stun_attribute {
 } dp_stun_attribute;
 
 /* Values of the address family attributes (RFC 8656 §18.6) */
-#define DP_STUN_FAMILY_IPV4 1
 #define DP_STUN_FAMILY_IPV6 2
 
 #define DP_STUN_CODE_TRY_ALTERNATE       300

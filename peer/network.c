@@ -7,17 +7,10 @@
 
 static const char layer[] = "peer";
 
-static bool same_ip(const dp_address *a, const dp_address *b)
-{
-    dp_address other = *b;
-    other.port = a->port;
-    return dp_address_equal(a, &other);
-}
-
 static bool among(const dp_address *addresses, size_t count, const dp_address *address)
 {
     size_t i = 0;
-    while (i < count && !same_ip(&addresses[i], address))
+    while (i < count && !dp_address_same_ip(&addresses[i], address))
         i++;
     return i < count;
 }

@@ -154,6 +154,8 @@ DP_API const char *dp_address_format(const dp_address *address, char text[DP_ADD
 DP_API const char *dp_address_format_ip(const dp_address *address, char text[DP_ADDRESS_TEXT_MAX]);
 /* Same family, ip and port (scope only counts if both have one). */
 DP_API bool dp_address_equal(const dp_address *a, const dp_address *b);
+/* The same without the port. */
+DP_API bool dp_address_same_ip(const dp_address *a, const dp_address *b);
 
 /* A slot for one datagram that leaves. The caller owns data[0..capacity); the callee writes it and sets length,
  * and local (which socket) and remote, or link. A capacity of DP_DATAGRAM_MAX is always enough. */

@@ -123,7 +123,8 @@ DP_API void dp_ice_set_role(dp_ice *ice, dp_ice_role role);
 DP_API dp_ice_role dp_ice_get_role(const dp_ice *ice);
 
 /* A UDP socket that the owner has bound: becomes a host candidate. After gather, too: then it is a new way out
- * (another network was joined), is signalled, and paired with all that is known of the peer. LIMIT. */
+ * (another network was joined), is signalled, and paired with all that is known of the peer. LIMIT,
+ * INVALID_ARGUMENT (no unicast address). */
 DP_API int dp_ice_add_local_address(dp_ice *ice, dp_time now, const dp_address *local);
 /* The socket is gone, or its address is: what was found through it is given up. NOT_FOUND. */
 DP_API int dp_ice_remove_local_address(dp_ice *ice, dp_time now, const dp_address *local);
@@ -138,8 +139,8 @@ DP_API int dp_ice_gather(dp_ice *ice, dp_time now);
 
 /* ICE restart (RFC 8445 §9): new local credentials, candidates gathered and signalled anew; data flows on the
  * old pair until the new session has one. The offerer calls it before it makes the offer, the answerer when an
- * offer has other credentials; both then call set_remote_credentials with the new ones. INVALID_STATE before
- * gather or when closed; CRYPTO. */
+ * offer has other credentials; both then call set_remote_credentials with the new ones. Also after FAILED.
+ * INVALID_STATE before gather or when closed; NO_MEMORY, CRYPTO: all is as it was. */
 DP_API int dp_ice_restart(dp_ice *ice, dp_time now);
 
 /* RFC 8839 §5.4: ufrag 4-256, pwd 22-256 ice-chars, else INVALID_ARGUMENT. Checks that came earlier and were
@@ -175,9 +176,10 @@ DP_API dp_time dp_ice_next_timeout(const dp_ice *ice);
 DP_API bool dp_ice_poll_transmit(dp_ice *ice, dp_time now, dp_datagram *out);
 
 /* Data for the peer. begin sets out's link, local and remote to the pair in use (see dp_ice_selected_pair; before
- * there is one, a few times to where the peer's data last came from) and tells how many bytes in front a relay needs; write
- * the data at out->data + *headroom, set out->length to its length without headroom, and call end, which adds
- * the relay's framing. False: no way to the peer yet. Between the two no other call for this agent. */
+ * there is one, a few times to where the peer's data last came from) and tells how many bytes in front a relay or a
+ * stream needs; write the data at out->data + *headroom, set out->length to its length without headroom, and call
+ * end, which adds the framing (length 0: it can't leave). False: no way to the peer yet. Between the two no other
+ * call for this agent. */
 DP_API bool dp_ice_send_begin(const dp_ice *ice, dp_datagram *out, size_t *headroom);
 DP_API void dp_ice_send_end(dp_ice *ice, dp_datagram *out, size_t headroom);
 #define DP_ICE_HEADROOM_MAX 52 /* bytes that begin and end add to a datagram at most */
@@ -185,11 +187,10 @@ DP_API void dp_ice_send_end(dp_ice *ice, dp_datagram *out, size_t headroom);
 /* ---- links ------------------------------------------------------------------------------------ */
 
 /* A link is a socket of the agent's own, connected to a TURN server by UDP, TCP or TLS, or to the peer by TCP. The
- * agent asks for it by
- * LINK_OPEN; the owner connects it and calls link_opened, then link_input with what comes (UDP: one datagram a
- * call; streams: any piece). If it can't be opened or ends, the owner calls link_closed; after LINK_CLOSE the
- * owner closes it and calls nothing more. Datagrams of poll_transmit and send_end whose link is not 0 are written
- * to it whole, or dropped whole if it is full. */
+ * agent asks for it by LINK_OPEN; the owner connects it and calls link_opened, then link_input with what comes
+ * (UDP: one datagram a call; streams: any piece). If it can't be opened or ends, the owner calls link_closed; after
+ * LINK_CLOSE the owner closes it and calls nothing more. Datagrams of poll_transmit and send_end whose link is not
+ * 0 are written to it whole, or dropped whole if it is full. */
 typedef struct dp_ice_link {
     uint32_t id; /* never 0, never used twice */
     dp_ice_transport transport;

@@ -39,16 +39,10 @@ typedef struct server {
     unsigned forbidden;    /* data without permission */
 } server;
 
-static inline bool same_ip(dp_address a, const dp_address *b)
-{
-    a.port = b->port;
-    return dp_address_equal(&a, b);
-}
-
 static inline bool is_permitted(const server *s, const dp_address *peer)
 {
     for (size_t i = 0; i < s->permitted_count; i++) {
-        if (same_ip(s->permitted[i], peer))
+        if (dp_address_same_ip(&s->permitted[i], peer))
             return true;
     }
     return false;
