@@ -39,7 +39,7 @@ struct dp_dtls {
     size_t fingerprint_count;
 
     dp_time deadline;
-    dp_handshake *handshake; /* while CONNECTING; a server keeps it until the client's first sealed record */
+    dp_handshake *handshake; /* while CONNECTING */
     unsigned restarts;
     int progress;
     dp_time progressed;
@@ -50,6 +50,9 @@ struct dp_dtls {
 
     dp_protection protection; /* as soon as the attempt has keys */
     bool have_keys;
+    dp_srtp_keys srtp;
+    uint8_t last_flight[DP_LAST_FLIGHT_MAX]; /* a server's, until the client's first sealed data or alert */
+    size_t last_flight_len;
     dp_queue out; /* of dp_outgoing */
 
     uint8_t *in; /* what is left of the datagram */
@@ -102,6 +105,7 @@ static void end(dp_dtls *dtls, dp_dtls_state state)
     dtls->handshake = NULL;
     dp_reassembly_clear(&dtls->reassembly);
     dp_protection_clear(&dtls->protection);
+    dp_wipe(&dtls->srtp, sizeof dtls->srtp);
     if (dtls->in_left > 0)
         drop(dtls, "the rest of a datagram behind the end");
     dtls->in_left = 0;
@@ -157,6 +161,7 @@ void dp_dtls_free(dp_dtls *dtls)
     dp_handshake_free(dtls->handshake);
     dp_reassembly_clear(&dtls->reassembly);
     dp_protection_clear(&dtls->protection);
+    dp_wipe(&dtls->srtp, sizeof dtls->srtp);
     dp_queue_clear(&dtls->out);
     dp_free(dtls);
 }
@@ -204,6 +209,7 @@ static int begin_attempt(dp_dtls *dtls)
         .fingerprint_count = dtls->fingerprint_count,
         .mtu = dtls->config.mtu,
         .out = &dtls->out,
+        .key_log = dtls->config.key_log,
         .quiet = server && dtls->restarts < RESTARTS_MAX,
     };
     dp_handshake_free(dtls->handshake);
@@ -241,7 +247,7 @@ static int take_keys(dp_dtls *dtls)
     dp_record_keys keys;
     if (dtls->have_keys)
         return DP_OK;
-    int err = dp_handshake_keys(dtls->handshake, &keys);
+    int err = dp_handshake_keys(dtls->handshake, &keys, &dtls->srtp);
     if (err == DP_OK)
         err = dp_protection_init(&dtls->protection, &keys);
     dp_wipe(&keys, sizeof keys);
@@ -272,11 +278,12 @@ static void connected(dp_dtls *dtls)
         return;
     }
     dp_reassembly_clear(&dtls->reassembly);
-    if (dtls->config.role == DP_DTLS_CLIENT) {
-        /* The server is done, too: it had our last flight before it sent its own. mbedTLS's 40 KB can go. */
-        dp_handshake_free(dtls->handshake);
-        dtls->handshake = NULL;
+    if (dtls->config.role == DP_DTLS_SERVER) {
+        const uint8_t *last_flight = dp_handshake_last_flight(dtls->handshake, &dtls->last_flight_len);
+        memcpy(dtls->last_flight, last_flight, dtls->last_flight_len);
     }
+    dp_handshake_free(dtls->handshake); /* mbedTLS's 45 KB */
+    dtls->handshake = NULL;
     if (dp_queue_peek(&dtls->out) == NULL)
         dp_queue_clear(&dtls->out); /* an idle connection holds no room for datagrams */
     dtls->event_connected = true;
@@ -329,6 +336,9 @@ int dp_dtls_start(dp_dtls *dtls, dp_time now)
     int err = begin_attempt(dtls);
     if (err != DP_OK)
         return err;
+    if (dtls->config.key_log.fn != NULL)
+        DP_LOG(&dtls->config.log, DP_LOG_WARN, LAYER,
+               "the key log is on: whoever reads it can decrypt this connection");
     dtls->deadline = now + dtls->config.handshake_timeout;
     set_state(dtls, DP_DTLS_CONNECTING);
     advance(dtls, NULL, 0);
@@ -491,17 +501,24 @@ static void alert_record(dp_dtls *dtls, const uint8_t *alert, size_t len)
     }
 }
 
+/* RFC 6347 §4.2.4: the client sends its last flight again, because ours was lost. The same bytes serve: the client
+ * has not seen their record number, and what is sealed twice with one nonce is one text. */
+static void repeat_last_flight(dp_dtls *dtls)
+{
+    dp_outgoing *item = dp_queue_push(&dtls->out);
+    if (item == NULL)
+        return;
+    item->length = dtls->last_flight_len;
+    memcpy(item->data, dtls->last_flight, dtls->last_flight_len);
+}
+
 static void sealed_record(dp_dtls *dtls, const dp_record *record, uint8_t *bytes)
 {
-    if (record->type == DP_RECORD_HANDSHAKE && record->epoch == 1 && dtls->handshake != NULL) {
-        /* RFC 6347 §4.2.4: the client's last flight again, because ours was lost. */
-        if (!is_authentic(dtls, record)) {
+    if (record->type == DP_RECORD_HANDSHAKE && record->epoch == 1 && dtls->last_flight_len > 0) {
+        if (is_authentic(dtls, record))
+            repeat_last_flight(dtls);
+        else
             drop(dtls, "forged or replayed Finished");
-        } else if (!dp_handshake_answer_retransmission(dtls->handshake, dtls->now, bytes,
-                                                       DP_RECORD_HEADER + record->length)) {
-            dp_handshake_free(dtls->handshake);
-            dtls->handshake = NULL;
-        }
         return;
     }
     if (record->epoch != 1 ||
@@ -516,8 +533,7 @@ static void sealed_record(dp_dtls *dtls, const dp_record *record, uint8_t *bytes
         return;
     }
     /* The client seals data or an alert only after our Finished: the last flight is never asked for again. */
-    dp_handshake_free(dtls->handshake);
-    dtls->handshake = NULL;
+    dtls->last_flight_len = 0;
     if (record->type == DP_RECORD_ALERT) {
         alert_record(dtls, plain, len);
     } else if (len > 0) {
@@ -567,6 +583,16 @@ void dp_dtls_input(dp_dtls *dtls, dp_time now, uint8_t *data, size_t len)
     dtls->in = data;
     dtls->in_left = len;
     pump(dtls);
+}
+
+int dp_dtls_srtp_keys(const dp_dtls *dtls, dp_srtp_keys *out)
+{
+    if (dtls->state != DP_DTLS_CONNECTED)
+        return DP_ERR_INVALID_STATE;
+    if (dtls->srtp.profile == DP_SRTP_NONE)
+        return DP_ERR_UNSUPPORTED;
+    *out = dtls->srtp;
+    return DP_OK;
 }
 
 bool dp_dtls_poll_event(dp_dtls *dtls, dp_dtls_event *event)

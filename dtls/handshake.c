@@ -24,10 +24,6 @@
 /* RFC 8827 §6.5 leaves the length of a chain open; browsers send one certificate. */
 #define CHAIN_MAX 8
 
-/* mbedTLS seals one record for each repetition of the last flight; this many are more than any client needs,
- * and far below DP_RECORD_FIRST_SEQUENCE (see record.c). */
-#define LAST_FLIGHT_MAX 256
-
 #define MASTER_SECRET 48
 #define RANDOM        32
 
@@ -50,8 +46,9 @@ struct dp_handshake {
 
     const uint8_t *in; /* the record that mbedTLS has not fetched yet */
     size_t in_len;
-    size_t sent; /* datagrams */
-    unsigned last_flights;
+    size_t sent;       /* datagrams */
+    size_t latest_len; /* the last of them; 0 if it does not fit */
+    uint8_t latest[DP_LAST_FLIGHT_MAX];
 
     identity identity;
     dp_fingerprint peer;
@@ -84,6 +81,8 @@ static int send_datagram(void *ctx, const unsigned char *data, size_t len)
     if (alert && h->config.quiet && h->sent == 0)
         return (int)len;
     h->sent++;
+    h->latest_len = len <= sizeof h->latest ? len : 0;
+    memcpy(h->latest, data, h->latest_len);
     dp_outgoing *item = len > h->config.mtu ? NULL : dp_queue_push(h->config.out);
     if (item != NULL) {
         item->length = len;
@@ -156,6 +155,30 @@ static int verify(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
     return 0;
 }
 
+static char *put_hex(char *out, const uint8_t *bytes, size_t len)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < len; i++) {
+        *out++ = digits[bytes[i] >> 4];
+        *out++ = digits[bytes[i] & 15];
+    }
+    return out;
+}
+
+static void log_secret(dp_handshake *h)
+{
+    static const char label[] = "CLIENT_RANDOM ";
+    char line[sizeof label + 2 * RANDOM + 1 + 2 * MASTER_SECRET];
+    char *at = line;
+    memcpy(at, label, sizeof label - 1);
+    at = put_hex(at + sizeof label - 1, h->randoms + RANDOM, RANDOM);
+    *at++ = ' ';
+    at = put_hex(at, h->master_secret, MASTER_SECRET);
+    *at = '\0';
+    h->config.key_log.fn(h->config.key_log.ctx, line);
+    dp_wipe(line, sizeof line);
+}
+
 /* mbedTLS 2.28 exports per configuration, 3.x per context; both give what the key expansion needs. */
 static void keep_secret(dp_handshake *h, const uint8_t *secret, const uint8_t *client_random,
                         const uint8_t *server_random, mbedtls_tls_prf_types prf)
@@ -165,6 +188,8 @@ static void keep_secret(dp_handshake *h, const uint8_t *secret, const uint8_t *c
     memcpy(h->randoms + RANDOM, client_random, RANDOM);
     h->prf = prf;
     h->have_secret = true;
+    if (h->config.key_log.fn != NULL)
+        log_secret(h);
 }
 
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
@@ -319,17 +344,10 @@ dp_handshake_result dp_handshake_step(dp_handshake *h, dp_time now, const uint8_
     return refused ? DP_HANDSHAKE_REFUSED : DP_HANDSHAKE_DEAD;
 }
 
-bool dp_handshake_answer_retransmission(dp_handshake *h, dp_time now, const uint8_t *record, size_t len)
+const uint8_t *dp_handshake_last_flight(const dp_handshake *h, size_t *len)
 {
-    if (++h->last_flights > LAST_FLIGHT_MAX)
-        return false;
-    uint8_t nothing[1];
-    h->now = now;
-    h->in = record;
-    h->in_len = len;
-    int ret = mbedtls_ssl_read(&h->ssl, nothing, sizeof nothing);
-    h->in = NULL;
-    return wants_more(ret);
+    *len = h->latest_len;
+    return h->latest;
 }
 
 dp_time dp_handshake_next_timeout(const dp_handshake *h)
@@ -355,15 +373,23 @@ static dp_aead_cipher negotiated_cipher(const mbedtls_ssl_context *ssl)
     }
 }
 
+static dp_srtp_profile negotiated_profile(const mbedtls_ssl_context *ssl)
+{
+#if defined(MBEDTLS_SSL_DTLS_SRTP)
+    mbedtls_dtls_srtp_info info;
+    mbedtls_ssl_get_dtls_srtp_negotiation_result(ssl, &info);
+    if (info.MBEDTLS_PRIVATE(chosen_dtls_srtp_profile) == MBEDTLS_TLS_SRTP_AES128_CM_HMAC_SHA1_80)
+        return DP_SRTP_AES128_CM_HMAC_SHA1_80;
+#else
+    (void)ssl;
+#endif
+    return DP_SRTP_NONE;
+}
+
 /* RFC 5246 §6.3: client_write_key, server_write_key, client_write_IV, server_write_IV (no MAC keys with
  * AEAD). */
-int dp_handshake_keys(dp_handshake *h, dp_record_keys *keys)
+static int derive_record_keys(const dp_handshake *h, dp_record_keys *keys)
 {
-    memset(keys, 0, sizeof *keys);
-    if (h->have_secret)
-        keys->cipher = negotiated_cipher(&h->ssl);
-    if (keys->cipher == DP_AEAD_NONE)
-        return DP_ERR_CRYPTO;
     size_t key_len = dp_aead_key_length(keys->cipher);
     size_t iv_len = keys->cipher == DP_AEAD_CHACHA20_POLY1305 ? DP_AEAD_NONCE : 4;
     uint8_t block[2 * DP_AEAD_KEY_MAX + 2 * DP_AEAD_NONCE];
@@ -378,9 +404,47 @@ int dp_handshake_keys(dp_handshake *h, dp_record_keys *keys)
         memcpy(keys->read_iv, client ? ivs + iv_len : ivs, iv_len);
     }
     dp_wipe(block, sizeof block);
+    return ret == 0 ? DP_OK : DP_ERR_CRYPTO;
+}
+
+/* RFC 5764 §4.2: client_write_SRTP_master_key, server's key, client's salt, server's salt, from the exporter of
+ * RFC 5705 §4, whose seed is the client's random, then the server's. */
+static int derive_srtp_keys(const dp_handshake *h, dp_srtp_keys *srtp)
+{
+    enum { KEY = sizeof srtp->local_key, SALT = sizeof srtp->local_salt };
+    uint8_t seed[2 * RANDOM];
+    uint8_t block[2 * KEY + 2 * SALT];
+    memcpy(seed, h->randoms + RANDOM, RANDOM);
+    memcpy(seed + RANDOM, h->randoms, RANDOM);
+    int ret = mbedtls_ssl_tls_prf(h->prf, h->master_secret, MASTER_SECRET, "EXTRACTOR-dtls_srtp", seed,
+                                  sizeof seed, block, sizeof block);
+    if (ret == 0) {
+        bool client = h->config.role == DP_DTLS_CLIENT;
+        const uint8_t *salts = block + 2 * KEY;
+        memcpy(srtp->local_key, client ? block : block + KEY, KEY);
+        memcpy(srtp->remote_key, client ? block + KEY : block, KEY);
+        memcpy(srtp->local_salt, client ? salts : salts + SALT, SALT);
+        memcpy(srtp->remote_salt, client ? salts + SALT : salts, SALT);
+    }
+    dp_wipe(block, sizeof block);
+    return ret == 0 ? DP_OK : DP_ERR_CRYPTO;
+}
+
+int dp_handshake_keys(dp_handshake *h, dp_record_keys *keys, dp_srtp_keys *srtp)
+{
+    memset(keys, 0, sizeof *keys);
+    memset(srtp, 0, sizeof *srtp);
+    if (h->have_secret)
+        keys->cipher = negotiated_cipher(&h->ssl);
+    if (keys->cipher == DP_AEAD_NONE)
+        return DP_ERR_CRYPTO;
+    int err = derive_record_keys(h, keys);
+    srtp->profile = negotiated_profile(&h->ssl);
+    if (err == DP_OK && srtp->profile != DP_SRTP_NONE)
+        err = derive_srtp_keys(h, srtp);
     dp_wipe(h->master_secret, sizeof h->master_secret);
     h->have_secret = false;
-    return ret == 0 ? DP_OK : DP_ERR_CRYPTO;
+    return err;
 }
 
 int dp_handshake_progress(const dp_handshake *h) { return h->ssl.MBEDTLS_PRIVATE(state); }

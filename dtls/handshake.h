@@ -23,10 +23,14 @@ typedef struct dp_handshake_config {
     size_t fingerprint_count;
     size_t mtu;
     dp_queue *out; /* borrowed */
+    dp_key_log key_log;
     /* Keep a server's alert back as long as it has sent nothing else: what failed was its first ClientHello,
      * perhaps a forged one, and the alert would end the real client's handshake. */
     bool quiet;
 } dp_handshake_config;
+
+/* ChangeCipherSpec and Finished: two record headers, 1 byte and the longest sealed Finished. */
+#define DP_LAST_FLIGHT_MAX (2 * DP_RECORD_HEADER + 1 + DP_SEALED_FINISHED_MAX)
 
 typedef enum dp_handshake_result {
     DP_HANDSHAKE_MORE,    /* waits for records or for its timer */
@@ -40,14 +44,12 @@ void dp_handshake_free(dp_handshake *handshake);
 /* Feeds one whole record, or none (the start, the timer). After DEAD or REFUSED only the getters and free. */
 dp_handshake_result dp_handshake_step(dp_handshake *handshake, dp_time now, const uint8_t *record,
                                       size_t len);
-/* After DONE, as server: an authentic sealed handshake record; sends the last flight again if the client asks
- * for it. False: the handshake is of no more use, free it. */
-bool dp_handshake_answer_retransmission(dp_handshake *handshake, dp_time now, const uint8_t *record,
-                                        size_t len);
 dp_time dp_handshake_next_timeout(const dp_handshake *handshake);
 /* Once, as soon as there are keys: with the peer's key exchange, at the latest with DONE. DP_ERR_CRYPTO. Wipe
- * keys when they are installed. */
-int dp_handshake_keys(dp_handshake *handshake, dp_record_keys *keys);
+ * them when they are installed. srtp's profile is NONE if none was agreed on. */
+int dp_handshake_keys(dp_handshake *handshake, dp_record_keys *keys, dp_srtp_keys *srtp);
+/* After DONE, as server: the datagram with ChangeCipherSpec and Finished. */
+const uint8_t *dp_handshake_last_flight(const dp_handshake *handshake, size_t *len);
 
 /* A number that changes with each message that the handshake has accepted. */
 int dp_handshake_progress(const dp_handshake *handshake);

@@ -3,26 +3,25 @@
 #include "base/mem.h"
 #include "base/wr.h"
 
-/* Why no nonce is ever used twice. Two parties seal with our write key in epoch 1: mbedTLS (its Finished,
- * that message again if the last flight is lost, an alert) and this file.
+/* Why no nonce is ever used twice. Two parties seal with our write key in epoch 1: mbedTLS (its Finished, again
+ * whenever it repeats a flight, and at most an alert) and this file.
  *
- *   AES-GCM            nonce = salt[4] || explicit[8]; both parties put epoch || record number there (RFC
- * 5288 §3) ChaCha20-Poly1305  nonce = iv[12] XOR (0[4] || epoch || record number)                      (RFC
- * 7905 §2)
+ *   AES-GCM            nonce = salt[4] || explicit[8], and both parties put epoch || record number there (RFC 5288 §3)
+ *   ChaCha20-Poly1305  nonce = iv[12] XOR (0[4] || epoch || record number)                               (RFC 7905 §2)
  *
- * so a nonce is used twice exactly if a record number is. mbedTLS counts its records up from 0 and keeps
- * counting over retransmissions; handshake.c stops feeding it long before 2^32 of them. Ours start at 2^32,
- * grow by one a record, and end at 2^48 - 1, where seal fails.
+ * so a nonce is used twice exactly if a record number is. mbedTLS counts its records of an epoch up from 0, over
+ * retransmissions, and is freed when the handshake is over: within the time limit of a handshake it cannot come near
+ * 2^32. Ours start at 2^32, grow by one a record, and end at 2^48 - 1, where seal fails. A server that has to repeat
+ * its last flight sends the same bytes again (dtls.c), which seals nothing.
  *
- * What the jump does to the peer's replay window: once it has accepted a record of ours, mbedTLS's low
- * numbers are too old for it. That must not matter:
+ * What the jump does to the peer's replay window: once it has accepted a record of ours, mbedTLS's low numbers are too
+ * old for it. That must not matter:
  *   - Close and alerts after the handshake are sealed here, never by mbedTLS.
- *   - The client is done when it has the server's Finished, so the server had the client's: nothing is sent
- * again.
- *   - The server may send data before the client has its last flight, and repeats that flight on demand. A
- * client cannot accept records of epoch 1 before ChangeCipherSpec has switched its reading to epoch 1, and
- * ChangeCipherSpec leaves in one datagram with Finished (a unit test holds mbedTLS to that). Hence a client
- * that moved its window with our data has Finished already and will not ask.
+ *   - The client is done when it has the server's Finished, so the server had the client's: nothing is sent again.
+ *   - The server may send data before the client has its last flight, and repeats that flight on demand. A client
+ *     cannot accept records of epoch 1 before ChangeCipherSpec has switched its reading to epoch 1, and
+ *     ChangeCipherSpec leaves in one datagram with Finished (a unit test holds mbedTLS to that). Hence a client that
+ *     moved its window with our data has Finished already and will not ask.
  *
  * A sealed record, GCM (ChaCha20-Poly1305 has no explicit nonce); the header with the plaintext's length is
  * the additional data, as epoch || record number || type || version || length (RFC 5246 §6.2.3.3):

@@ -42,6 +42,14 @@ typedef enum dp_dtls_state {
     DP_DTLS_FAILED,
 } dp_dtls_state;
 
+/* Gets the secret of each handshake as a line "CLIENT_RANDOM <client random> <master secret>" in hexadecimal,
+ * without a newline: the NSS key log format, with which Wireshark decodes a capture. Whoever has the line reads
+ * the whole connection. */
+typedef struct dp_key_log {
+    void (*fn)(void *ctx, const char *line); /* NULL: off */
+    void *ctx;
+} dp_key_log;
+
 typedef struct dp_dtls_config {
     size_t size;      /* sizeof(dp_dtls_config) */
     dp_random random; /* required */
@@ -50,6 +58,7 @@ typedef struct dp_dtls_config {
     const dp_certificate *certificate; /* required; borrowed as long as the object lives */
     size_t mtu;                        /* largest datagram of the handshake; 0: 1200 */
     dp_duration handshake_timeout;     /* 0: 30 s, then FAILED with DP_ERR_TIMEOUT */
+    dp_key_log key_log;                /* for debugging; logs a warning when it is on */
 } dp_dtls_config;
 
 #define DP_DTLS_OVERHEAD   37    /* most that seal adds: 13 header + 8 explicit nonce + 16 tag */
@@ -92,6 +101,25 @@ typedef struct dp_dtls_event {
     int error;           /* dp_error */
     const char *message; /* what happened and, for a fingerprint mismatch, both fingerprints */
 } dp_dtls_event;
+
+/* The protection profiles of SRTP by their IANA numbers. */
+typedef enum dp_srtp_profile {
+    DP_SRTP_NONE = 0,
+    DP_SRTP_AES128_CM_HMAC_SHA1_80 = 1, /* RFC 5764 §4.1.2 */
+} dp_srtp_profile;
+
+/* Master keys and salts (RFC 3711 §3.2.1): "local" protects what this end sends. A secret. */
+typedef struct dp_srtp_keys {
+    dp_srtp_profile profile;
+    uint8_t local_key[16];
+    uint8_t local_salt[14];
+    uint8_t remote_key[16];
+    uint8_t remote_salt[14];
+} dp_srtp_keys;
+
+/* The keys for media beside this connection (RFC 5764 §4.2), for an owner that brings its own SRTP. From CONNECTED
+ * until the end. INVALID_STATE; UNSUPPORTED if the peer does not have the use_srtp extension or the profile. */
+DP_API int dp_dtls_srtp_keys(const dp_dtls *dtls, dp_srtp_keys *out);
 
 DP_API bool dp_dtls_poll_event(dp_dtls *dtls, dp_dtls_event *event);
 DP_API dp_dtls_state dp_dtls_get_state(const dp_dtls *dtls);
