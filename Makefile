@@ -112,6 +112,8 @@ $(B)/fuzz/$(1)/%: $(B)/obj/fuzz/$(1)/%.o $(FUZZ_MAIN) $$($(1)_TEST_DEPS)
 endef
 FUZZ_MAIN := $(if $(LIB_FUZZING_ENGINE),,$(B)/obj/fuzz/replay.o)
 $(foreach l,$(LAYERS) apps,$(eval $(call layer_rules,$(l))))
+# The other end of these tests is OpenSSL; nothing else links it.
+$(B)/tests/dtls/openssl%: dtls_TEST_LIBS += -lssl -lcrypto
 
 unit: $(TESTS)
 	@set -e; for t in $(TESTS); do $$t; done
