@@ -82,6 +82,31 @@ static void test_loss_40(void **state)
     handshakes(40, 50, 1, DP_SECONDS(8));
 }
 
+/* A path that carries only small datagrams; ctx counts what was too large. */
+static bool narrow_path(pair *p, int from, uint8_t *data, size_t *len)
+{
+    (void)from;
+    (void)data;
+    if (*len <= 548) /* IPv4's guaranteed 576 bytes without IP and UDP headers */
+        return true;
+    (*(int *)p->tap_ctx)++;
+    return false;
+}
+
+/* RFC 6347 §4.1.1.1: without an answer the flights are cut smaller. */
+static void test_narrow_path(void **state)
+{
+    (void)state;
+    pair p;
+    int too_large = 0;
+    pair_init(&p, 34);
+    p.tap = narrow_path;
+    p.tap_ctx = &too_large;
+    pair_connect(&p);
+    assert_true(too_large > 0);
+    pair_clear(&p);
+}
+
 typedef struct last_flight {
     int lost; /* so far */
     size_t len;
@@ -766,6 +791,7 @@ int main(void)
         cmocka_unit_test(test_loss_0),
         cmocka_unit_test(test_loss_20),
         cmocka_unit_test(test_loss_40),
+        cmocka_unit_test(test_narrow_path),
         cmocka_unit_test(test_last_flight_lost_six_times),
         cmocka_unit_test(test_forgeries_before_the_last_flight_arrives),
         cmocka_unit_test(test_silence_times_out),
