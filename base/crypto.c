@@ -1,12 +1,11 @@
 #include "base/crypto.h"
 
+#include "base/mbedtls.h"
 #include "base/mem.h"
 #include "base/table.h"
 #include <errno.h>
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/md.h>
-#include <mbedtls/sha256.h>
-#include <mbedtls/version.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -38,17 +37,6 @@ int dp_hmac_sha1(uint8_t out[DP_SHA1_LEN], const void *key, size_t key_len, cons
     return md != NULL && mbedtls_md_hmac(md, key, key_len, data, len, out) == 0 ? DP_OK : DP_ERR_CRYPTO;
 }
 
-/* 2.28 names the functions that report errors _ret; 3.x dropped the old ones and the suffix. */
-#if MBEDTLS_VERSION_NUMBER < 0x03000000
-#define sha256_starts mbedtls_sha256_starts_ret
-#define sha256_update mbedtls_sha256_update_ret
-#define sha256_finish mbedtls_sha256_finish_ret
-#else
-#define sha256_starts mbedtls_sha256_starts
-#define sha256_update mbedtls_sha256_update
-#define sha256_finish mbedtls_sha256_finish
-#endif
-
 struct dp_sha256_hash {
     mbedtls_sha256_context context;
 };
@@ -59,7 +47,7 @@ int dp_sha256_new(dp_sha256_hash **out)
     if (hash == NULL)
         return DP_ERR_NO_MEMORY;
     mbedtls_sha256_init(&hash->context);
-    if (sha256_starts(&hash->context, 0) != 0) {
+    if (DP_MBEDTLS_SHA256_STARTS(&hash->context, 0) != 0) {
         dp_sha256_free(hash);
         return DP_ERR_CRYPTO;
     }
@@ -69,13 +57,13 @@ int dp_sha256_new(dp_sha256_hash **out)
 
 int dp_sha256_update(dp_sha256_hash *hash, const void *data, size_t len)
 {
-    return sha256_update(&hash->context, data, len) == 0 ? DP_OK : DP_ERR_CRYPTO;
+    return DP_MBEDTLS_SHA256_UPDATE(&hash->context, data, len) == 0 ? DP_OK : DP_ERR_CRYPTO;
 }
 
 int dp_sha256_finish(dp_sha256_hash *hash, char hex[65])
 {
     uint8_t digest_bytes[DP_SHA256_LEN];
-    int result = sha256_finish(&hash->context, digest_bytes);
+    int result = DP_MBEDTLS_SHA256_FINISH(&hash->context, digest_bytes);
     dp_sha256_free(hash);
     if (result != 0)
         return DP_ERR_CRYPTO;

@@ -3,11 +3,11 @@
 #include <mbedtls/ecp.h>
 #include <mbedtls/md.h>
 #include <mbedtls/pem.h>
-#include <mbedtls/version.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/crypto.h"
+#include "base/mbedtls.h"
 #include "base/mem.h"
 
 #define SUBJECT             "CN=datapeer"
@@ -79,23 +79,6 @@ static int format_time(char out[TIME_TEXT], int64_t unix_time)
     return n == 14 ? DP_OK : DP_ERR_INVALID_ARGUMENT;
 }
 
-static int set_serial(mbedtls_x509write_cert *writer, const uint8_t serial[SERIAL_LEN])
-{
-#if MBEDTLS_VERSION_NUMBER >= 0x03040000
-    uint8_t copy[SERIAL_LEN];
-    memcpy(copy, serial, sizeof copy);
-    return mbedtls_x509write_crt_set_serial_raw(writer, copy, sizeof copy);
-#else
-    mbedtls_mpi mpi;
-    mbedtls_mpi_init(&mpi);
-    int ret = mbedtls_mpi_read_binary(&mpi, serial, SERIAL_LEN);
-    if (ret == 0)
-        ret = mbedtls_x509write_crt_set_serial(writer, &mpi);
-    mbedtls_mpi_free(&mpi);
-    return ret;
-#endif
-}
-
 static int write_and_sign(dp_certificate *certificate, dp_random *random, const char *not_before,
                           const char *not_after)
 {
@@ -113,7 +96,8 @@ static int write_and_sign(dp_certificate *certificate, dp_random *random, const 
     mbedtls_x509write_crt_set_issuer_key(&writer, &certificate->key);
     int len = -1;
     if (mbedtls_x509write_crt_set_subject_name(&writer, SUBJECT) == 0 &&
-        mbedtls_x509write_crt_set_issuer_name(&writer, SUBJECT) == 0 && set_serial(&writer, serial) == 0 &&
+        mbedtls_x509write_crt_set_issuer_name(&writer, SUBJECT) == 0 &&
+        dp_mbedtls_set_serial(&writer, serial, sizeof serial) == 0 &&
         mbedtls_x509write_crt_set_validity(&writer, not_before, not_after) == 0)
         len = mbedtls_x509write_crt_der(&writer, der, sizeof der, dp_mbedtls_random, random);
     mbedtls_x509write_crt_free(&writer);
@@ -153,18 +137,13 @@ int dp_certificate_generate(dp_certificate **out, const dp_random *random, int64
 
 static int parse_key(mbedtls_pk_context *key, const char *pem)
 {
-#if MBEDTLS_VERSION_NUMBER >= 0x03000000
     dp_csprng *csprng = NULL;
     int err = dp_csprng_new(&csprng);
     if (err != DP_OK)
         return err;
     dp_random random = dp_csprng_source(csprng);
-    int ret =
-        mbedtls_pk_parse_key(key, (const uint8_t *)pem, strlen(pem) + 1, NULL, 0, dp_mbedtls_random, &random);
+    int ret = dp_mbedtls_parse_key(key, pem, dp_mbedtls_random, &random);
     dp_csprng_free(csprng);
-#else
-    int ret = mbedtls_pk_parse_key(key, (const uint8_t *)pem, strlen(pem) + 1, NULL, 0);
-#endif
     if (ret != 0)
         return DP_ERR_MALFORMED;
     /* Our suites are ECDHE-ECDSA: another key could not sign as a server. */

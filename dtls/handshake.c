@@ -2,16 +2,11 @@
 
 #include <mbedtls/ssl.h>
 #include <mbedtls/ssl_ciphersuites.h>
-#include <mbedtls/version.h>
 #include <string.h>
 
+#include "base/mbedtls.h"
 #include "base/mem.h"
 #include "certificate.h"
-
-/* 3.x hides the fields of its structs behind this macro. */
-#ifndef MBEDTLS_PRIVATE
-#define MBEDTLS_PRIVATE(member) member
-#endif
 
 /* Retransmission: 100 ms, doubled up to 2 s, instead of 1 s to 60 s (RFC 6347 §4.2.4.1): ICE has already
  * shown that the path works, and 20 % loss then completes in 1.6 s at the 99th percentile instead of 16 s.
@@ -24,8 +19,8 @@
 /* RFC 8827 §6.5 leaves the length of a chain open; browsers send one certificate. */
 #define CHAIN_MAX 8
 
-#define MASTER_SECRET 48
-#define RANDOM        32
+#define MASTER_SECRET DP_MBEDTLS_MASTER_SECRET
+#define RANDOM        DP_MBEDTLS_RANDOM
 
 typedef enum identity {
     IDENTITY_NONE, /* the verify callback did not run: no certificate */
@@ -54,6 +49,7 @@ struct dp_handshake {
     dp_fingerprint peer;
     int error;
 
+    dp_mbedtls_export export;
     bool have_secret;
     mbedtls_tls_prf_types prf;
     uint8_t master_secret[MASTER_SECRET];
@@ -64,6 +60,7 @@ struct dp_handshake {
 static const int suites[] = {MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
                              MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
                              MBEDTLS_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, 0};
+static const dp_mbedtls_group groups[] = {DP_MBEDTLS_X25519, DP_MBEDTLS_SECP256R1, DP_MBEDTLS_GROUPS_END};
 
 /* RFC 8827 §6.5: the DTLS-SRTP extension is always offered; no media follows here, but some peers insist on
  * it. */
@@ -179,10 +176,10 @@ static void log_secret(dp_handshake *h)
     dp_wipe(line, sizeof line);
 }
 
-/* mbedTLS 2.28 exports per configuration, 3.x per context; both give what the key expansion needs. */
-static void keep_secret(dp_handshake *h, const uint8_t *secret, const uint8_t *client_random,
+static void keep_secret(void *ctx, const uint8_t *secret, const uint8_t *client_random,
                         const uint8_t *server_random, mbedtls_tls_prf_types prf)
 {
+    dp_handshake *h = ctx;
     memcpy(h->master_secret, secret, MASTER_SECRET);
     memcpy(h->randoms, server_random, RANDOM);
     memcpy(h->randoms + RANDOM, client_random, RANDOM);
@@ -192,50 +189,7 @@ static void keep_secret(dp_handshake *h, const uint8_t *secret, const uint8_t *c
         log_secret(h);
 }
 
-#if MBEDTLS_VERSION_NUMBER >= 0x03000000
-static void export_keys(void *ctx, mbedtls_ssl_key_export_type type, const unsigned char *secret,
-                        size_t secret_len, const unsigned char client_random[32],
-                        const unsigned char server_random[32], mbedtls_tls_prf_types prf)
-{
-    if (type == MBEDTLS_SSL_KEY_EXPORT_TLS12_MASTER_SECRET && secret_len == MASTER_SECRET)
-        keep_secret(ctx, secret, client_random, server_random, prf);
-}
-#else
-static int export_keys(void *ctx, const unsigned char *secret, const unsigned char *key_block, size_t mac_len,
-                       size_t key_len, size_t iv_len, const unsigned char client_random[32],
-                       const unsigned char server_random[32], mbedtls_tls_prf_types prf)
-{
-    (void)key_block;
-    (void)mac_len;
-    (void)key_len;
-    (void)iv_len;
-    keep_secret(ctx, secret, client_random, server_random, prf);
-    return 0;
-}
-#endif
-
 /* ---- construction ------------------------------------------------------------------------------------ */
-
-static void configure_version_specific(dp_handshake *h)
-{
-    mbedtls_ssl_config *conf = &h->conf;
-#if MBEDTLS_VERSION_NUMBER >= 0x03000000
-    static const uint16_t groups[] = {MBEDTLS_SSL_IANA_TLS_GROUP_X25519, MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1,
-                                      0};
-    mbedtls_ssl_conf_min_tls_version(conf, MBEDTLS_SSL_VERSION_TLS1_2);
-    mbedtls_ssl_conf_max_tls_version(conf, MBEDTLS_SSL_VERSION_TLS1_2);
-    mbedtls_ssl_conf_groups(conf, groups);
-#else
-    static const mbedtls_ecp_group_id curves[] = {MBEDTLS_ECP_DP_CURVE25519, MBEDTLS_ECP_DP_SECP256R1,
-                                                  MBEDTLS_ECP_DP_NONE};
-    static const int hashes[] = {MBEDTLS_MD_SHA256, MBEDTLS_MD_SHA384, MBEDTLS_MD_SHA512, MBEDTLS_MD_NONE};
-    mbedtls_ssl_conf_min_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
-    mbedtls_ssl_conf_max_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
-    mbedtls_ssl_conf_curves(conf, curves);
-    mbedtls_ssl_conf_sig_hashes(conf, hashes);
-    mbedtls_ssl_conf_export_keys_ext_cb(conf, export_keys, h);
-#endif
-}
 
 static int configure(dp_handshake *h)
 {
@@ -247,7 +201,7 @@ static int configure(dp_handshake *h)
                                     MBEDTLS_SSL_TRANSPORT_DATAGRAM, MBEDTLS_SSL_PRESET_DEFAULT) != 0 ||
         mbedtls_ssl_conf_own_cert(conf, &own->crt, &own->key) != 0)
         return DP_ERR_NO_MEMORY;
-    configure_version_specific(h);
+    dp_mbedtls_conf_tls12(conf, groups);
     mbedtls_ssl_conf_rng(conf, dp_mbedtls_random, &h->config.random);
     mbedtls_ssl_conf_ciphersuites(conf, suites);
     mbedtls_ssl_conf_authmode(conf, MBEDTLS_SSL_VERIFY_OPTIONAL); /* a server asks for a certificate, too */
@@ -287,9 +241,8 @@ int dp_handshake_new(dp_handshake **out, const dp_handshake_config *config)
         return err;
     }
     mbedtls_ssl_set_hostname(&h->ssl, NULL); /* 3.x wants to hear that there is none */
-#if MBEDTLS_VERSION_NUMBER >= 0x03000000
-    mbedtls_ssl_set_export_keys_cb(&h->ssl, export_keys, h);
-#endif
+    h->export = (dp_mbedtls_export){keep_secret, h};
+    dp_mbedtls_set_export(&h->conf, &h->ssl, &h->export);
     mbedtls_ssl_set_mtu(&h->ssl, (uint16_t)config->mtu);
     mbedtls_ssl_set_bio(&h->ssl, h, send_datagram, receive_record, NULL);
     mbedtls_ssl_set_timer_cb(&h->ssl, h, set_timer, get_timer);

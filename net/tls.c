@@ -2,11 +2,11 @@
 
 #include "base/crypto.h"
 #include "base/log.h"
+#include "base/mbedtls.h"
 #include "base/mem.h"
 #include "net/loop.h"
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/ssl.h>
-#include <mbedtls/version.h>
 #include <mbedtls/x509_crt.h>
 #include <stdio.h>
 #include <string.h>
@@ -264,27 +264,8 @@ static const int suites[] = {MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
                              MBEDTLS_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
                              MBEDTLS_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
                              0};
-
-static void configure_version_specific(mbedtls_ssl_config *conf)
-{
-#if MBEDTLS_VERSION_NUMBER >= 0x03000000
-    static const uint16_t groups[] = {MBEDTLS_SSL_IANA_TLS_GROUP_X25519, MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1,
-                                      MBEDTLS_SSL_IANA_TLS_GROUP_SECP384R1,
-                                      MBEDTLS_SSL_IANA_TLS_GROUP_SECP521R1, 0};
-    mbedtls_ssl_conf_min_tls_version(conf, MBEDTLS_SSL_VERSION_TLS1_2);
-    mbedtls_ssl_conf_max_tls_version(conf, MBEDTLS_SSL_VERSION_TLS1_2);
-    mbedtls_ssl_conf_groups(conf, groups);
-#else
-    static const mbedtls_ecp_group_id curves[] = {MBEDTLS_ECP_DP_CURVE25519, MBEDTLS_ECP_DP_SECP256R1,
-                                                  MBEDTLS_ECP_DP_SECP384R1, MBEDTLS_ECP_DP_SECP521R1,
-                                                  MBEDTLS_ECP_DP_NONE};
-    static const int hashes[] = {MBEDTLS_MD_SHA256, MBEDTLS_MD_SHA384, MBEDTLS_MD_SHA512, MBEDTLS_MD_NONE};
-    mbedtls_ssl_conf_min_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
-    mbedtls_ssl_conf_max_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
-    mbedtls_ssl_conf_curves(conf, curves);
-    mbedtls_ssl_conf_sig_hashes(conf, hashes);
-#endif
-}
+static const dp_mbedtls_group groups[] = {DP_MBEDTLS_X25519, DP_MBEDTLS_SECP256R1, DP_MBEDTLS_SECP384R1,
+                                          DP_MBEDTLS_SECP521R1, DP_MBEDTLS_GROUPS_END};
 
 /* "192.0.2.1", "[2001:db8::1]", "fe80::1%eth0": the address; otherwise a name, whose last dot is not sent (RFC
  * 6066 §3). */
@@ -314,7 +295,7 @@ static int configure(dp_tls *tls)
     if (mbedtls_ssl_config_defaults(conf, MBEDTLS_SSL_IS_CLIENT, MBEDTLS_SSL_TRANSPORT_STREAM,
                                     MBEDTLS_SSL_PRESET_DEFAULT) != 0)
         return DP_ERR_NO_MEMORY;
-    configure_version_specific(conf);
+    dp_mbedtls_conf_tls12(conf, groups);
     mbedtls_ssl_conf_rng(conf, give_random, tls);
     mbedtls_ssl_conf_ciphersuites(conf, suites);
     mbedtls_ssl_conf_authmode(conf, MBEDTLS_SSL_VERIFY_REQUIRED);

@@ -4,12 +4,11 @@
 
 #include "base/crypto.h"
 
+#include "base/mbedtls.h"
 #include "base/table.h"
 #include <dlfcn.h>
 #include <errno.h>
 #include <mbedtls/md.h>
-#include <mbedtls/sha256.h>
-#include <mbedtls/version.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -46,34 +45,27 @@ int mbedtls_md_hmac(const mbedtls_md_info_t *md, const unsigned char *key, size_
     return bad_digest ? -1 : real(md, key, key_len, data, len, out);
 }
 
-#if MBEDTLS_VERSION_NUMBER < 0x03000000
-#define SHA256(verb) mbedtls_sha256_##verb##_ret
-#define NAME(verb)   "mbedtls_sha256_" #verb "_ret"
-#define OUT          unsigned char out[32]
-#else
-#define SHA256(verb) mbedtls_sha256_##verb
-#define NAME(verb)   "mbedtls_sha256_" #verb
-#define OUT          unsigned char *out
-#endif
+#define STRING(name)  STRING_(name) /* of what the macro name stands for */
+#define STRING_(name) #name
 
-int SHA256(starts)(mbedtls_sha256_context *ctx, int is224)
+int DP_MBEDTLS_SHA256_STARTS(mbedtls_sha256_context *ctx, int is224)
 {
     int (*real)(mbedtls_sha256_context *, int);
-    *(void **)&real = dlsym(RTLD_NEXT, NAME(starts));
+    *(void **)&real = dlsym(RTLD_NEXT, STRING(DP_MBEDTLS_SHA256_STARTS));
     return no_sha256 ? -1 : real(ctx, is224);
 }
 
-int SHA256(update)(mbedtls_sha256_context *ctx, const unsigned char *data, size_t len)
+int DP_MBEDTLS_SHA256_UPDATE(mbedtls_sha256_context *ctx, const unsigned char *data, size_t len)
 {
     int (*real)(mbedtls_sha256_context *, const unsigned char *, size_t);
-    *(void **)&real = dlsym(RTLD_NEXT, NAME(update));
+    *(void **)&real = dlsym(RTLD_NEXT, STRING(DP_MBEDTLS_SHA256_UPDATE));
     return no_sha256 ? -1 : real(ctx, data, len);
 }
 
-int SHA256(finish)(mbedtls_sha256_context *ctx, OUT)
+int DP_MBEDTLS_SHA256_FINISH(mbedtls_sha256_context *ctx, DP_MBEDTLS_SHA256_OUTPUT(out))
 {
     int (*real)(mbedtls_sha256_context *, unsigned char *);
-    *(void **)&real = dlsym(RTLD_NEXT, NAME(finish));
+    *(void **)&real = dlsym(RTLD_NEXT, STRING(DP_MBEDTLS_SHA256_FINISH));
     return no_sha256 ? -1 : real(ctx, out);
 }
 

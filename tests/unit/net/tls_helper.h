@@ -5,6 +5,8 @@
 
 #include "tests/unit/net/helper.h"
 
+#include "base/mbedtls.h"
+
 #include <mbedtls/ecp.h>
 #include <mbedtls/oid.h>
 #include <mbedtls/ssl.h>
@@ -73,9 +75,9 @@ static void make_certificate(certificate *out, const recipe *r)
         mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(out->key), random_bytes, NULL), 0);
     snprintf(out->subject, sizeof(out->subject), "CN=%s", r->subject != NULL ? r->subject : "server");
     const certificate *signer = r->signer != NULL ? r->signer : out;
-    mbedtls_mpi serial;
-    mbedtls_mpi_init(&serial);
-    assert_int_equal(mbedtls_mpi_fill_random(&serial, 15, random_bytes, NULL), 0);
+    uint8_t serial[15];
+    assert_int_equal(random_bytes(NULL, serial, sizeof(serial)), 0);
+    serial[0] = (serial[0] & 0x3f) | 0x40; /* positive, and never shorter */
     mbedtls_x509write_cert writer;
     mbedtls_x509write_crt_init(&writer);
     mbedtls_x509write_crt_set_version(&writer, MBEDTLS_X509_CRT_VERSION_3);
@@ -84,7 +86,7 @@ static void make_certificate(certificate *out, const recipe *r)
     mbedtls_x509write_crt_set_issuer_key(&writer, (mbedtls_pk_context *)&signer->key);
     assert_int_equal(mbedtls_x509write_crt_set_subject_name(&writer, out->subject), 0);
     assert_int_equal(mbedtls_x509write_crt_set_issuer_name(&writer, signer->subject), 0);
-    assert_int_equal(mbedtls_x509write_crt_set_serial(&writer, &serial), 0);
+    assert_int_equal(dp_mbedtls_set_serial(&writer, serial, sizeof(serial)), 0);
     assert_int_equal(mbedtls_x509write_crt_set_validity(&writer, r->from != NULL ? r->from : "20000101000000",
                                                         r->until != NULL ? r->until : "20991231235959"),
                      0);
@@ -95,7 +97,6 @@ static void make_certificate(certificate *out, const recipe *r)
     assert_true(len > 0);
     assert_int_equal(mbedtls_x509_crt_parse_der(&out->crt, der + sizeof(der) - len, (size_t)len), 0);
     mbedtls_x509write_crt_free(&writer);
-    mbedtls_mpi_free(&serial);
 }
 
 static void free_certificate(certificate *c)
