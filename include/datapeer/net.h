@@ -201,6 +201,23 @@ DP_API void dp_interface_watch_free(dp_interface_watch *watch);
  * or overlong name or no capacity. */
 DP_API int dp_resolve(const char *host, uint16_t port, dp_address *out, size_t capacity, size_t *count);
 
+/* ---- files that hold secrets ------------------------------------------------------------------------- */
+
+/* What is wrong with a file, for people: names it and says what to do about it. */
+typedef struct dp_file_error {
+    char message[512];
+} dp_file_error;
+
+/* Reads a file into out[0..capacity), all of it, if nobody else can have read or changed it: a plain file (no
+ * symbolic link either) that belongs to this process's user and is closed to group and others (chmod 600). out is to be
+ * wiped after use, also after an error. NOT_FOUND; DENIED: not such a file, or it can't be read; TOO_LARGE; IO. */
+DP_API int dp_secret_file_read(uint8_t *out, size_t capacity, size_t *len, const char *path,
+                               dp_file_error *error);
+/* Makes the file with mode 0600, whole or not at all, and the folders above it with 0700 where they are missing.
+ * EXISTS: there is one, which stays; of several processes that make it at the same time, one gets OK and the others
+ * this. IO (the disk is full, may not be written...), NO_MEMORY. */
+DP_API int dp_secret_file_create(const char *path, const void *data, size_t len, dp_file_error *error);
+
 #ifdef __cplusplus
 }
 #endif
