@@ -2,6 +2,7 @@
  * the state. */
 #include <datapeer/dtls.h>
 
+#include <mbedtls/error.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,7 +44,9 @@ struct dp_dtls {
     unsigned restarts;
     int progress;
     dp_time progressed;
-    int alert; /* description of the last unauthenticated alert, -1: none since the last progress */
+    int alert;      /* description of the last unauthenticated alert, -1: none since the last progress */
+    int last_alert; /* the same over all attempts, for the error message */
+    int last_error; /* what ended the last attempt, mbedTLS's number; 0: nothing yet */
     dp_reassembly reassembly;
     bool hello_known;
     uint8_t hello_random[HELLO_RANDOM_LEN];
@@ -146,6 +149,7 @@ int dp_dtls_new(dp_dtls **out, const dp_dtls_config *config)
         return DP_ERR_INVALID_ARGUMENT;
     }
     dtls->alert = -1;
+    dtls->last_alert = -1;
     /* Rounded up, so that each item's length is aligned. */
     size_t item =
         (sizeof(dp_outgoing) + dtls->config.mtu + sizeof(size_t) - 1) / sizeof(size_t) * sizeof(size_t);
@@ -222,19 +226,41 @@ static int begin_attempt(dp_dtls *dtls)
     return dp_handshake_new(&dtls->handshake, &config);
 }
 
+#define REASON_MAX 200
+
+/* What is known about why attempts failed: "; ..." twice at most. */
+static const char *reason(const dp_dtls *dtls, char text[REASON_MAX])
+{
+    size_t used = 0;
+    text[0] = '\0';
+    if (dtls->last_error != 0) {
+        char error[100];
+        mbedtls_strerror(dtls->last_error, error, sizeof error);
+        used = (size_t)snprintf(text, REASON_MAX, "; mbedTLS says: %s (-0x%04x)", error,
+                                (unsigned)-dtls->last_error);
+    }
+    if (dtls->last_alert >= 0)
+        (void)snprintf(text + used, REASON_MAX - used, "; the peer (or a forger) sent alert %d",
+                       dtls->last_alert);
+    return text;
+}
+
 /* Throws the attempt away and begins another; false if there have been too many (the connection has failed
  * then). */
 static bool restart(dp_dtls *dtls, const char *why)
 {
-    int mbedtls_error = dp_handshake_error(dtls->handshake);
+    char text[REASON_MAX];
+    int error = dp_handshake_error(dtls->handshake);
+    if (error != 0)
+        dtls->last_error = error;
     if (dtls->restarts >= RESTARTS_MAX) {
-        fail(dtls, DP_ERR_PROTOCOL, "the handshake failed %u times, at last with mbedTLS error -0x%04x",
-             dtls->restarts + 1, (unsigned)-mbedtls_error);
+        fail(dtls, DP_ERR_PROTOCOL, "the handshake failed %u times%s", dtls->restarts + 1,
+             reason(dtls, text));
         return false;
     }
     dtls->restarts++;
-    DP_LOG(&dtls->config.log, DP_LOG_INFO, LAYER, "handshake attempt %u: %s (mbedTLS error -0x%04x)",
-           dtls->restarts + 1, why, (unsigned)-mbedtls_error);
+    DP_LOG(&dtls->config.log, DP_LOG_INFO, LAYER, "handshake attempt %u: %s%s", dtls->restarts + 1, why,
+           reason(dtls, text));
     int err = begin_attempt(dtls);
     if (err != DP_OK)
         fail(dtls, err, "the handshake cannot begin again: %s", dp_strerror(err));
@@ -359,11 +385,9 @@ void dp_dtls_handle_timeout(dp_dtls *dtls, dp_time now)
     if (dtls->state != DP_DTLS_CONNECTING)
         return;
     if (now >= dtls->deadline) {
-        char alert[64] = "";
-        if (dtls->alert >= 0)
-            (void)snprintf(alert, sizeof alert, "; the peer (or a forger) sent alert %d", dtls->alert);
+        char text[REASON_MAX];
         fail(dtls, DP_ERR_TIMEOUT, "the handshake timed out after %llu ms%s",
-             (unsigned long long)(dtls->config.handshake_timeout / 1000), alert);
+             (unsigned long long)(dtls->config.handshake_timeout / 1000), reason(dtls, text));
         return;
     }
     if (now < dp_handshake_next_timeout(dtls->handshake))
@@ -465,7 +489,7 @@ static void handshake_record(dp_dtls *dtls, const dp_record *record, const uint8
         return;
     case DP_VERDICT_ALERT:
         if (record->body[0] == DP_ALERT_FATAL)
-            dtls->alert = record->body[1];
+            dtls->alert = dtls->last_alert = record->body[1];
         drop(dtls, "unauthenticated alert");
         return;
     case DP_VERDICT_DROP:
