@@ -15,7 +15,8 @@
 #define DAY                 INT64_C(86400)
 #define TIME_TEXT           48 /* 14 digits; room for what the compiler cannot rule out */
 #define LAST_SECOND_OF_9999 INT64_C(253402300799)
-#define DER_MAX             1024 /* a P-256 certificate with our subject takes about 320 bytes */
+#define DAYS_TO_1970        719468 /* from 0000-03-01 */
+#define DER_MAX             1024   /* a P-256 certificate with our subject takes about 320 bytes */
 
 int dp_mbedtls_random(void *ctx, unsigned char *out, size_t len)
 {
@@ -63,8 +64,8 @@ static int format_time(char out[TIME_TEXT], int64_t unix_time)
     if (unix_time < 0 || unix_time > LAST_SECOND_OF_9999)
         return DP_ERR_INVALID_ARGUMENT;
     unsigned second = (unsigned)(unix_time % DAY);
-    /* Years that begin in March put the leap day last; 0000-03-01 is 719,468 days before the epoch. */
-    unsigned days = (unsigned)(unix_time / DAY) + 719468u;
+    /* Years that begin in March put the leap day last. */
+    unsigned days = (unsigned)(unix_time / DAY) + DAYS_TO_1970;
     unsigned era = days / 146097u; /* of 400 years */
     unsigned day_of_era = days % 146097u;
     unsigned year_of_era =
@@ -77,6 +78,15 @@ static int format_time(char out[TIME_TEXT], int64_t unix_time)
     int n = snprintf(out, TIME_TEXT, "%04u%02u%02u%02u%02u%02u", year, month, day, second / 3600u,
                      second / 60u % 60u, second % 60u);
     return n == 14 ? DP_OK : DP_ERR_INVALID_ARGUMENT;
+}
+
+/* The way back: days since 1970-01-01. */
+static int64_t unix_days(int year, int month, int day)
+{
+    int64_t march_year = month > 2 ? year : year - 1;
+    int march_month = month > 2 ? month - 3 : month + 9;
+    return march_year * 365 + march_year / 4 - march_year / 100 + march_year / 400 +
+           (153 * march_month + 2) / 5 + day - 1 - DAYS_TO_1970;
 }
 
 static int write_and_sign(dp_certificate *certificate, dp_random *random, const char *not_before,
@@ -107,14 +117,15 @@ static int write_and_sign(dp_certificate *certificate, dp_random *random, const 
     return dp_certificate_hash(&certificate->fingerprint, DP_FINGERPRINT_SHA256, &certificate->crt);
 }
 
-int dp_certificate_generate(dp_certificate **out, const dp_random *random, int64_t unix_now)
+int dp_certificate_generate_for(dp_certificate **out, const dp_random *random, int64_t unix_now,
+                                unsigned days)
 {
     char not_before[TIME_TEXT];
     char not_after[TIME_TEXT];
-    if (out == NULL || random == NULL || random->fn == NULL || unix_now < 0 ||
-        unix_now > INT64_MAX - 30 * DAY ||
+    if (out == NULL || random == NULL || random->fn == NULL || days == 0 || days > DP_CERTIFICATE_DAYS_MAX ||
+        unix_now < 0 || unix_now > LAST_SECOND_OF_9999 ||
         format_time(not_before, unix_now < DAY ? 0 : unix_now - DAY) != DP_OK ||
-        format_time(not_after, unix_now + 30 * DAY) != DP_OK)
+        format_time(not_after, unix_now + days * DAY) != DP_OK)
         return DP_ERR_INVALID_ARGUMENT;
     dp_certificate *certificate = NULL;
     int err = certificate_new(&certificate);
@@ -135,6 +146,17 @@ int dp_certificate_generate(dp_certificate **out, const dp_random *random, int64
     return DP_OK;
 }
 
+int dp_certificate_generate(dp_certificate **out, const dp_random *random, int64_t unix_now)
+{
+    return dp_certificate_generate_for(out, random, unix_now, DP_CERTIFICATE_DAYS);
+}
+
+int64_t dp_certificate_expires(const dp_certificate *certificate)
+{
+    const mbedtls_x509_time *t = &certificate->crt.valid_to;
+    return unix_days(t->year, t->mon, t->day) * DAY + t->hour * 3600 + t->min * 60 + t->sec;
+}
+
 static int parse_key(mbedtls_pk_context *key, const char *pem)
 {
     dp_csprng *csprng = NULL;
@@ -146,8 +168,12 @@ static int parse_key(mbedtls_pk_context *key, const char *pem)
     dp_csprng_free(csprng);
     if (ret != 0)
         return DP_ERR_MALFORMED;
-    /* Our suites are ECDHE-ECDSA: another key could not sign as a server. */
-    return mbedtls_pk_can_do(key, MBEDTLS_PK_ECDSA) ? DP_OK : DP_ERR_UNSUPPORTED;
+    /* Our suites are ECDHE-ECDSA, and P-256 is the curve that everybody has (RFC 8827 §6.5): with another key no
+     * handshake would succeed. */
+    return mbedtls_pk_can_do(key, MBEDTLS_PK_ECDSA) &&
+                   mbedtls_pk_ec(*key)->MBEDTLS_PRIVATE(grp).id == MBEDTLS_ECP_DP_SECP256R1
+               ? DP_OK
+               : DP_ERR_UNSUPPORTED;
 }
 
 /* The private key belongs to the certificate: compare the public points. */

@@ -18,14 +18,24 @@ extern "C" {
 
 typedef struct dp_certificate dp_certificate;
 
+/* How long browsers let a certificate be valid (W3C webrtc-pc, generateCertificate). */
+#define DP_CERTIFICATE_DAYS     30  /* unless they are asked for more... */
+#define DP_CERTIFICATE_DAYS_MAX 365 /* ...and at most */
+
 /* A fresh ECDSA P-256 key with a self-signed certificate. unix_now: wall clock in seconds, for its validity
- * (one day back to 30 days ahead, as browsers do). Errors: NO_MEMORY, CRYPTO. */
+ * (one day back to 30 days ahead). Errors: NO_MEMORY, CRYPTO, INVALID_ARGUMENT. */
 DP_API int dp_certificate_generate(dp_certificate **out, const dp_random *random, int64_t unix_now);
-/* PEM text of a private key and a certificate, in any order (NUL-terminated). MALFORMED, UNSUPPORTED,
- * NO_MEMORY. */
+/* The same, valid for 1 to DP_CERTIFICATE_DAYS_MAX days ahead. */
+DP_API int dp_certificate_generate_for(dp_certificate **out, const dp_random *random, int64_t unix_now,
+                                       unsigned days);
+/* PEM text of a private key and a certificate, in any order (NUL-terminated). MALFORMED: one is missing or can't be
+ * read, or they do not belong together; UNSUPPORTED: a key of another kind than ECDSA P-256; NO_MEMORY. */
 DP_API int dp_certificate_from_pem(dp_certificate **out, const char *pem);
 /* Private key and certificate as NUL-terminated PEM: a secret. NO_SPACE. */
 DP_API int dp_certificate_to_pem(const dp_certificate *certificate, char *out, size_t capacity);
+/* The end of its validity, in seconds since 1970. The other side knows us by the fingerprint and does not look at
+ * dates (RFC 8827 §6.5), nor does datapeer: it is a hint to make a new one, if being known anew is no harm. */
+DP_API int64_t dp_certificate_expires(const dp_certificate *certificate);
 DP_API void dp_certificate_free(dp_certificate *certificate);
 /* SHA-256 of the DER certificate. */
 DP_API void dp_certificate_fingerprint(const dp_certificate *certificate, dp_fingerprint *out);

@@ -87,6 +87,35 @@ static void test_bad_pem(void **state)
     assert_int_equal(dp_certificate_from_pem(&copy, mixed), DP_ERR_MALFORMED); /* of somebody else */
 }
 
+/* No handshake of ours can use them. */
+static void test_other_keys_are_refused(void **state)
+{
+    (void)state;
+    static const mbedtls_ecp_group_id curves[] = {MBEDTLS_ECP_DP_NONE, MBEDTLS_ECP_DP_SECP384R1,
+                                                  MBEDTLS_ECP_DP_SECP256K1};
+    test_random r = {3};
+    dp_random source = test_source(&r);
+    char pem[4096];
+    char ours[2048];
+    assert_int_equal(dp_certificate_to_pem(test_certificate(0), ours, sizeof ours), DP_OK);
+    for (size_t i = 0; i < sizeof curves / sizeof curves[0]; i++) {
+        mbedtls_pk_context key;
+        mbedtls_pk_init(&key);
+        bool rsa = curves[i] == MBEDTLS_ECP_DP_NONE;
+        assert_int_equal(
+            mbedtls_pk_setup(&key, mbedtls_pk_info_from_type(rsa ? MBEDTLS_PK_RSA : MBEDTLS_PK_ECKEY)), 0);
+        assert_int_equal(
+            rsa ? mbedtls_rsa_gen_key(mbedtls_pk_rsa(key), dp_mbedtls_random, &source, 1024, 65537)
+                : mbedtls_ecp_gen_key(curves[i], mbedtls_pk_ec(key), dp_mbedtls_random, &source),
+            0);
+        assert_int_equal(mbedtls_pk_write_key_pem(&key, (unsigned char *)pem, sizeof pem), 0);
+        mbedtls_pk_free(&key);
+        strcat(pem, strstr(ours, "-----BEGIN CERTIFICATE"));
+        dp_certificate *copy = NULL;
+        assert_int_equal(dp_certificate_from_pem(&copy, pem), DP_ERR_UNSUPPORTED);
+    }
+}
+
 static void test_validity_dates(void **state)
 {
     (void)state;
@@ -112,6 +141,27 @@ static void test_validity_dates(void **state)
         assert_int_equal(c->crt.valid_to.year, cases[i].to[0]);
         assert_int_equal(c->crt.valid_to.mon, cases[i].to[1]);
         assert_int_equal(c->crt.valid_to.day, cases[i].to[2]);
+        assert_int_equal(dp_certificate_expires(c), cases[i].now + 30 * 86400);
+        dp_certificate_free(c);
+    }
+}
+
+static void test_lifetime(void **state)
+{
+    (void)state;
+    static const int64_t day = 86400;
+    test_random r = {4};
+    dp_random source = test_source(&r);
+    dp_certificate *c = NULL;
+    for (unsigned days = 0; days <= 366; days += days == 0 || days == 365 ? 1 : 91) {
+        int error = dp_certificate_generate_for(&c, &source, WALL_CLOCK, days);
+        if (days == 0 || days > DP_CERTIFICATE_DAYS_MAX) {
+            assert_int_equal(error, DP_ERR_INVALID_ARGUMENT);
+            continue;
+        }
+        assert_int_equal(error, DP_OK);
+        assert_int_equal(dp_certificate_expires(c), WALL_CLOCK + days * day);
+        assert_int_equal(c->crt.valid_from.day, 20);
         dp_certificate_free(c);
     }
 }
@@ -147,8 +197,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_generate),
         cmocka_unit_test(test_validity_dates),
+        cmocka_unit_test(test_lifetime),
         cmocka_unit_test(test_pem_round_trip),
         cmocka_unit_test(test_bad_pem),
+        cmocka_unit_test(test_other_keys_are_refused),
         cmocka_unit_test(test_generate_fails_cleanly),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
