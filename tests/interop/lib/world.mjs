@@ -1,4 +1,4 @@
-// What a test needs around it: a PeerServer, programs of ours, Chromium with a page. Everything that was started is ended by
+// What a test needs around it: a PeerServer, programs of ours, a browser with a page. Everything that was started is ended by
 // close(), last first; if the test process itself is ended, its children are killed.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -8,15 +8,17 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { chromium } from 'playwright-core';
+import { chromium, firefox } from 'playwright-core';
 
 const here = dirname(fileURLToPath(import.meta.url));
 export const root = join(here, '../../..');
 export const build = resolve(root, process.env.B || 'build');
 export const VERSIONS = ['1.5.4', '1.5.5'];
 
+export const BROWSERS = ['chromium', 'firefox'];
 export const CHROMIUM = process.env.CHROMIUM || '/usr/bin/chromium';
-// Hiding of addresses behind mDNS names stays on. The rest keeps Chromium from calling home.
+const FIREFOX = process.env.FIREFOX || '/usr/bin/firefox-esr';
+// The browsers are as people have them: hiding of addresses behind mDNS names stays on. The arguments keep Chromium from calling home.
 const CHROMIUM_ARGS = ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
 // Deadlines are generous: a test machine may be slow, and nothing waits longer than it must.
@@ -65,15 +67,31 @@ export class World {
         return this.program(join(build, 'datapeer'), args, { ready: (line) => line.includes(id) });
     }
 
-    // Returns {browser, pid}. executablePath: what becomes Chromium, if that is not the program itself.
-    async chromium(executablePath = CHROMIUM) {
-        if (!existsSync(CHROMIUM)) throw new Error(`There is no ${CHROMIUM}: run scripts/deps`);
-        const server = await chromium.launchServer({ host: '127.0.0.1', executablePath, args: CHROMIUM_ARGS, chromiumSandbox: false });
+    // One of BROWSERS. Returns {browser, pid}.
+    browser(name) {
+        return name === 'firefox' ? this.firefox() : this.chromium();
+    }
+
+    // executablePath: what becomes Chromium, if that is not the program itself.
+    chromium(executablePath = CHROMIUM) {
+        return this.#launch(chromium, CHROMIUM, { executablePath, args: CHROMIUM_ARGS, chromiumSandbox: false });
+    }
+
+    async firefox() {
+        // Firefox as root wants a home that is root's, and writes there.
+        const env = { ...process.env, HOME: await this.temporaryFolder() };
+        // The channel makes playwright-core speak WebDriver BiDi, which every Firefox understands, not the protocol of its own build.
+        return this.#launch(firefox, FIREFOX, { executablePath: FIREFOX, channel: 'moz-firefox', env });
+    }
+
+    async #launch(type, program, options) {
+        if (!existsSync(program)) throw new Error(`There is no ${program}: run scripts/deps`);
+        const server = await type.launchServer({ host: '127.0.0.1', ...options });
         const child = server.process();
         alive.add(child);
         child.once('exit', () => alive.delete(child));
         this.defer(() => server.close());
-        return { browser: await chromium.connect(server.wsEndpoint()), pid: child.pid };
+        return { browser: await type.connect(server.wsEndpoint()), pid: child.pid };
     }
 
     // The test page with PeerJS of the given version, in a context of its own; window.client is page/client.js.
