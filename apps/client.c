@@ -148,7 +148,7 @@ static void show_progress(client *c, bool last)
     } else {
         double part = (double)c->received / (double)c->total;
         part = part > 1 ? 1 : part;
-        int filled = (int)(part * WIDTH);
+        int filled = (int)(part * (double)WIDTH);
         fprintf(stderr, "\r[%.*s%*s] %3d%%  %8s  %8s/s ", filled, "##############################",
                 WIDTH - filled, "", (int)(part * 100), got, speed);
     }

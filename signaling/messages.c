@@ -115,7 +115,7 @@ static void read_extensions(dp_message *out, const cJSON *payload)
 {
     const cJSON *restart = member(payload, "restart");
     const cJSON *feature;
-    if (cJSON_IsNumber(restart) && restart->valuedouble >= 1 && restart->valuedouble <= RESTART_MAX)
+    if (cJSON_IsNumber(restart) && restart->valuedouble >= 1 && restart->valuedouble <= (double)RESTART_MAX)
         out->restart = (unsigned)restart->valuedouble;
     cJSON_ArrayForEach(feature, member(payload, "features"))
     {
