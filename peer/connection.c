@@ -47,6 +47,9 @@ static int copy_options(dp_connection *conn, const dp_connect_options *options)
     conn->label = dp_strdup(options->label != NULL ? options->label : conn->id);
     conn->metadata = options->metadata != NULL ? dp_strdup(options->metadata) : NULL;
     conn->reliable = options->reliable;
+    conn->pinned = options->remote_fingerprint != NULL;
+    if (conn->pinned)
+        conn->remote_fingerprint = *options->remote_fingerprint;
     bool failed = conn->serialization_name == NULL || conn->label == NULL ||
                   (options->metadata != NULL && conn->metadata == NULL);
     return failed ? DP_ERR_NO_MEMORY : DP_OK;

@@ -49,6 +49,8 @@ struct dp_connection {
     serialization serialization;
     bool reliable;
     bool caller;
+    bool pinned; /* remote_fingerprint counts */
+    dp_fingerprint remote_fingerprint;
 
     dp_dechunker *dechunker;
     dp_rpc *rpc;
@@ -93,6 +95,7 @@ struct dp_peer {
     dp_tcp *tcp;
     const dp_certificate *certificate;
     dp_certificate *own_certificate;
+    dp_key_log key_log;
     ice_server_list ice;
     bool relay_only;
     bool hide_addresses;

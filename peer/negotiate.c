@@ -37,6 +37,8 @@ static int start_runner(dp_connection *conn)
                                    .random = peer->random,
                                    .log = peer->log,
                                    .certificate = peer->certificate,
+                                   .remote_fingerprint = conn->pinned ? &conn->remote_fingerprint : NULL,
+                                   .key_log = peer->key_log,
                                    .ice_tcp = peer->ice_tcp,
                                    .relay_only = peer->relay_only,
                                    .hide_addresses = peer->hide_addresses,
@@ -249,7 +251,9 @@ static void on_open(dp_connection *conn, const dp_pc_event *event)
 static void on_state(dp_connection *conn, const dp_pc_event *event)
 {
     bool opened = conn->state != CONNECTION_CONNECTING;
-    if (event->state == DP_PC_FAILED)
+    if (event->state == DP_PC_FAILED && event->error == DP_ERR_FINGERPRINT)
+        dp_connection_end(conn, "wrong-fingerprint", event->message);
+    else if (event->state == DP_PC_FAILED)
         dp_connection_end(conn, opened ? "connection-closed" : "negotiation-failed", event->message);
     else if (event->state == DP_PC_CLOSED)
         dp_connection_end(conn, opened ? NULL : "negotiation-failed",

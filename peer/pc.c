@@ -17,9 +17,19 @@ const char *dp_pc_state_name(dp_pc_state state)
 enum { DATAGRAM_SIZE = 1200, SCTP_PACKET_MAX = DATAGRAM_SIZE - DP_DTLS_OVERHEAD - 3 };
 _Static_assert(DATAGRAM_SIZE + DP_ICE_HEADROOM_MAX <= DP_DATAGRAM_MAX, "a slot holds every datagram of ours");
 
+/* As text it can be read again: the algorithm is known, and the length is that of its hashes. */
+static bool fingerprint_valid(const dp_fingerprint *fp)
+{
+    char text[DP_FINGERPRINT_TEXT_MAX];
+    dp_fingerprint read;
+    dp_fingerprint_format(fp, text);
+    return dp_fingerprint_parse(&read, text, strlen(text)) == DP_OK;
+}
+
 int dp_pc_new(dp_pc **out, const dp_pc_config *config)
 {
-    if (config->size != sizeof(*config) || config->random.fn == NULL || config->certificate == NULL)
+    if (config->size != sizeof(*config) || config->random.fn == NULL || config->certificate == NULL ||
+        (config->remote_fingerprint != NULL && !fingerprint_valid(config->remote_fingerprint)))
         return DP_ERR_INVALID_ARGUMENT;
     dp_pc *pc = dp_calloc(1, sizeof(*pc));
     if (pc == NULL)
@@ -27,6 +37,10 @@ int dp_pc_new(dp_pc **out, const dp_pc_config *config)
     pc->random = config->random;
     pc->log = config->log;
     pc->certificate = config->certificate;
+    pc->pinned = config->remote_fingerprint != NULL;
+    if (pc->pinned)
+        pc->pin = *config->remote_fingerprint;
+    pc->key_log = config->key_log;
     pc->max_message_size = config->max_message_size != 0 ? config->max_message_size : DP_PC_MAX_MESSAGE_SIZE;
     pc->ice_lite = config->ice_lite;
     dp_queue_init(&pc->kept, sizeof(pc_kept_event), PC_KEPT_MAX);
@@ -198,11 +212,12 @@ int dp_pc_prepare_dtls(dp_pc *pc)
                              .random = pc->random,
                              .log = pc->log,
                              .role = pc->dtls_client ? DP_DTLS_CLIENT : DP_DTLS_SERVER,
-                             .certificate = pc->certificate};
+                             .certificate = pc->certificate,
+                             .key_log = pc->key_log};
     int error = dp_dtls_new(&pc->dtls, &config);
     if (error == DP_OK)
-        error =
-            dp_dtls_set_remote_fingerprints(pc->dtls, pc->remote_fingerprints, pc->remote_fingerprint_count);
+        error = dp_dtls_set_remote_fingerprints(pc->dtls, pc->pinned ? &pc->pin : pc->remote_fingerprints,
+                                                pc->pinned ? 1 : pc->remote_fingerprint_count);
     return error;
 }
 

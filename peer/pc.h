@@ -35,6 +35,9 @@ struct dp_pc {
     dp_random random;
     dp_log log;
     const dp_certificate *certificate;
+    bool pinned;
+    dp_fingerprint pin; /* the only certificate that will do, if pinned */
+    dp_key_log key_log;
     dp_ice *ice;
     dp_dtls *dtls; /* made once the role is known */
     dp_sctp *sctp;

@@ -178,6 +178,7 @@ int dp_peer_new(dp_peer **out, const dp_peer_config *config)
     peer->log = config->log;
     peer->handler = config->handler;
     peer->certificate = config->certificate;
+    peer->key_log = config->key_log;
     peer->reconnect = config->reconnect;
     peer->relay_only = config->relay_only;
     peer->hide_addresses = config->hide_addresses;

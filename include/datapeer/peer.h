@@ -25,6 +25,17 @@ extern "C" {
 typedef struct dp_peer dp_peer;             /* PeerJS Peer */
 typedef struct dp_connection dp_connection; /* PeerJS DataConnection */
 
+/* ---- identity ---------------------------------------------------------------------------------------- */
+
+/* A certificate that lasts: the one in the PEM file, or, if there is no such file, a new one that is kept there (mode
+ * 0600, see dp_secret_file_create; of several processes that do so at once all get the same). So this machine keeps
+ * its fingerprint, which others may pin; and they can know it again, so a certificate of its own for each purpose
+ * keeps these apart. It is made for DP_CERTIFICATE_DAYS_MAX days, and used beyond them: see dp_certificate_expires.
+ * error says what is wrong with the file, and what to do. DENIED, TOO_LARGE, IO: as from dp_secret_file_read and
+ * dp_secret_file_create; MALFORMED, UNSUPPORTED: as from dp_certificate_from_pem; NO_MEMORY, CRYPTO. */
+DP_API int dp_certificate_keep(dp_certificate **out, const char *path, const dp_random *random,
+                               dp_file_error *error);
+
 /* ---- Peer -------------------------------------------------------------------------------------------- */
 
 typedef struct dp_peer_handler {
@@ -49,7 +60,8 @@ typedef struct dp_peer_config {
     const char *key;                   /* NULL: "peerjs" */
     const char *id;                    /* NULL: the server gives one */
     const char *token;                 /* NULL: random */
-    const dp_certificate *certificate; /* NULL: generated */
+    const dp_certificate *certificate; /* NULL: generated; borrowed */
+    dp_key_log key_log;                /* of all connections, for debugging; see <datapeer/dtls.h> */
     bool reconnect; /* to the PeerServer, 1 s to 30 s after a loss; PeerJS itself never does */
 
     /* The network. Addresses that come and go later are followed. */
@@ -112,6 +124,8 @@ typedef struct dp_connection_handler {
     void (*on_drain)(void *user, dp_connection *conn); /* after WOULD_BLOCK: there is room again */
     /* Exactly once, also if it never opened (PeerJS: only after open). conn is freed afterwards. */
     void (*on_close)(void *user, dp_connection *conn);
+    /* type is PeerJS's: "negotiation-failed", "connection-closed", ...; or "wrong-fingerprint": the other side's
+     * certificate is not the one that is pinned or, without a pin, that its description names. */
     void (*on_error)(void *user, dp_connection *conn, const char *type, const char *message);
     void *user;
 } dp_connection_handler; /* each function may be NULL */
@@ -123,6 +137,9 @@ typedef struct dp_connect_options {
     const char *serialization; /* NULL: "binary"; "binary-utf8", "json", "raw" */
     bool reliable; /* ordered channel; false as in PeerJS: unordered (what we send is delivered in order all
                       the same) */
+    /* A pin: the other side has to prove this one, whatever the PeerServer says. NULL: the PeerServer is trusted to
+     * pass descriptions on as they are. See dp_pc_config. */
+    const dp_fingerprint *remote_fingerprint;
 } dp_connect_options;
 
 /* options NULL: the defaults. INVALID_STATE (not open), INVALID_ARGUMENT, UNSUPPORTED (serialization), LIMIT,

@@ -39,9 +39,13 @@ typedef struct dp_pc_config {
     dp_random random; /* required */
     dp_log log;
     const dp_certificate *certificate; /* required; borrowed as long as the object lives */
-    size_t max_message_size;           /* largest message that is accepted, told to the peer; 0: 262144 */
-    dp_duration ice_pacing;            /* 0: 50 ms */
-    bool ice_tcp;                      /* these four: see dp_ice_config (tcp...) */
+    /* A pin: the peer has to prove this one, and what its description says does not count; so whoever carries the
+     * descriptions can't put himself in the middle. Copied; NULL: one of the description's. */
+    const dp_fingerprint *remote_fingerprint;
+    dp_key_log key_log;      /* for debugging, see dp_dtls_config */
+    size_t max_message_size; /* largest message that is accepted, told to the peer; 0: 262144 */
+    dp_duration ice_pacing;  /* 0: 50 ms */
+    bool ice_tcp;            /* these four: see dp_ice_config (tcp...) */
     bool ice_lite;
     bool relay_only;
     bool hide_addresses;
