@@ -65,6 +65,7 @@ help:
 	@echo 'make deps       only install what is missing (Debian packages, npm modules)'
 	@echo 'make test       unit tests, fuzz corpora, simulation: no browser, nothing installed'
 	@echo 'make sim        N=100000 [SEED=1]: ICE in random simulated networks; make sim-matrix: every pair of NAT kinds'
+	@echo 'make sim-dtls   N=100000 [SEED=1]: DTLS handshakes with loss'
 	@echo 'make fuzz       build libFuzzer targets with clang; FUZZ=ice/stun TIME=60 runs one'
 	@echo 'make bench      run the benchmarks; make bench-netns: set-up through real NATs (root)'
 	@echo 'make lint       clang-tidy and cppcheck;  make layers: include rules;  make format: clang-format'
@@ -143,7 +144,7 @@ deps:
 	scripts/deps
 
 check: deps
-	$(MAKE) all layers installcheck
+	$(MAKE) all layers installcheck sim-dtls
 	$(MAKE) sanitize
 	$(MAKE) interop
 	$(MAKE) netns

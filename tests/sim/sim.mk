@@ -1,11 +1,14 @@
 # The simulation: each program of SIM_NAMES links the rest of tests/sim and the whole library.
-SIM_NAMES    := self matrix random connection setup changes
+SIM_NAMES    := self matrix random connection setup changes dtls
 SIM_PROGRAMS := $(SIM_NAMES:%=$(B)/sim/%)
 SIM_COMMON   := $(filter-out $(SIM_NAMES:%=tests/sim/%.c),$(wildcard tests/sim/*.c))
 
 $(B)/sim/%: $(B)/obj/tests/sim/%.o $(call obj,$(SIM_COMMON)) $(B)/libdatapeer.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# One cipher suite a run.
+$(B)/sim/dtls: DP_LDFLAGS += -Wl,--wrap=mbedtls_ssl_conf_ciphersuites
 
 # What make check runs of it.
 sim-check: $(SIM_PROGRAMS)
@@ -15,6 +18,7 @@ sim-check: $(SIM_PROGRAMS)
 	@$(B)/sim/connection > $(B)/sim/connection.txt
 	@$(B)/sim/setup > $(B)/sim/setup.txt
 	@$(B)/sim/changes > $(B)/sim/changes.txt
+	@$(B)/sim/dtls $(if $(SAN),300,5000) > $(B)/sim/dtls.txt
 
 # The table of the NAT matrix.
 sim-matrix: $(B)/sim/matrix
@@ -33,4 +37,9 @@ sim: $(B)/sim/random
 	@if [ $(N) -lt 1000 ]; then $< $(N) $(SEED); else \
 	  seq 0 $$(($$(nproc) - 1)) | xargs -P $$(nproc) -I I sh -c '$< '$(SIM_SHARE)' $$(($(SEED) + I * '$(SIM_SHARE)'))'; fi
 
-.PHONY: sim sim-check sim-matrix sim-setup
+# N DTLS handshakes from SEED on; the program itself uses all processors.
+sim-dtls: N = 5000
+sim-dtls: $(B)/sim/dtls
+	@$< $(N) $(SEED)
+
+.PHONY: sim sim-dtls sim-check sim-matrix sim-setup
