@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/crypto.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/wr.h"
@@ -42,6 +43,8 @@ struct dp_dtls {
     dp_time deadline;
     dp_handshake *handshake; /* while CONNECTING */
     unsigned restarts;
+    uint8_t seed[DP_HANDSHAKE_SEED]; /* of the attempt */
+    bool mismatched;                 /* a certificate with another fingerprint has come */
     int progress;
     dp_time progressed;
     int alert;      /* description of the last unauthenticated alert, -1: none since the last progress */
@@ -109,6 +112,7 @@ static void end(dp_dtls *dtls, dp_dtls_state state)
     dp_reassembly_clear(&dtls->reassembly);
     dp_protection_clear(&dtls->protection);
     dp_wipe(&dtls->srtp, sizeof dtls->srtp);
+    dp_wipe(dtls->seed, sizeof dtls->seed);
     if (dtls->in_left > 0)
         drop(dtls, "the rest of a datagram behind the end");
     dtls->in_left = 0;
@@ -166,6 +170,7 @@ void dp_dtls_free(dp_dtls *dtls)
     dp_reassembly_clear(&dtls->reassembly);
     dp_protection_clear(&dtls->protection);
     dp_wipe(&dtls->srtp, sizeof dtls->srtp);
+    dp_wipe(dtls->seed, sizeof dtls->seed);
     dp_queue_clear(&dtls->out);
     dp_free(dtls);
 }
@@ -204,18 +209,24 @@ uint64_t dp_dtls_get_dropped(const dp_dtls *dtls) { return dtls->dropped; }
 
 static int begin_attempt(dp_dtls *dtls)
 {
-    bool server = dtls->config.role == DP_DTLS_SERVER;
     dp_handshake_config config = {
         .role = dtls->config.role,
-        .random = dtls->config.random,
         .certificate = dtls->config.certificate,
         .fingerprints = dtls->fingerprints,
         .fingerprint_count = dtls->fingerprint_count,
         .mtu = dtls->config.mtu,
         .out = &dtls->out,
+        .attempt = (uint8_t)dtls->restarts,
         .key_log = dtls->config.key_log,
-        .quiet = server && dtls->restarts < RESTARTS_MAX,
+        .quiet = dtls->restarts < RESTARTS_MAX,
+        .mismatched = dtls->mismatched,
     };
+    if (dtls->handshake == NULL || !dp_handshake_is_repeatable(dtls->handshake)) {
+        int err = dp_random_bytes(&dtls->config.random, dtls->seed, sizeof dtls->seed);
+        if (err != DP_OK)
+            return err;
+    }
+    memcpy(config.seed, dtls->seed, sizeof config.seed);
     dp_handshake_free(dtls->handshake);
     dtls->handshake = NULL;
     dp_protection_clear(&dtls->protection);
@@ -223,7 +234,9 @@ static int begin_attempt(dp_dtls *dtls)
     dtls->hello_known = false;
     dtls->alert = -1;
     dtls->progressed = dtls->now;
-    return dp_handshake_new(&dtls->handshake, &config);
+    int err = dp_handshake_new(&dtls->handshake, &config);
+    dp_wipe(config.seed, sizeof config.seed);
+    return err;
 }
 
 #define REASON_MAX 200
@@ -310,6 +323,7 @@ static void connected(dp_dtls *dtls)
     }
     dp_handshake_free(dtls->handshake); /* mbedTLS's 45 KB */
     dtls->handshake = NULL;
+    dp_wipe(dtls->seed, sizeof dtls->seed);
     if (dp_queue_peek(&dtls->out) == NULL)
         dp_queue_clear(&dtls->out); /* an idle connection holds no room for datagrams */
     dtls->event_connected = true;
@@ -327,8 +341,17 @@ static void refused(dp_dtls *dtls)
     }
     dp_fingerprint_format(&dtls->fingerprints[0], expected_text);
     dp_fingerprint_format(peer, peer_text);
-    fail(dtls, DP_ERR_FINGERPRINT, "certificate mismatch: the description names %s, the peer has %s",
-         expected_text, peer_text);
+    fail(dtls, DP_ERR_FINGERPRINT, "certificate mismatch: expected %s, the peer has %s", expected_text,
+         peer_text);
+}
+
+/* The first certificate that does not fit may be an altered copy of the right one, as long as there is time to see it
+ * again; the peer shows a wrong one twice. */
+static bool may_be_altered(dp_dtls *dtls)
+{
+    bool first = !dtls->mismatched && dp_handshake_is_repeatable(dtls->handshake);
+    dtls->mismatched = true;
+    return first;
 }
 
 /* One step of the handshake with a record or, for a timer or the start, with none. */
@@ -338,10 +361,11 @@ static void advance(dp_dtls *dtls, const uint8_t *record, size_t len)
         dp_handshake_result result = dp_handshake_step(dtls->handshake, dtls->now, record, len);
         if (result == DP_HANDSHAKE_DONE) {
             connected(dtls);
-        } else if (result == DP_HANDSHAKE_REFUSED) {
-            refused(dtls);
-        } else if (result == DP_HANDSHAKE_DEAD) {
-            if (!restart(dtls, "a record ended the last one"))
+        } else if (result == DP_HANDSHAKE_DEAD || result == DP_HANDSHAKE_REFUSED) {
+            bool again = result == DP_HANDSHAKE_DEAD || may_be_altered(dtls);
+            if (!again)
+                refused(dtls);
+            if (!again || !restart(dtls, "a record ended the last one"))
                 return;
             record = NULL; /* the first step of a fresh context: a client sends its ClientHello again */
             continue;

@@ -4,6 +4,7 @@
 #include <mbedtls/ssl_ciphersuites.h>
 #include <string.h>
 
+#include "base/crypto.h"
 #include "base/mbedtls.h"
 #include "base/mem.h"
 #include "certificate.h"
@@ -18,6 +19,8 @@
 
 /* RFC 8827 §6.5 leaves the length of a chain open; browsers send one certificate. */
 #define CHAIN_MAX 8
+
+#define RECORD_NUMBER_BIT_16 8 /* where bits 16 to 23 of the 48-bit number stand in a record's header */
 
 #define MASTER_SECRET DP_MBEDTLS_MASTER_SECRET
 #define RANDOM        DP_MBEDTLS_RANDOM
@@ -44,6 +47,7 @@ struct dp_handshake {
     size_t sent;       /* datagrams */
     size_t latest_len; /* the last of them; 0 if it does not fit */
     uint8_t latest[DP_LAST_FLIGHT_MAX];
+    uint64_t drawn; /* blocks of random bytes */
 
     identity identity;
     dp_fingerprint peer;
@@ -71,19 +75,60 @@ static const mbedtls_ssl_srtp_profile srtp_profiles[] = {MBEDTLS_TLS_SRTP_AES128
 
 /* ---- mbedTLS's callbacks --------------------------------------------------------------------------- */
 
+/* SHA-256 of the seed and a counter. */
+static int draw_random(void *ctx, unsigned char *out, size_t len)
+{
+    dp_handshake *h = ctx;
+    uint8_t input[DP_HANDSHAKE_SEED + sizeof h->drawn];
+    uint8_t block[DP_SHA256_LEN];
+    int err = DP_OK;
+    memcpy(input, h->config.seed, DP_HANDSHAKE_SEED);
+    for (size_t n = 0; len > 0 && err == DP_OK; out += n, len -= n) {
+        memcpy(input + DP_HANDSHAKE_SEED, &h->drawn, sizeof h->drawn);
+        h->drawn++;
+        err = dp_sha256(block, input, sizeof input);
+        n = len < sizeof block ? len : sizeof block;
+        memcpy(out, block, n);
+    }
+    dp_wipe(input, sizeof input);
+    dp_wipe(block, sizeof block);
+    return err == DP_OK ? 0 : MBEDTLS_ERR_ECP_RANDOM_FAILED;
+}
+
+/* Each attempt counts its plaintext records from 0, and the peer takes a number that it has seen for a replay (RFC 6347
+ * §4.1.2.6): so an attempt's are 2^16 higher than those of the attempt before. No tag covers the number in epoch 0. */
+static void renumber(const dp_handshake *h, uint8_t *datagram, size_t len)
+{
+    dp_record record;
+    dp_rd rd = dp_rd_init(datagram, len);
+    for (size_t at = 0; dp_record_read(&record, &rd); at += DP_RECORD_HEADER + record.length)
+        if (record.epoch == 0)
+            datagram[at + RECORD_NUMBER_BIT_16] = h->config.attempt;
+}
+
+static bool keep_quiet(const dp_handshake *h)
+{
+    bool refused = h->identity == IDENTITY_MISMATCH || h->identity == IDENTITY_CHAIN;
+    if (!h->config.quiet || (refused && h->config.mismatched))
+        return false;
+    return h->config.role == DP_DTLS_SERVER ? h->sent == 0 : dp_handshake_is_repeatable(h);
+}
+
 static int send_datagram(void *ctx, const unsigned char *data, size_t len)
 {
     dp_handshake *h = ctx;
     bool alert = len > 0 && data[0] == DP_RECORD_ALERT;
-    if (alert && h->config.quiet && h->sent == 0)
+    if (alert && keep_quiet(h))
         return (int)len;
     h->sent++;
     h->latest_len = len <= sizeof h->latest ? len : 0;
     memcpy(h->latest, data, h->latest_len);
+    renumber(h, h->latest, h->latest_len);
     dp_outgoing *item = len > h->config.mtu ? NULL : dp_queue_push(h->config.out);
     if (item != NULL) {
         item->length = len;
         memcpy(item->data, data, len);
+        renumber(h, item->data, len);
     }
     return (int)len; /* a full queue is a lossy network: retransmission repairs it */
 }
@@ -202,7 +247,7 @@ static int configure(dp_handshake *h)
         mbedtls_ssl_conf_own_cert(conf, &own->crt, &own->key) != 0)
         return DP_ERR_NO_MEMORY;
     dp_mbedtls_conf_tls12(conf, groups);
-    mbedtls_ssl_conf_rng(conf, dp_mbedtls_random, &h->config.random);
+    mbedtls_ssl_conf_rng(conf, draw_random, h);
     mbedtls_ssl_conf_ciphersuites(conf, suites);
     mbedtls_ssl_conf_authmode(conf, MBEDTLS_SSL_VERIFY_OPTIONAL); /* a server asks for a certificate, too */
     mbedtls_ssl_conf_verify(conf, verify, h);
@@ -398,6 +443,11 @@ int dp_handshake_keys(dp_handshake *h, dp_record_keys *keys, dp_srtp_keys *srtp)
     dp_wipe(h->master_secret, sizeof h->master_secret);
     h->have_secret = false;
     return err;
+}
+
+bool dp_handshake_is_repeatable(const dp_handshake *h)
+{
+    return h->config.role == DP_DTLS_CLIENT && h->ssl.MBEDTLS_PRIVATE(state) <= MBEDTLS_SSL_SERVER_HELLO_DONE;
 }
 
 int dp_handshake_progress(const dp_handshake *h) { return h->ssl.MBEDTLS_PRIVATE(state); }

@@ -15,18 +15,23 @@ typedef struct dp_outgoing {
     uint8_t data[];
 } dp_outgoing;
 
+#define DP_HANDSHAKE_SEED 32
+
 typedef struct dp_handshake_config {
     dp_dtls_role role;
-    dp_random random;
+    uint8_t seed[DP_HANDSHAKE_SEED];    /* all random bytes of the attempt come from it */
     const dp_certificate *certificate;  /* borrowed */
     const dp_fingerprint *fingerprints; /* borrowed */
     size_t fingerprint_count;
     size_t mtu;
-    dp_queue *out; /* borrowed */
+    dp_queue *out;   /* borrowed */
+    uint8_t attempt; /* 0, 1, ...: how many came before it in this connection */
     dp_key_log key_log;
-    /* Keep a server's alert back as long as it has sent nothing else: what failed was its first ClientHello,
-     * perhaps a forged one, and the alert would end the real client's handshake. */
+    /* Keep alerts back while the peer need not know that the attempt has failed. A server's, as long as it has sent
+     * nothing else: what failed was its first ClientHello, perhaps a forged one, and the alert would end the real
+     * client's handshake. A client's, as long as dp_handshake_is_repeatable. */
     bool quiet;
+    bool mismatched; /* a wrong certificate came in an attempt before: the next one is told to the peer */
 } dp_handshake_config;
 
 /* ChangeCipherSpec and Finished: two record headers, 1 byte and the longest sealed Finished. */
@@ -51,6 +56,10 @@ int dp_handshake_keys(dp_handshake *handshake, dp_record_keys *keys, dp_srtp_key
 /* After DONE, as server: the datagram with ChangeCipherSpec and Finished. */
 const uint8_t *dp_handshake_last_flight(const dp_handshake *handshake, size_t *len);
 
+/* A client that has sent nothing but its ClientHello. Another attempt from the same seed sends the same ClientHello,
+ * and a server takes it for a repetition. (mbedTLS puts the clock's seconds into it: equal within one of them.) Not
+ * later: two attempts must not sign two different texts, or seal two different Finished, with the same random bytes. */
+bool dp_handshake_is_repeatable(const dp_handshake *handshake);
 /* A number that changes with each message that the handshake has accepted. */
 int dp_handshake_progress(const dp_handshake *handshake);
 /* The error that ended it, mbedTLS's own number. */
