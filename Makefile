@@ -51,7 +51,7 @@ FUZZERS   := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
 BENCHES   := $(patsubst bench/%.c,$(B)/bench/%,$(BENCH_SRC))
 EXAMPLES  := $(patsubst examples/%.c,$(B)/examples/%,$(EXAMPLE_SRC))
 
-.PHONY: all run check deps test fuzz bench lint layers format install installcheck clean help unit replay interop netns bench-netns sanitize FORCE
+.PHONY: all run check deps test fuzz bench lint layers format install installcheck clean help unit replay interop netns bench-netns sanitize mbedtls3 FORCE
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -61,7 +61,7 @@ help:
 	@echo 'make            build the library, the datapeer command and the examples into build/'
 	@echo 'make run        install what is missing, build, and serve a sample folder to a browser'
 	@echo 'make check      install what is missing, build, and pass all tests'
-	@echo '                its parts: layers installcheck sanitize interop netns'
+	@echo '                its parts: layers installcheck sanitize mbedtls3 interop netns'
 	@echo 'make deps       only install what is missing (Debian packages, npm modules)'
 	@echo 'make test       unit tests, fuzz corpora, simulation: no browser, nothing installed'
 	@echo 'make sim        N=100000 [SEED=1]: ICE in random simulated networks; make sim-matrix: every pair of NAT kinds'
@@ -128,6 +128,10 @@ test: unit replay sim-check
 sanitize:
 	$(MAKE) B=build/asan CC=clang OPT=-O1 SAN=1 unit replay sim-check
 
+# With mbedTLS 3.6, whichever version the machine has.
+mbedtls3:
+	MAKE='$(MAKE)' scripts/mbedtls3
+
 # The time limit ends a hung browser or test; the whole takes about four minutes.
 interop: all
 	cd tests/interop && timeout 1200 node --test --test-concurrency=1
@@ -146,6 +150,7 @@ deps:
 check: deps
 	$(MAKE) all layers installcheck sim-dtls
 	$(MAKE) sanitize
+	$(MAKE) mbedtls3
 	$(MAKE) interop
 	$(MAKE) netns
 
