@@ -91,6 +91,9 @@ enum {
     OPTION_PORT,
     OPTION_PORT_RANGE,
     OPTION_LITE,
+    OPTION_CERTIFICATE,
+    OPTION_EPHEMERAL,
+    OPTION_FINGERPRINT,
 };
 
 static const struct option options[] = {
@@ -108,6 +111,9 @@ static const struct option options[] = {
     {"port", required_argument, NULL, OPTION_PORT},
     {"port-range", required_argument, NULL, OPTION_PORT_RANGE},
     {"lite", no_argument, NULL, OPTION_LITE},
+    {"certificate", required_argument, NULL, OPTION_CERTIFICATE},
+    {"ephemeral", no_argument, NULL, OPTION_EPHEMERAL},
+    {"fingerprint", required_argument, NULL, OPTION_FINGERPRINT},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
     {0},
@@ -161,6 +167,13 @@ static bool take_option(app *a, int option)
         return network_set_port_range(net, optarg);
     case OPTION_LITE:
         return net->lite = true;
+    case OPTION_CERTIFICATE:
+        a->identity.file = optarg;
+        return true;
+    case OPTION_EPHEMERAL:
+        return a->identity.ephemeral = true;
+    case OPTION_FINGERPRINT:
+        return identity_set_pin(&a->identity, optarg);
     default:
         return false;
     }
@@ -176,7 +189,7 @@ int app_options(app *a, int argc, char **argv, const char *help, char ***operand
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, "o:vh", options, NULL)) != -1;) {
         if (c == 'h') {
-            printf("%s%s%s", help, common_help, network_help);
+            printf("%s%s%s%s", help, common_help, network_help, identity_help);
             return -1;
         }
         if (!take_option(a, c)) {
@@ -186,7 +199,8 @@ int app_options(app *a, int argc, char **argv, const char *help, char ***operand
     }
     *operands = argv + optind;
     *operand_count = argc - optind;
-    return network_check(&a->network, argv[0]) ? EXIT_OK : EXIT_USAGE;
+    bool good = network_check(&a->network, argv[0]) && identity_check(&a->identity, argv[0]);
+    return good ? EXIT_OK : EXIT_USAGE;
 }
 
 static void on_signal(void *user, int number)
@@ -221,6 +235,7 @@ int app_start(app *a)
         return EXIT_NETWORK;
     }
     a->random = dp_csprng_source(a->csprng);
+    a->key_log = key_log_open(&a->key_log_file, from_environment("SSLKEYLOGFILE"));
     return EXIT_OK;
 }
 
@@ -256,6 +271,8 @@ int app_peer(app *a, const dp_peer_handler *handler)
 {
     const network_options *net = &a->network;
     ice_servers ice;
+    if (!identity_open(&a->certificate, &a->identity, &a->random, a->lasting, a->verbose > 0))
+        return EXIT_REMOTE;
     if (!network_resolve(&ice, net))
         return EXIT_NETWORK;
     dp_peer_config config = {.size = sizeof(config),
@@ -265,6 +282,8 @@ int app_peer(app *a, const dp_peer_handler *handler)
                              .server = a->server,
                              .key = a->key,
                              .id = a->id,
+                             .certificate = a->certificate,
+                             .key_log = a->key_log,
                              .reconnect = true,
                              .ice_servers = ice.servers,
                              .ice_server_count = ice.count,
@@ -312,6 +331,8 @@ int app_finish(app *a)
         dp_signals_free(a->signals);
     if (a->loop != NULL)
         dp_loop_free(a->loop);
+    dp_certificate_free(a->certificate);
+    key_log_close(&a->key_log_file);
     dp_csprng_free(a->csprng);
     return a->exit_code;
 }

@@ -2,14 +2,16 @@
 #ifndef APPS_APP_H
 #define APPS_APP_H
 
+#include "identity.h"
 #include "network.h"
 #include <datapeer/datapeer.h>
 
 enum {
     EXIT_OK = 0,
-    EXIT_REMOTE = 1, /* the other side said no, or a local file can't be written */
+    EXIT_REMOTE = 1, /* the other side said no, or a local file can't be used */
     EXIT_USAGE = 2,
-    EXIT_NETWORK = 3, /* the PeerServer or the other side can't be reached */
+    EXIT_NETWORK = 3,  /* the PeerServer or the other side can't be reached */
+    EXIT_IDENTITY = 4, /* the other side is not who it should be */
     EXIT_INTERRUPTED = 130,
 };
 
@@ -21,6 +23,8 @@ typedef struct app {
     const char *id;     /* --id or NULL */
     const char *output; /* -o or NULL */
     network_options network;
+    identity_options identity;
+    bool lasting;           /* keeps its certificate, unless an option says other; set before app_peer */
     size_t missing_servers; /* of them: their names were not found when we started */
     int verbose;
     dp_loop *loop;
@@ -28,6 +32,9 @@ typedef struct app {
     dp_random random;
     dp_log log;
     dp_signals *signals;
+    dp_certificate *certificate;
+    dp_key_log key_log;
+    key_log_file key_log_file;
     dp_peer *peer;
     char warnings[APP_WARNINGS][512]; /* without -v: what the library has warned of, not yet told */
     size_t warning_count;
@@ -38,10 +45,10 @@ typedef struct app {
 /* Reads the options (all subcommands know the same ones); *operands is what is left. Prints its own errors:
  * EXIT_USAGE. --help is answered and gives -1. */
 int app_options(app *a, int argc, char **argv, const char *help, char ***operands, int *operand_count);
-/* Loop, random source, SIGINT, SIGTERM and SIGHUP (which stop the loop). EXIT_OK or prints and gives another
+/* Loop, random source, key log, SIGINT, SIGTERM and SIGHUP (which stop the loop). EXIT_OK or prints and gives another
  * code. */
 int app_start(app *a);
-/* A Peer with the options' PeerServer, key, id and network. It comes back to a PeerServer that was lost. */
+/* A Peer with the options' PeerServer, key, id, network and certificate. It comes back to a PeerServer that was lost. */
 int app_peer(app *a, const dp_peer_handler *handler);
 /* The PeerServer is reached at last: STUN and TURN servers that could not be found at the start, before there was a
  * network, are looked for again. */

@@ -38,6 +38,7 @@ typedef struct client {
     bool asked;
     bool connected;
     bool done;
+    int failure; /* the exit code if the connection ends too early */
     /* get: */
     const char *target;
     char *partial; /* the temporary name, NULL once it is renamed */
@@ -289,6 +290,16 @@ static void on_connection_error(void *user, dp_connection *conn, const char *typ
     (void)conn;
     app_error("%s: %s", type, message);
     app_explain_failure(&c->app);
+    if (strcmp(type, "wrong-fingerprint") != 0)
+        return;
+    c->failure = EXIT_IDENTITY;
+    if (c->app.identity.pinned)
+        app_error("what answers as %s is not what --fingerprint names: it has another certificate now (its "
+                  "'datapeer serve' prints the fingerprint), or somebody is in between",
+                  c->device);
+    else
+        app_error("what answers as %s is not what its description names: somebody may be in between",
+                  c->device);
 }
 
 static void on_connection_close(void *user, dp_connection *conn)
@@ -296,7 +307,7 @@ static void on_connection_close(void *user, dp_connection *conn)
     client *c = user;
     (void)conn;
     if (!c->done && !c->app.interrupted)
-        app_stop(&c->app, EXIT_NETWORK);
+        app_stop(&c->app, c->failure);
 }
 
 static void on_open(void *user, dp_peer *peer, const char *id)
@@ -304,7 +315,9 @@ static void on_open(void *user, dp_peer *peer, const char *id)
     client *c = user;
     (void)id;
     dp_connection *conn;
-    dp_connect_options options = {.size = sizeof(options), .reliable = true};
+    dp_connect_options options = {.size = sizeof(options),
+                                  .reliable = true,
+                                  .remote_fingerprint = c->app.identity.pinned ? &c->app.identity.pin : NULL};
     dp_connection_handler handler = {.on_open = on_connection_open,
                                      .on_close = on_connection_close,
                                      .on_error = on_connection_error,
@@ -344,6 +357,7 @@ static int run(client *c, int argc, char **argv, const char *help)
     char **operands;
     int count;
     c->fd = -1;
+    c->failure = EXIT_NETWORK;
     c->total = UINT64_MAX;
     int code = app_options(&c->app, argc, argv, help, &operands, &count);
     if (code != EXIT_OK)

@@ -13,7 +13,8 @@ static const char help[] =
     "\n"
     "Each explains its options: datapeer serve --help. --version tells the version.\n"
     "\n"
-    "Exit status: 0 done, 1 refused or failed, 2 wrong use, 3 not reachable, 130 interrupted.\n";
+    "Exit status: 0 done, 1 refused or failed, 2 wrong use, 3 not reachable, 4 not who it should be,\n"
+    "130 interrupted.\n";
 
 int main(int argc, char **argv)
 {

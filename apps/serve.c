@@ -9,8 +9,9 @@ static const char help[] =
     "Usage: datapeer serve DIR [--id ID] [--port N] [--server URL] [options]\n"
     "\n"
     "Lets every peer that knows the id list and read (never change) the files in DIR.\n"
-    "Prints the id once it can be called; Ctrl-C ends it. All connections use one UDP port: any free one, or "
-    "N.\n"
+    "Prints the fingerprint of its certificate, which others may demand, and the id once it can be called; "
+    "Ctrl-C\n"
+    "ends it. All connections use one UDP port: any free one, or N.\n"
     "\n"
     "Example: datapeer serve ~/Pictures --id my-pictures --server ws://peers.example.org:9000/\n"
     "\n"
@@ -24,6 +25,16 @@ typedef struct server {
     const char *folder;
     bool was_away; /* the PeerServer could not be reached */
 } server;
+
+/* What 'datapeer get --fingerprint' takes. */
+static void print_fingerprint(const dp_certificate *certificate)
+{
+    dp_fingerprint fp;
+    char text[DP_FINGERPRINT_TEXT_MAX];
+    dp_certificate_fingerprint(certificate, &fp);
+    printf("fingerprint %s\n", dp_fingerprint_format(&fp, text));
+    fflush(stdout);
+}
 
 static void on_open(void *user, dp_peer *peer, const char *id)
 {
@@ -105,16 +116,19 @@ int cmd_serve(int argc, char **argv)
         return EXIT_USAGE;
     }
     s.folder = operands[0];
+    s.app.lasting = true;
     dp_peer_handler handler = {on_open, on_connection, on_disconnected, on_error, &s};
     code = open_folder(&s);
     if (code == EXIT_OK)
         code = app_start(&s.app);
     if (code == EXIT_OK)
         code = app_peer(&s.app, &handler);
-    if (code == EXIT_OK)
+    if (code == EXIT_OK) {
+        print_fingerprint(s.app.certificate);
         dp_loop_run(s.app.loop);
-    else
+    } else {
         s.app.exit_code = code;
+    }
     if (s.app.interrupted) /* being ended is how a server ends */
         s.app.exit_code = EXIT_OK;
     code = app_finish(&s.app);

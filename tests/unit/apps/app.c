@@ -1,15 +1,8 @@
 /* What the commands print of others must not steer the terminal. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "capture.h"
 
 #include "apps/app.h"
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static void prints_no_control_characters(void **state)
 {
@@ -22,29 +15,6 @@ static void prints_no_control_characters(void **state)
     app_print_safe(file, text, sizeof(text) - 1);
     fclose(file);
     assert_string_equal(out, "a?[31m??? \xc3\xa9 ?31m \xc2\xa0 \xf0\x9f\x98\x80 \xc2");
-}
-
-static FILE *captured;
-static int saved_stderr;
-
-static void capture(void)
-{
-    captured = tmpfile();
-    assert_non_null(captured);
-    saved_stderr = dup(STDERR_FILENO);
-    assert_true(dup2(fileno(captured), STDERR_FILENO) >= 0);
-}
-
-static void captured_is(const char *text)
-{
-    char out[4096] = "";
-    fflush(stderr);
-    assert_true(dup2(saved_stderr, STDERR_FILENO) >= 0);
-    close(saved_stderr);
-    rewind(captured);
-    (void)!fread(out, 1, sizeof(out) - 1, captured);
-    fclose(captured);
-    assert_string_equal(out, text);
 }
 
 static void errors_are_safe_too(void **state)
