@@ -85,14 +85,28 @@ static inline void dp_wr_u32(dp_wr *wr, uint32_t v)
 static inline void dp_wr_u48(dp_wr *wr, uint64_t v)
 {
     uint8_t *p = dp_wr_reserve(wr, 6);
-    for (int i = 0; p != NULL && i < 6; i++)
-        p[i] = (uint8_t)(v >> (40 - 8 * i));
+    if (p != NULL) {
+        p[0] = (uint8_t)(v >> 40);
+        p[1] = (uint8_t)(v >> 32);
+        p[2] = (uint8_t)(v >> 24);
+        p[3] = (uint8_t)(v >> 16);
+        p[4] = (uint8_t)(v >> 8);
+        p[5] = (uint8_t)v;
+    }
 }
 static inline void dp_wr_u64(dp_wr *wr, uint64_t v)
 {
     uint8_t *p = dp_wr_reserve(wr, 8);
-    for (int i = 0; p != NULL && i < 8; i++)
-        p[i] = (uint8_t)(v >> (56 - 8 * i));
+    if (p != NULL) {
+        p[0] = (uint8_t)(v >> 56);
+        p[1] = (uint8_t)(v >> 48);
+        p[2] = (uint8_t)(v >> 40);
+        p[3] = (uint8_t)(v >> 32);
+        p[4] = (uint8_t)(v >> 24);
+        p[5] = (uint8_t)(v >> 16);
+        p[6] = (uint8_t)(v >> 8);
+        p[7] = (uint8_t)v;
+    }
 }
 
 /* Zeros up to the next multiple of n, counted from the start of the buffer. */

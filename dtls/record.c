@@ -33,6 +33,7 @@
  */
 
 #define EPOCH           1
+#define EPOCH_BITS      ((uint64_t)EPOCH << 48) /* above the record number */
 #define SALT            4
 #define EXPLICIT_NONCE  8
 #define ADDITIONAL_DATA 13
@@ -83,8 +84,7 @@ static void make_additional_data(uint8_t ad[ADDITIONAL_DATA], uint8_t type, uint
                                  uint64_t sequence, size_t len)
 {
     dp_wr wr = dp_wr_init(ad, ADDITIONAL_DATA);
-    dp_wr_u16(&wr, EPOCH);
-    dp_wr_u48(&wr, sequence);
+    dp_wr_u64(&wr, EPOCH_BITS | sequence);
     dp_wr_u8(&wr, type);
     dp_wr_u16(&wr, version);
     dp_wr_u16(&wr, (uint16_t)len);
@@ -111,8 +111,7 @@ int dp_protection_seal(dp_protection *protection, uint8_t *out, size_t capacity,
     dp_wr wr = dp_wr_init(out, capacity);
     dp_wr_u8(&wr, type);
     dp_wr_u16(&wr, DP_RECORD_VERSION);
-    dp_wr_u16(&wr, EPOCH);
-    dp_wr_u48(&wr, sequence);
+    dp_wr_u64(&wr, EPOCH_BITS | sequence);
     dp_wr_u16(&wr, (uint16_t)(total - DP_RECORD_HEADER));
     dp_wr_bytes(&wr, ad, explicit_len);
     uint8_t *sealed = dp_wr_reserve(&wr, len + DP_AEAD_TAG);

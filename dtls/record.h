@@ -41,7 +41,8 @@ typedef struct dp_protection {
 
 int dp_protection_init(dp_protection *protection, const dp_record_keys *keys);
 void dp_protection_clear(dp_protection *protection);
-/* data to a whole record in out. NO_SPACE, TOO_LARGE, LIMIT (the record numbers are used up), CRYPTO. */
+/* data to a whole record in out, which does not overlap it. NO_SPACE, TOO_LARGE, LIMIT (the record numbers are
+ * used up), CRYPTO. */
 int dp_protection_seal(dp_protection *protection, uint8_t *out, size_t capacity, size_t *out_len,
                        uint8_t type, const uint8_t *data, size_t len);
 /* Decrypts in place: body is the record's (record->body, writable). False: forged, replayed, too old, too

@@ -31,6 +31,9 @@ static void vector(dp_aead_cipher cipher, const char *key_hex, const char *nonce
     for (int twice = 0; twice < 2; twice++) { /* no state from one record to the next */
         assert_int_equal(dp_aead_seal(&aead, out, nonce, ad, ad_len, plain, len), DP_OK);
         assert_memory_equal(out, expected, len + DP_AEAD_TAG);
+        memcpy(out, plain, len); /* in place, too */
+        assert_int_equal(dp_aead_seal(&aead, out, nonce, ad, ad_len, out, len), DP_OK);
+        assert_memory_equal(out, expected, len + DP_AEAD_TAG);
         assert_true(dp_aead_open(&aead, out, len, nonce, ad, ad_len));
         assert_memory_equal(out, plain, len);
     }
