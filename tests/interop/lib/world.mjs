@@ -1,7 +1,7 @@
 // What a test needs around it: a PeerServer, programs of ours, a browser with a page. Everything that was started is ended by
 // close(), last first; if the test process itself is ended, its children are killed.
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -27,6 +27,11 @@ export const DEADLINE = 30000;
 const alive = new Set(); // children that must not survive this process
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => process.exit(1));
 process.on('exit', () => alive.forEach((child) => child.kill('SIGKILL')));
+
+// Where programs of this process keep what is to last, as a device its certificate: not in the developer's home.
+const state = mkdtempSync(join(tmpdir(), 'datapeer-state-'));
+process.env.XDG_STATE_HOME = state;
+process.on('exit', () => rmSync(state, { recursive: true, force: true }));
 
 export class World {
     #closers = [];
