@@ -224,14 +224,6 @@ static void test_no_client_certificate(void **state)
     pair_clear(&p);
 }
 
-static void add_to_chain(ossl *o, int count)
-{
-    X509 *more = ossl_x509(test_certificate(2));
-    for (int i = 0; i < count; i++)
-        assert_int_equal(SSL_add1_chain_cert(o->ssl, more), 1);
-    X509_free(more);
-}
-
 /* Row 32: only the leaf counts, and there is a limit to what may follow. */
 static void test_chains(void **state)
 {
@@ -245,7 +237,7 @@ static void test_chains(void **state)
             pair p;
             pair_init(&p, 32);
             ossl *o = ossl_new(&p, !which);
-            add_to_chain(o, cases[i].more);
+            ossl_chain(o, cases[i].more);
             ossl_handshake(&p, which, o);
             assert_int_equal(p.side[which].connected, cases[i].connects);
             assert_int_equal(p.side[which].error, cases[i].connects ? DP_OK : DP_ERR_AUTH);
@@ -258,7 +250,7 @@ static void test_chains(void **state)
     pair_init(&p, 33);
     ossl *o = ossl_new(&p, SERVER);
     pair_expect(&p, CLIENT, test_certificate(2));
-    add_to_chain(o, 1);
+    ossl_chain(o, 1);
     ossl_handshake(&p, CLIENT, o);
     assert_int_equal(p.side[CLIENT].error, DP_ERR_FINGERPRINT);
     ossl_free(o);

@@ -121,6 +121,15 @@ static inline void ossl_own(ossl *o, const dp_certificate *certificate)
     BIO_free(bio);
 }
 
+/* So many more certificates behind its own. */
+static inline void ossl_chain(ossl *o, int count)
+{
+    X509 *more = ossl_x509(test_certificate(2));
+    for (int i = 0; i < count; i++)
+        assert_int_equal(SSL_add1_chain_cert(o->ssl, more), 1);
+    X509_free(more);
+}
+
 /* which: the role. With the certificate of that side of p; SSL_* calls on o->ssl change the rest. */
 static inline ossl *ossl_new(const pair *p, int which)
 {
@@ -244,7 +253,8 @@ static inline bool ossl_turn(pair *p, int which, ossl *o)
         dp_dtls_handle_timeout(p->side[which].dtls, p->now);
         pair_events(p, which);
     } else {
-        (void)DTLSv1_handle_timeout(o->ssl);
+        if (DTLSv1_handle_timeout(o->ssl) < 0) /* it has repeated often enough */
+            o->error = ERR_get_error();
         ossl_step(o);
     }
     ossl_collect(p, which, o);
