@@ -97,9 +97,9 @@ typedef mbedtls_ecp_group_id dp_mbedtls_group;
 
 /* (D)TLS 1.2 and nothing else; signatures over SHA-256, 384 or 512; these groups, best first, up to
  * DP_MBEDTLS_GROUPS_END: the array stays the caller's.
- * 2.28: its versions begin at TLS 1.0, its default hashes include SHA-224. 3.x: its versions go up to TLS 1.3, whose
- * handshake needs PSA set up and is another state machine; it lists whole signature algorithms, its defaults with
- * those of TLS 1.3 among them. */
+ * 2.28: its versions begin at TLS 1.0; it lists hashes, SHA-224 among its defaults. 3.x: its versions go up to TLS 1.3,
+ * whose handshake is another state machine and exports other secrets; it lists signature algorithms, by default SHA-512
+ * first. */
 static inline void dp_mbedtls_conf_tls12(mbedtls_ssl_config *conf, const dp_mbedtls_group *groups)
 {
 #ifdef DP_MBEDTLS_3

@@ -285,7 +285,6 @@ int dp_handshake_new(dp_handshake **out, const dp_handshake_config *config)
         dp_handshake_free(h);
         return err;
     }
-    mbedtls_ssl_set_hostname(&h->ssl, NULL); /* 3.x wants to hear that there is none */
     h->export = (dp_mbedtls_export){keep_secret, h};
     dp_mbedtls_set_export(&h->conf, &h->ssl, &h->export);
     mbedtls_ssl_set_mtu(&h->ssl, (uint16_t)config->mtu);

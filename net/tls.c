@@ -304,7 +304,8 @@ static int configure(dp_tls *tls)
     mbedtls_ssl_conf_renegotiation(conf, MBEDTLS_SSL_RENEGOTIATION_DISABLED);
     mbedtls_ssl_conf_session_tickets(conf, MBEDTLS_SSL_SESSION_TICKETS_DISABLED);
     mbedtls_ssl_conf_extended_master_secret(conf, MBEDTLS_SSL_EXTENDED_MS_ENABLED);
-    /* RFC 6066 §3: an address is no server name. 3.x wants to hear that there is none to compare: ours is. */
+    /* RFC 6066 §3: an address is no server name, and verify compares it. 3.6 verifies no certificate unless it was told
+     * a name, if only that there is none. */
     if (mbedtls_ssl_setup(&tls->ssl, conf) != 0 ||
         mbedtls_ssl_set_hostname(&tls->ssl, tls->ip.family == DP_FAMILY_NONE ? tls->name : NULL) != 0)
         return DP_ERR_NO_MEMORY;

@@ -434,6 +434,11 @@ static void test_refused_by_alert(void **state)
     mbedtls_ssl_conf_max_version(&server.conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_2);
     expect_closed(DP_ERR_REMOTE, "turn.example.org broke off with a TLS alert: it may want another version");
 #endif
+#if defined(MBEDTLS_SSL_PROTO_TLS1_3)
+    start_server(&good);
+    mbedtls_ssl_conf_min_tls_version(&server.conf, MBEDTLS_SSL_VERSION_TLS1_3);
+    expect_closed(DP_ERR_REMOTE, "turn.example.org broke off with a TLS alert: it may want another version");
+#endif
 }
 
 static void test_closes_in_the_handshake(void **state)
