@@ -350,15 +350,23 @@ dp_time dp_association_next_tick(const dp_association *a, bool busy)
     return a->ticked + (active ? TICK : IDLE_TICK);
 }
 
-int dp_association_send(dp_association *a, size_t *sent, uint16_t stream, uint32_t ppid, bool unordered,
+int dp_association_send(dp_association *a, size_t *sent, const dp_association_outgoing *how,
                         const uint8_t *data, size_t len, bool last)
 {
-    struct sctp_sndinfo info;
+    static const uint16_t policies[] = {[DP_ASSOCIATION_RELIABLE] = SCTP_PR_SCTP_NONE,
+                                        [DP_ASSOCIATION_MAX_RETRANSMITS] = SCTP_PR_SCTP_RTX,
+                                        [DP_ASSOCIATION_MAX_LIFETIME] = SCTP_PR_SCTP_TTL};
+    struct sctp_sendv_spa info;
     memset(&info, 0, sizeof info);
-    info.snd_sid = stream;
-    info.snd_ppid = htonl(ppid);
-    info.snd_flags = (uint16_t)((last ? SCTP_EOR : 0) | (unordered ? SCTP_UNORDERED : 0));
-    ssize_t n = usrsctp_sendv(a->socket, data, len, NULL, 0, &info, sizeof info, SCTP_SENDV_SNDINFO, 0);
+    info.sendv_flags = SCTP_SEND_SNDINFO_VALID;
+    info.sendv_sndinfo.snd_sid = how->stream;
+    info.sendv_sndinfo.snd_ppid = htonl(how->ppid);
+    info.sendv_sndinfo.snd_flags = (uint16_t)((last ? SCTP_EOR : 0) | (how->unordered ? SCTP_UNORDERED : 0));
+    if (how->limit != DP_ASSOCIATION_RELIABLE)
+        info.sendv_flags |= SCTP_SEND_PRINFO_VALID;
+    info.sendv_prinfo.pr_policy = policies[how->limit];
+    info.sendv_prinfo.pr_value = how->limit_value;
+    ssize_t n = usrsctp_sendv(a->socket, data, len, NULL, 0, &info, sizeof info, SCTP_SENDV_SPA, 0);
     if (n > 0) {
         a->in_flight = true;
         *sent = (size_t)n;

@@ -34,11 +34,27 @@ dp_time dp_association_next_tick(const dp_association *association, bool busy);
 bool dp_association_poll_transmit(dp_association *association, const uint8_t **packet, size_t *len);
 bool dp_association_has_output(const dp_association *association);
 
+/* How a message leaves. usrsctp keeps what the first part of a message says. */
+typedef enum dp_association_limit {
+    DP_ASSOCIATION_RELIABLE,
+    DP_ASSOCIATION_MAX_RETRANSMITS, /* RFC 7496 §3.2: limit_value retransmissions of a fragment */
+    DP_ASSOCIATION_MAX_LIFETIME, /* RFC 3758 §4.2: limit_value ms; usrsctp sends each fragment at least once */
+} dp_association_limit;
+
+typedef struct dp_association_outgoing {
+    uint16_t stream;
+    uint32_t ppid;
+    bool unordered;
+    dp_association_limit limit; /* without effect if the peer does not know FORWARD-TSN */
+    uint32_t limit_value;
+} dp_association_outgoing;
+
 /* Hands over the next part of a message. *sent may be less than len: go on with the rest, on this stream and
  * before any other, because without message interleaving (RFC 8260) usrsctp sends nothing else until the
- * message is complete. last: the message ends with data[len). WOULD_BLOCK (nothing taken), CLOSED. */
-int dp_association_send(dp_association *association, size_t *sent, uint16_t stream, uint32_t ppid,
-                        bool unordered, const uint8_t *data, size_t len, bool last);
+ * message is complete; it also takes, and drops, the rest of a message that it has abandoned. last: the message
+ * ends with data[len). WOULD_BLOCK (nothing taken), CLOSED. */
+int dp_association_send(dp_association *association, size_t *sent, const dp_association_outgoing *how,
+                        const uint8_t *data, size_t len, bool last);
 /* Resets our direction of a stream once all that was sent on it is acknowledged (RFC 6525 §5.1.2). */
 int dp_association_reset_stream(dp_association *association, uint16_t stream);
 

@@ -470,8 +470,9 @@ static int send_message(dp_channel *channel, dp_message *message)
     dp_sctp *sctp = channel->sctp;
     while (message->sent < message->len) {
         size_t n = 0;
-        int error = dp_association_send(sctp->association, &n, (uint16_t)channel->id, message->ppid,
-                                        message->unordered, message->data + message->sent,
+        dp_association_outgoing how = {
+            .stream = (uint16_t)channel->id, .ppid = message->ppid, .unordered = message->unordered};
+        int error = dp_association_send(sctp->association, &n, &how, message->data + message->sent,
                                         message->len - message->sent, true);
         if (error != DP_OK)
             return error;
@@ -487,8 +488,8 @@ static int send_ack(dp_channel *channel)
 {
     static const uint8_t ack = DP_DCEP_ACK;
     size_t n = 0;
-    int error = dp_association_send(channel->sctp->association, &n, (uint16_t)channel->id, DP_PPID_DCEP,
-                                    false, &ack, 1, true);
+    dp_association_outgoing how = {.stream = (uint16_t)channel->id, .ppid = DP_PPID_DCEP};
+    int error = dp_association_send(channel->sctp->association, &n, &how, &ack, 1, true);
     if (error == DP_OK)
         channel->ack_due = false;
     return error;
@@ -581,8 +582,9 @@ int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_
     if (sctp->ready_head == NULL && sctp->current == NULL && channel->head == NULL &&
         !stream_blocked(channel)) {
         message->unordered = message->unordered && channel->acked;
-        (void)dp_association_send(sctp->association, &message->sent, (uint16_t)channel->id, message->ppid,
-                                  message->unordered, bytes, message->len, true);
+        dp_association_outgoing how = {
+            .stream = (uint16_t)channel->id, .ppid = message->ppid, .unordered = message->unordered};
+        (void)dp_association_send(sctp->association, &message->sent, &how, bytes, message->len, true);
         message->begun = message->sent > 0;
         if (message->sent == message->len) {
             dp_free(message);

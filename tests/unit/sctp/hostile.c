@@ -113,8 +113,8 @@ static int teardown(void **state)
 static void send_raw(uint16_t stream, uint32_t ppid, const void *data, size_t len)
 {
     size_t sent;
-    assert_int_equal(dp_association_send(evil, &sent, stream, ppid, false, (const uint8_t *)data, len, true),
-                     DP_OK);
+    dp_association_outgoing how = {.stream = stream, .ppid = ppid};
+    assert_int_equal(dp_association_send(evil, &sent, &how, (const uint8_t *)data, len, true), DP_OK);
     assert_int_equal(sent, len);
     run(DP_MS(50));
 }
@@ -146,9 +146,8 @@ static void test_streams_capped(void **state)
 {
     (void)state;
     size_t sent;
-    assert_int_equal(
-        dp_association_send(evil, &sent, 256, DP_PPID_TEXT, false, (const uint8_t *)"x", 1, true),
-        DP_ERR_CLOSED);
+    dp_association_outgoing how = {.stream = 256, .ppid = DP_PPID_TEXT};
+    assert_int_equal(dp_association_send(evil, &sent, &how, (const uint8_t *)"x", 1, true), DP_ERR_CLOSED);
     send_open(254);
     assert_int_equal(opened, 1);
     assert_int_equal(dp_channel_id(incoming), 254);
@@ -240,7 +239,8 @@ static void test_endless_message(void **state)
     send_open(2);
     for (int i = 0; i < 40 && errors == 0; i++) {
         size_t sent;
-        (void)dp_association_send(evil, &sent, 2, DP_PPID_BINARY, false, piece, sizeof piece, false);
+        dp_association_outgoing how = {.stream = 2, .ppid = DP_PPID_BINARY};
+        (void)dp_association_send(evil, &sent, &how, piece, sizeof piece, false);
         run(DP_MS(50));
     }
     assert_int_equal(errors, 1);
