@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/crypto.h"
+#include "base/key_log.h"
 #include "base/mbedtls.h"
 #include "base/mem.h"
 #include "certificate.h"
@@ -197,30 +198,6 @@ static int verify(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
     return 0;
 }
 
-static char *put_hex(char *out, const uint8_t *bytes, size_t len)
-{
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < len; i++) {
-        *out++ = digits[bytes[i] >> 4];
-        *out++ = digits[bytes[i] & 15];
-    }
-    return out;
-}
-
-static void log_secret(dp_handshake *h)
-{
-    static const char label[] = "CLIENT_RANDOM ";
-    char line[sizeof label + 2 * RANDOM + 1 + 2 * MASTER_SECRET];
-    char *at = line;
-    memcpy(at, label, sizeof label - 1);
-    at = put_hex(at + sizeof label - 1, h->randoms + RANDOM, RANDOM);
-    *at++ = ' ';
-    at = put_hex(at, h->master_secret, MASTER_SECRET);
-    *at = '\0';
-    h->config.key_log.fn(h->config.key_log.ctx, line);
-    dp_wipe(line, sizeof line);
-}
-
 static void keep_secret(void *ctx, const uint8_t *secret, const uint8_t *client_random,
                         const uint8_t *server_random, mbedtls_tls_prf_types prf)
 {
@@ -230,8 +207,7 @@ static void keep_secret(void *ctx, const uint8_t *secret, const uint8_t *client_
     memcpy(h->randoms + RANDOM, client_random, RANDOM);
     h->prf = prf;
     h->have_secret = true;
-    if (h->config.key_log.fn != NULL)
-        log_secret(h);
+    dp_key_log_put(&h->config.key_log, client_random, secret);
 }
 
 /* ---- construction ------------------------------------------------------------------------------------ */

@@ -1,6 +1,7 @@
 #include "net/tls.h"
 
 #include "base/crypto.h"
+#include "base/key_log.h"
 #include "base/log.h"
 #include "base/mbedtls.h"
 #include "base/mem.h"
@@ -112,6 +113,8 @@ struct dp_tls {
     authorities *authorities;
     dp_random random;
     dp_log log;
+    dp_key_log key_log;
+    dp_mbedtls_export keys;
     dp_address ip; /* of the server, if its name is a number */
     char name[NAME_MAX_LEN + 1];
     char certified[64]; /* whom its certificate is for, to tell people */
@@ -289,6 +292,17 @@ static int set_name(dp_tls *tls, const char *server_name)
     return DP_OK;
 }
 
+static void log_keys(void *ctx, const uint8_t *master_secret, const uint8_t *client_random,
+                     const uint8_t *server_random, mbedtls_tls_prf_types prf)
+{
+    const dp_tls *tls = ctx;
+    (void)server_random;
+    (void)prf;
+    DP_LOG(&tls->log, DP_LOG_WARN, "net", "the key log is on: whoever reads it can decrypt what %s is told",
+           tls->name);
+    dp_key_log_put(&tls->key_log, client_random, master_secret);
+}
+
 static int configure(dp_tls *tls)
 {
     mbedtls_ssl_config *conf = &tls->conf;
@@ -310,6 +324,9 @@ static int configure(dp_tls *tls)
         mbedtls_ssl_set_hostname(&tls->ssl, tls->ip.family == DP_FAMILY_NONE ? tls->name : NULL) != 0)
         return DP_ERR_NO_MEMORY;
     mbedtls_ssl_set_bio(&tls->ssl, tls, put_output, get_input, NULL);
+    tls->keys = (dp_mbedtls_export){log_keys, tls};
+    if (tls->key_log.fn != NULL)
+        dp_mbedtls_set_export(conf, &tls->ssl, &tls->keys);
     return DP_OK;
 }
 
@@ -322,6 +339,7 @@ int dp_tls_new(dp_tls **out, dp_loop *loop, const dp_tls_options *options)
     mbedtls_ssl_init(&tls->ssl);
     tls->random = options->random;
     tls->log = options->log;
+    tls->key_log = options->key_log;
     int error = set_name(tls, options->server_name);
     if (error == DP_OK)
         error = authorities_get(&tls->authorities, loop,

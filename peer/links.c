@@ -164,7 +164,8 @@ static int open_stream(link_socket *s, const dp_ice_link *link, const dp_address
                               .server_name = link->name != NULL ? link->name : ip,
                               .ca_file = l->network->turn_ca_file,
                               .random = l->network->random,
-                              .log = l->log};
+                              .log = l->log,
+                              .key_log = l->network->key_log};
     return dp_tcp_start_tls(s->tcp, &options);
 }
 

@@ -72,6 +72,7 @@ static int copy_config(network *n, const network_config *config)
     n->port_min = config->port_min;
     n->port_max = config->port_max;
     n->tcp = config->tcp;
+    n->key_log = config->key_log;
     n->on_change = config->on_change;
     n->user = config->user;
     if (config->turn_ca_file != NULL) {

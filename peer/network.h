@@ -19,6 +19,7 @@ typedef struct network {
     uint16_t port_max;
     bool tcp;
     char *turn_ca_file;
+    dp_key_log key_log;
     void (*on_change)(void *user, bool lost);
     void *user;
 
@@ -40,6 +41,7 @@ typedef struct network_config {
     uint16_t port_max;
     bool tcp; /* a TCP port beside each UDP port */
     const char *turn_ca_file;
+    dp_key_log key_log; /* of TLS to TURN servers */
     /* Addresses came or, if lost is true, went, and the muxes know it already. May be NULL. */
     void (*on_change)(void *user, bool lost);
     void *user;

@@ -114,6 +114,7 @@ static int set_up_network(dp_peer *peer, const dp_peer_config *config)
                           .port_max = config->port_max,
                           .tcp = config->ice_tcp && !config->relay_only, /* nobody may call there */
                           .turn_ca_file = config->turn_ca_file,
+                          .key_log = config->key_log,
                           .on_change = on_network_change,
                           .user = peer};
     int error = dp_peer_set_ice_servers(peer, config->ice_servers, config->ice_server_count);

@@ -131,6 +131,16 @@ typedef struct dp_log {
     dp_log_level level; /* lines above this level are not formatted at all */
 } dp_log;
 
+/* ---- key log ------------------------------------------------------------------------------- */
+
+/* Gets the secret of each handshake as a line "CLIENT_RANDOM <client random> <master secret>" in hexadecimal,
+ * without a newline: the NSS key log format, with which Wireshark decodes a capture. Whoever has the line reads
+ * the whole connection. */
+typedef struct dp_key_log {
+    void (*fn)(void *ctx, const char *line); /* NULL: off */
+    void *ctx;
+} dp_key_log;
+
 /* ---- addresses and datagrams --------------------------------------------------------------- */
 
 typedef enum dp_family { DP_FAMILY_NONE = 0, DP_FAMILY_IPV4 = 4, DP_FAMILY_IPV6 = 6 } dp_family;

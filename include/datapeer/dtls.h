@@ -52,14 +52,6 @@ typedef enum dp_dtls_state {
     DP_DTLS_FAILED,
 } dp_dtls_state;
 
-/* Gets the secret of each handshake as a line "CLIENT_RANDOM <client random> <master secret>" in hexadecimal,
- * without a newline: the NSS key log format, with which Wireshark decodes a capture. Whoever has the line reads
- * the whole connection. */
-typedef struct dp_key_log {
-    void (*fn)(void *ctx, const char *line); /* NULL: off */
-    void *ctx;
-} dp_key_log;
-
 typedef struct dp_dtls_config {
     size_t size;      /* sizeof(dp_dtls_config) */
     dp_random random; /* required */

@@ -158,6 +158,7 @@ typedef struct dp_tls_options {
     const char *ca_file;     /* PEM; NULL: the system's authorities (/etc/ssl/certs/ca-certificates.crt) */
     dp_random random;        /* required */
     dp_log log;
+    dp_key_log key_log; /* for debugging; logs a warning when it is on */
 } dp_tls_options;
 /* NO_MEMORY, INVALID_ARGUMENT (server_name is missing or too long), IO (the file of authorities can't be read),
  * INVALID_STATE (connected already). OK if connecting has failed at once: on_closed tells. */

@@ -61,7 +61,7 @@ typedef struct dp_peer_config {
     const char *id;                    /* NULL: the server gives one */
     const char *token;                 /* NULL: random */
     const dp_certificate *certificate; /* NULL: generated; borrowed */
-    dp_key_log key_log;                /* of all connections, for debugging; see <datapeer/dtls.h> */
+    dp_key_log key_log;                /* of all connections, and of TLS to TURN servers, for debugging */
     bool reconnect; /* to the PeerServer, 1 s to 30 s after a loss; PeerJS itself never does */
 
     /* The network. Addresses that come and go later are followed. */

@@ -1,6 +1,7 @@
 /* TLS streams against a real TLS server (tls_helper.h). */
 #include "tests/unit/net/tls_helper.h"
 
+#include "base/key_log.h"
 #include <errno.h>
 
 #include <stdio.h>
@@ -191,6 +192,47 @@ static int tls_teardown(void **state)
 }
 
 /* ---- the handshake ---- */
+
+static uint8_t server_secret[DP_KEY_LOG_MASTER_SECRET], server_saw_random[DP_KEY_LOG_RANDOM];
+static void keep_secret(void *ctx, const uint8_t *master_secret, const uint8_t *client_random,
+                        const uint8_t *server_random, mbedtls_tls_prf_types prf)
+{
+    (void)ctx;
+    (void)server_random;
+    (void)prf;
+    memcpy(server_secret, master_secret, sizeof(server_secret));
+    memcpy(server_saw_random, client_random, sizeof(server_saw_random));
+}
+
+static char logged[256];
+static void log_line(void *ctx, const char *line)
+{
+    (*(unsigned *)ctx)++;
+    snprintf(logged, sizeof(logged), "%s", line);
+}
+
+/* What the log says is what the server has. */
+static void test_logs_its_keys(void **state)
+{
+    (void)state;
+    unsigned lines = 0;
+    char expected[256] = "CLIENT_RANDOM ";
+    dp_mbedtls_export export = {keep_secret, NULL};
+    start_server(&good);
+    dp_mbedtls_set_export(&server.conf, &server.ssl, &export);
+    dial(DP_SECONDS(20));
+    dp_tls_options options = tls_options("turn.example.org");
+    options.key_log = (dp_key_log){log_line, &lines};
+    assert_int_equal(dp_tcp_start_tls(client.tcp, &options), DP_OK);
+    RUN_UNTIL(client.connected == 1 && server.done);
+    for (size_t i = 0; i < sizeof(server_saw_random); i++)
+        sprintf(expected + strlen(expected), "%02x", server_saw_random[i]);
+    strcat(expected, " ");
+    for (size_t i = 0; i < sizeof(server_secret); i++)
+        sprintf(expected + strlen(expected), "%02x", server_secret[i]);
+    assert_int_equal(lines, 1);
+    assert_string_equal(logged, expected);
+}
 
 static void test_connects(void **state)
 {
@@ -752,6 +794,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_connects),
+        TEST(test_logs_its_keys),
         TEST(test_one_byte_at_a_time),
         TEST(test_certificates),
         TEST(test_system_authorities),
