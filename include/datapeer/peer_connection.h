@@ -40,7 +40,7 @@ typedef struct dp_pc_config {
     dp_log log;
     const dp_certificate *certificate; /* required; borrowed as long as the object lives */
     /* A pin: the peer has to prove this one, and what its description says does not count; so whoever carries the
-     * descriptions can't put himself in the middle. Copied; NULL: one of the description's. */
+     * descriptions can't stand in the middle. Copied; NULL: one of the description's. */
     const dp_fingerprint *remote_fingerprint;
     dp_key_log key_log;      /* for debugging, see dp_dtls_config */
     size_t max_message_size; /* largest message that is accepted, told to the peer; 0: 262144 */
