@@ -173,7 +173,8 @@ static bool set_int(struct socket *s, int level, int name, size_t value)
 
 static bool set_events(struct socket *s)
 {
-    static const uint16_t types[] = {SCTP_ASSOC_CHANGE, SCTP_STREAM_RESET_EVENT, SCTP_SENDER_DRY_EVENT};
+    static const uint16_t types[] = {SCTP_ASSOC_CHANGE, SCTP_STREAM_RESET_EVENT, SCTP_STREAM_CHANGE_EVENT,
+                                     SCTP_SENDER_DRY_EVENT};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         struct sctp_event event = {SCTP_FUTURE_ASSOC, types[i], 1};
         if (!set(s, IPPROTO_SCTP, SCTP_EVENT, &event, sizeof event))
@@ -224,8 +225,8 @@ static bool set_options(struct socket *s, const dp_association_config *config)
 {
     struct linger linger = {1, 0}; /* close means ABORT, never a lingering shutdown */
     struct sctp_assoc_value reset = {SCTP_FUTURE_ASSOC,
-                                     SCTP_ENABLE_RESET_STREAM_REQ}; /* adding streams stays denied */
-    struct sctp_initmsg init = {config->streams, config->streams, MAX_INIT, RTO_MAX_MS};
+                                     SCTP_ENABLE_RESET_STREAM_REQ | SCTP_ENABLE_CHANGE_ASSOC_REQ};
+    struct sctp_initmsg init = {config->streams, config->max_streams, MAX_INIT, RTO_MAX_MS};
     return usrsctp_set_non_blocking(s, 1) == 0 && set(s, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) &&
            set_int(s, SOL_SOCKET, SO_SNDBUF, config->send_buffer_size) &&
            set_int(s, SOL_SOCKET, SO_RCVBUF, receive_buffer(config)) &&
@@ -392,6 +393,24 @@ int dp_association_reset_stream(dp_association *a, uint16_t stream)
     return errno == EALREADY || errno == EAGAIN || errno == EBUSY ? DP_ERR_WOULD_BLOCK : DP_ERR_CLOSED;
 }
 
+int dp_association_add_streams(dp_association *a, uint16_t count)
+{
+    struct sctp_add_streams add = {.sas_outstrms = count};
+    if (set(a->socket, IPPROTO_SCTP, SCTP_ADD_STREAMS, &add, sizeof add))
+        return DP_OK;
+    return errno == EALREADY || errno == EBUSY ? DP_ERR_WOULD_BLOCK : DP_ERR_UNSUPPORTED;
+}
+
+uint16_t dp_association_streams(const dp_association *a)
+{
+    struct sctp_status status;
+    socklen_t len = sizeof status;
+    memset(&status, 0, sizeof status);
+    return usrsctp_getsockopt(a->socket, IPPROTO_SCTP, SCTP_STATUS, &status, &len) == 0
+               ? status.sstat_outstrms
+               : 0;
+}
+
 bool dp_association_readable(const dp_association *a) { return a->readable && !a->down; }
 
 /* RFC 9260 §3.3.7: the ABORT chunk that the notification carries; its first cause tells an orderly end. */
@@ -419,6 +438,7 @@ static void read_association_change(dp_association *a, dp_association_event *eve
         a->up = true;
         event->type = DP_ASSOCIATION_UP;
         event->streams = change.sac_outbound_streams;
+        event->incoming_streams = change.sac_inbound_streams;
         break;
     case SCTP_SHUTDOWN_COMP:
         went_down(a, event, DP_OK);
@@ -451,6 +471,17 @@ static void read_stream_reset(dp_association_event *event, const uint8_t *data, 
     event->reset_count = (len - sizeof reset) / sizeof(uint16_t);
 }
 
+static void read_stream_change(dp_association_event *event, const uint8_t *data, size_t len)
+{
+    struct sctp_stream_change_event change;
+    if (len < sizeof change)
+        return;
+    memcpy(&change, data, sizeof change);
+    event->type = DP_ASSOCIATION_STREAMS;
+    event->streams = change.strchange_outstrms;
+    event->error = change.strchange_flags == 0 ? DP_OK : DP_ERR_LIMIT;
+}
+
 uint16_t dp_association_reset_at(const uint8_t *buffer, size_t i)
 {
     uint16_t stream;
@@ -471,6 +502,8 @@ static void read_notification(dp_association *a, dp_association_event *event, co
         read_association_change(a, event, data, len);
     else if (header.sn_type == SCTP_STREAM_RESET_EVENT)
         read_stream_reset(event, data, len);
+    else if (header.sn_type == SCTP_STREAM_CHANGE_EVENT)
+        read_stream_change(event, data, len);
     else if (header.sn_type == SCTP_SENDER_DRY_EVENT)
         a->in_flight = false;
 }

@@ -12,7 +12,8 @@ typedef struct dp_association_config {
     size_t send_buffer_size;
     size_t receive_buffer_size; /* at least two messages are held, whatever it says */
     size_t max_message_size;
-    uint16_t streams; /* asked for in each direction */
+    uint16_t streams;     /* outgoing ones to begin with */
+    uint16_t max_streams; /* that the peer may have, at the beginning and by adding some */
     uint16_t local_port;
     uint16_t remote_port;
 } dp_association_config;
@@ -58,12 +59,20 @@ int dp_association_send(dp_association *association, size_t *sent, const dp_asso
 /* Resets our direction of a stream once all that was sent on it is acknowledged (RFC 6525 §5.1.2). */
 int dp_association_reset_stream(dp_association *association, uint16_t stream);
 
+/* Asks the peer for count more outgoing streams (RFC 6525 §4.5): a STREAMS event follows if it answers. A peer that
+ * does not blocks all stream resets meanwhile, so ask only one that is likely to. WOULD_BLOCK (another request is
+ * under way), UNSUPPORTED. */
+int dp_association_add_streams(dp_association *association, uint16_t count);
+/* The outgoing streams that there are; 0 if that is unknown. */
+uint16_t dp_association_streams(const dp_association *association);
+
 typedef enum dp_association_event_type {
     DP_ASSOCIATION_NOTHING,
     DP_ASSOCIATION_DATA,
-    DP_ASSOCIATION_UP,    /* streams: what we may use */
-    DP_ASSOCIATION_DOWN,  /* error */
-    DP_ASSOCIATION_RESET, /* which streams, which directions, failed or done */
+    DP_ASSOCIATION_UP,      /* streams: what we may use; incoming_streams: what the peer may */
+    DP_ASSOCIATION_DOWN,    /* error */
+    DP_ASSOCIATION_RESET,   /* which streams, which directions, failed or done */
+    DP_ASSOCIATION_STREAMS, /* streams: what we may use from now on; error: the peer refused to add some */
     DP_ASSOCIATION_IGNORED,
 } dp_association_event_type;
 
@@ -76,6 +85,7 @@ typedef struct dp_association_event {
     uint32_t ppid;
     uint32_t tsn; /* of the message's first fragment */
     uint16_t streams;
+    uint16_t incoming_streams;
     int error;
     bool reset_incoming;
     bool reset_outgoing;

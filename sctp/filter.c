@@ -50,6 +50,14 @@ static size_t least_length(uint8_t chunk, uint16_t type)
     return known ? re_config[type - 13] : 4;
 }
 
+/* A peer may add outgoing streams of its own (RFC 6525 §4.5), not ours (§4.6): usrsctp would allocate, at its word,
+ * up to 65535 of them. A request for none would only make work. */
+static bool re_config_allowed(uint16_t type, dp_rd value)
+{
+    dp_rd_skip(&value, 4);
+    return type != 18 && (type != 17 || dp_rd_u16(&value) != 0);
+}
+
 /* Type-length-value items: parameters (RFC 9260 §3.2.1) and error causes (§3.3.10) look alike. The last one's
  * padding may be missing: Chromium leaves it out of the chunk length. */
 static bool items_sound(dp_rd *rd, uint8_t chunk)
@@ -59,7 +67,9 @@ static bool items_sound(dp_rd *rd, uint8_t chunk)
         size_t len = dp_rd_u16(rd);
         if (rd->error || len < least_length(chunk, type))
             return false;
-        dp_rd_skip(rd, len - 4);
+        dp_rd value = dp_rd_sub(rd, len - 4);
+        if (chunk == CHUNK_RE_CONFIG && !re_config_allowed(type, value))
+            return false;
         size_t padding = (4 - len % 4) % 4;
         dp_rd_skip(rd, padding < dp_rd_left(rd) ? padding : dp_rd_left(rd));
     }

@@ -92,6 +92,7 @@ int dp_sctp_start(dp_sctp *sctp, dp_time now, bool dtls_client, uint16_t remote_
         .receive_buffer_size = sctp->config.receive_buffer_size,
         .max_message_size = sctp->config.max_message_size,
         .streams = sctp->stream_limit,
+        .max_streams = sctp->stream_limit,
         .local_port = DP_SCTP_LOCAL_PORT,
         .remote_port = remote_port,
     };

@@ -59,12 +59,12 @@ static void test_chromium_init(void **state)
     assert_int_equal(check(), DP_OK);
 }
 
-/* RFC 6525 §4: each parameter as long as its type needs. */
+/* RFC 6525 §4: each parameter as long as its type needs; what may be added, row 46, is the next test. */
 static void test_re_config_lengths(void **state)
 {
     (void)state;
-    static const uint8_t least[] = {16, 8, 8, 12, 12, 12};
-    for (uint16_t type = 13; type <= 18; type++)
+    static const uint8_t least[] = {16, 8, 8, 12};
+    for (uint16_t type = 13; type <= 16; type++)
         for (uint16_t len = 4; len <= 20; len++) {
             packet();
             chunk(0x82, 4u + len, 0);
@@ -72,6 +72,35 @@ static void test_re_config_lengths(void **state)
             dp_wr_u16(&wr, len);
             dp_wr_zeros(&wr, (len + 3u) / 4 * 4 - 4);
             assert_int_equal(check(), len >= least[type - 13] ? DP_OK : DP_ERR_MALFORMED);
+        }
+}
+
+/* Row 46: the peer may ask for more streams of its own, at least one; never for more of ours. */
+static void test_add_streams(void **state)
+{
+    (void)state;
+    static const struct {
+        uint16_t type, count;
+        int result;
+    } cases[] = {
+        {17, 1, DP_OK},
+        {17, 65535, DP_OK},
+        {17, 0, DP_ERR_MALFORMED},
+        {18, 1, DP_ERR_MALFORMED},
+        {18, 65535, DP_ERR_MALFORMED},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (uint16_t len = 8; len <= 12; len += 4) {
+            packet();
+            chunk(0x82, 4u + len, 0);
+            dp_wr_u16(&wr, cases[i].type);
+            dp_wr_u16(&wr, len);
+            dp_wr_u32(&wr, 7);
+            if (len == 12) {
+                dp_wr_u16(&wr, cases[i].count);
+                dp_wr_u16(&wr, 0);
+            }
+            assert_int_equal(check(), len == 12 ? cases[i].result : DP_ERR_MALFORMED);
         }
 }
 
@@ -193,10 +222,15 @@ static void test_checksum(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chromium_init),  cmocka_unit_test(test_re_config_lengths),
-        cmocka_unit_test(test_lengths),        cmocka_unit_test(test_ports),
-        cmocka_unit_test(test_init_alone),     cmocka_unit_test(test_parameter_lengths),
-        cmocka_unit_test(test_not_negotiated), cmocka_unit_test(test_checksum),
+        cmocka_unit_test(test_chromium_init),
+        cmocka_unit_test(test_re_config_lengths),
+        cmocka_unit_test(test_add_streams),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_ports),
+        cmocka_unit_test(test_init_alone),
+        cmocka_unit_test(test_parameter_lengths),
+        cmocka_unit_test(test_not_negotiated),
+        cmocka_unit_test(test_checksum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -94,7 +94,7 @@ static int setup(void **state)
     (void)state;
     opened = errors = error = closed = messages = down = resets = up = 0;
     dp_sctp_config config = {.size = sizeof config, .random = {no_random, NULL}};
-    dp_association_config raw = {1160, 1 << 20, 1 << 20, 262144, 65535, 5000, 5000};
+    dp_association_config raw = {1160, 1 << 20, 1 << 20, 262144, 65535, 65535, 5000, 5000};
     if (dp_sctp_new(&good, &config) != DP_OK || dp_sctp_start(good, virtual_now, false, 5000, 0) != DP_OK ||
         dp_association_new(&evil, virtual_now, &raw) != DP_OK)
         return -1;
