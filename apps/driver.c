@@ -2,9 +2,8 @@
  * tested against ours. */
 #include "app.h"
 #include "hex.h"
+#include "lines.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +20,6 @@ static const char help[] = "Usage: datapeer peer [--server URL] [--key KEY] [--i
                            "  -v, -vv, -vvv          say more on standard error\n";
 
 enum {
-    MAX_LINE = 64 << 20,
     MAX_CONNECTIONS = 256,
     LARGE_BYTES = 65536, /* recv tells length and hash of bytes over this */
 };
@@ -67,10 +65,7 @@ struct link {
 
 struct driver {
     app app;
-    dp_watch *input;
-    char *line;
-    size_t length;
-    size_t capacity;
+    lines *input;
     link_ *links[MAX_CONNECTIONS];
     size_t link_count;
     bool ready;
@@ -546,8 +541,9 @@ static void on_link_op(link_ *l, const char *op, const dp_value *line)
     }
 }
 
-static void on_line(driver *d, const char *text, size_t len)
+static void on_line(void *user, const char *text, size_t len)
 {
+    driver *d = user;
     dp_value *line = NULL;
     int error = dp_value_from_json(&line, text, len);
     if (error != DP_OK || dp_value_get_type(line) != DP_VALUE_MAP) {
@@ -572,49 +568,10 @@ static void on_line(driver *d, const char *text, size_t len)
     dp_value_free(line);
 }
 
-/* ---- standard input ---- */
-
-/* seen: bytes at the front that hold no line end. */
-static void take_lines(driver *d, size_t seen)
-{
-    size_t from = 0;
-    char *end;
-    while ((end = memchr(d->line + seen, '\n', d->length - seen)) != NULL) {
-        size_t len = (size_t)(end - (d->line + from));
-        if (len > 0)
-            on_line(d, d->line + from, len);
-        from = seen = from + len + 1;
-    }
-    memmove(d->line, d->line + from, d->length - from);
-    d->length -= from;
-}
-
-static void on_input(void *user, int ready)
+static void on_input_end(void *user, bool too_long)
 {
     driver *d = user;
-    (void)ready;
-    if (d->capacity - d->length < 65536) {
-        size_t capacity = d->capacity * 2 + 65536;
-        char *grown = capacity <= MAX_LINE ? realloc(d->line, capacity) : NULL;
-        if (grown == NULL) {
-            app_error("a line is longer than %d MiB", MAX_LINE >> 20);
-            app_stop(&d->app, EXIT_USAGE);
-            return;
-        }
-        d->line = grown;
-        d->capacity = capacity;
-    }
-    ssize_t n = read(STDIN_FILENO, d->line + d->length, d->capacity - d->length);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n <= 0) {
-        if (d->length > 0) /* a last line without its end */
-            on_line(d, d->line, d->length);
-        app_stop(&d->app, EXIT_OK);
-        return;
-    }
-    d->length += (size_t)n;
-    take_lines(d, d->length - (size_t)n);
+    app_stop(&d->app, too_long ? EXIT_USAGE : EXIT_OK);
 }
 
 static void on_peer_open(void *user, dp_peer *peer, const char *id)
@@ -634,10 +591,9 @@ static void on_peer_open(void *user, dp_peer *peer, const char *id)
     fflush(stdout);
     dp_free(text);
     dp_value_free(line);
-    if (dp_watch_new(&d->input, d->app.loop, STDIN_FILENO, DP_READABLE, on_input, d) != DP_OK) {
-        app_error("standard input can't be watched: give it a pipe or a terminal, not a file");
+    lines_config config = {.loop = d->app.loop, .on_line = on_line, .on_end = on_input_end, .user = d};
+    if (!lines_open(&d->input, &config))
         app_stop(&d->app, EXIT_USAGE);
-    }
 }
 
 static void on_peer_error(void *user, dp_peer *peer, const char *type, const char *message)
@@ -686,13 +642,11 @@ int cmd_peer(int argc, char **argv)
         dp_loop_run(d.app.loop);
     else
         d.app.exit_code = code;
-    if (d.input != NULL)
-        dp_watch_free(d.input);
+    lines_close(d.input);
     for (size_t i = 0; i < d.link_count; i++)
         if (d.links[i]->conn != NULL)
             dp_connection_close(d.links[i]->conn);
     code = app_finish(&d.app);
     free_links(&d);
-    free(d.line);
     return code;
 }

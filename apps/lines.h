@@ -1,0 +1,21 @@
+/* Lines of standard input, for the commands that are driven by JSON lines. */
+#ifndef APPS_LINES_H
+#define APPS_LINES_H
+
+#include <datapeer/datapeer.h>
+
+typedef struct lines lines;
+
+typedef struct lines_config {
+    dp_loop *loop;
+    void (*on_line)(void *user, const char *text, size_t len); /* not empty, without its end */
+    void (*on_end)(void *user, bool too_long); /* end of input, or a line over 64 MiB; nothing comes after it */
+    void *user;
+} lines_config;
+
+/* False: standard input cannot be watched; printed. */
+bool lines_open(lines **out, const lines_config *config);
+/* Not from its callbacks. */
+void lines_close(lines *in);
+
+#endif
