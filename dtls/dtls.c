@@ -44,7 +44,8 @@ struct dp_dtls {
     dp_handshake *handshake; /* while CONNECTING */
     unsigned restarts;
     uint8_t seed[DP_HANDSHAKE_SEED]; /* of the attempt */
-    bool mismatched;                 /* a certificate with another fingerprint has come */
+    bool mismatched;         /* a certificate with another fingerprint has come, or too long a chain */
+    dp_fingerprint mismatch; /* that fingerprint; length 0: none */
     int progress;
     dp_time progressed;
     int alert;      /* description of the last unauthenticated alert, -1: none since the last progress */
@@ -332,15 +333,14 @@ static void connected(dp_dtls *dtls)
 
 static void refused(dp_dtls *dtls)
 {
-    const dp_fingerprint *peer = dp_handshake_peer_fingerprint(dtls->handshake);
     char expected_text[DP_FINGERPRINT_TEXT_MAX];
     char peer_text[DP_FINGERPRINT_TEXT_MAX];
-    if (peer == NULL) {
+    if (dtls->mismatch.length == 0) {
         fail(dtls, DP_ERR_AUTH, "the peer sent no certificate, or too long a chain");
         return;
     }
     dp_fingerprint_format(&dtls->fingerprints[0], expected_text);
-    dp_fingerprint_format(peer, peer_text);
+    dp_fingerprint_format(&dtls->mismatch, peer_text);
     fail(dtls, DP_ERR_FINGERPRINT, "certificate mismatch: expected %s, the peer has %s", expected_text,
          peer_text);
 }
@@ -349,8 +349,10 @@ static void refused(dp_dtls *dtls)
  * again; the peer shows a wrong one twice. */
 static bool may_be_altered(dp_dtls *dtls)
 {
+    const dp_fingerprint *peer = dp_handshake_peer_fingerprint(dtls->handshake);
     bool first = !dtls->mismatched && dp_handshake_is_repeatable(dtls->handshake);
     dtls->mismatched = true;
+    dtls->mismatch = peer != NULL ? *peer : (dp_fingerprint){0};
     return first;
 }
 
@@ -408,6 +410,12 @@ void dp_dtls_handle_timeout(dp_dtls *dtls, dp_time now)
     dtls->now = now;
     if (dtls->state != DP_DTLS_CONNECTING)
         return;
+    /* The peer does not show the certificate again that did not fit: it does not take our repetition for one. */
+    bool stalled = now - dtls->progressed >= CLIENT_STALLED || now >= dtls->deadline;
+    if (stalled && dtls->mismatched && !dp_handshake_is_identified(dtls->handshake)) {
+        refused(dtls);
+        return;
+    }
     if (now >= dtls->deadline) {
         char text[REASON_MAX];
         fail(dtls, DP_ERR_TIMEOUT, "the handshake timed out after %llu ms%s",

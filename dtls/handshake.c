@@ -49,6 +49,7 @@ struct dp_handshake {
     size_t latest_len; /* the last of them; 0 if it does not fit */
     uint8_t latest[DP_LAST_FLIGHT_MAX];
     uint64_t drawn; /* blocks of random bytes */
+    bool cookie;    /* HelloVerifyRequest came */
 
     identity identity;
     dp_fingerprint peer;
@@ -303,6 +304,9 @@ dp_handshake_result dp_handshake_step(dp_handshake *h, dp_time now, const uint8_
     h->now = now;
     h->in = record;
     h->in_len = len;
+    if (record != NULL && len > DP_RECORD_HEADER && record[0] == DP_RECORD_HANDSHAKE &&
+        record[DP_RECORD_HEADER] == DP_HANDSHAKE_HELLO_VERIFY_REQUEST)
+        h->cookie = true;
     int ret = mbedtls_ssl_handshake(&h->ssl);
     /* A timer that has run out makes it return before it has looked for the record. */
     if (wants_more(ret) && h->in != NULL)
@@ -422,8 +426,11 @@ int dp_handshake_keys(dp_handshake *h, dp_record_keys *keys, dp_srtp_keys *srtp)
 
 bool dp_handshake_is_repeatable(const dp_handshake *h)
 {
-    return h->config.role == DP_DTLS_CLIENT && h->ssl.MBEDTLS_PRIVATE(state) <= MBEDTLS_SSL_SERVER_HELLO_DONE;
+    return h->config.role == DP_DTLS_CLIENT && !h->cookie &&
+           h->ssl.MBEDTLS_PRIVATE(state) <= MBEDTLS_SSL_SERVER_HELLO_DONE;
 }
+
+bool dp_handshake_is_identified(const dp_handshake *h) { return h->identity == IDENTITY_MATCH; }
 
 int dp_handshake_progress(const dp_handshake *h) { return h->ssl.MBEDTLS_PRIVATE(state); }
 

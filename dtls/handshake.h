@@ -58,8 +58,11 @@ const uint8_t *dp_handshake_last_flight(const dp_handshake *handshake, size_t *l
 
 /* A client that has sent nothing but its ClientHello. Another attempt from the same seed sends the same ClientHello,
  * and a server takes it for a repetition. (mbedTLS puts the clock's seconds into it: equal within one of them.) Not
- * later: two attempts must not sign two different texts, or seal two different Finished, with the same random bytes. */
+ * later: two attempts must not sign two different texts, or seal two different Finished, with the same random bytes.
+ * Not with a server that asked for a cookie: it waits for the ClientHello that has it. */
 bool dp_handshake_is_repeatable(const dp_handshake *handshake);
+/* A certificate with an announced fingerprint has come; what it proves is not checked yet. */
+bool dp_handshake_is_identified(const dp_handshake *handshake);
 /* A number that changes with each message that the handshake has accepted. */
 int dp_handshake_progress(const dp_handshake *handshake);
 /* The error that ended it, mbedTLS's own number. */

@@ -26,7 +26,7 @@ enum {
 enum { DP_ALERT_WARNING = 1, DP_ALERT_FATAL = 2 };
 enum { DP_ALERT_CLOSE_NOTIFY = 0, DP_ALERT_HANDSHAKE_FAILURE = 40 };
 
-enum { DP_HANDSHAKE_CLIENT_HELLO = 1 };
+enum { DP_HANDSHAKE_CLIENT_HELLO = 1, DP_HANDSHAKE_HELLO_VERIFY_REQUEST = 3 };
 
 typedef struct dp_record {
     uint8_t type;
