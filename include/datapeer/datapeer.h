@@ -7,6 +7,7 @@
 #include <datapeer/ice.h>
 #include <datapeer/mdns.h>
 #include <datapeer/net.h>
+#include <datapeer/pc_loop.h>
 #include <datapeer/peer.h>
 #include <datapeer/peer_connection.h>
 #include <datapeer/rpc.h>
