@@ -76,6 +76,38 @@ static void another_certificate_opens_no_channel(void **state)
         }
 }
 
+/* Each description names two certificates, both wrong: with a pin it does not matter what it says. */
+static void the_description_does_not_count(void **state)
+{
+    (void)state;
+    static const char line[] = "a=fingerprint:sha-256 ";
+    pair p;
+    char text[2][16384];
+    size_t len;
+    dp_fingerprint pins[2];
+    pair_new(&p, 5);
+    for (int i = 0; i < 2; i++) {
+        pins[i] = fingerprint_of(&p, 1 - i, DP_FINGERPRINT_SHA256);
+        configure(&p, i, &pins[i], (dp_key_log){0});
+    }
+    dp_channel_init init = DP_CHANNEL_INIT("test");
+    assert_int_equal(dp_pc_create_channel(p.ends[0].pc, &p.ends[0].channel, p.now, &init), DP_OK);
+    for (int i = 0; i < 2; i++) {
+        int error = i == 0 ? dp_pc_create_offer(p.ends[0].pc, p.now, text[0], sizeof(text[0]), &len)
+                           : dp_pc_create_answer(p.ends[1].pc, p.now, text[1], sizeof(text[1]), &len);
+        assert_int_equal(error, DP_OK);
+        char *at = strstr(text[i], line);
+        size_t line_len = sizeof(line) - 1 + 95 + 2;
+        at[sizeof(line) - 1] = at[sizeof(line) - 1] == '0' ? '1' : '0';
+        memmove(at + line_len, at, strlen(at) + 1);
+        error = dp_pc_set_remote_description(p.ends[1 - i].pc, p.now, i == 0 ? DP_SDP_OFFER : DP_SDP_ANSWER,
+                                             text[i], len + line_len, NULL);
+        assert_int_equal(error, DP_OK);
+    }
+    PAIR_RUN_UNTIL(&p, p.ends[0].opened == 1 && p.ends[1].opened == 1, DP_SECONDS(10));
+    pair_free(&p);
+}
+
 /* A pin that names nothing must not be taken for none. */
 static void a_pin_that_is_none_is_refused(void **state)
 {
@@ -135,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_right_certificate_will_do),
         cmocka_unit_test(another_certificate_opens_no_channel),
+        cmocka_unit_test(the_description_does_not_count),
         cmocka_unit_test(a_pin_that_is_none_is_refused),
         cmocka_unit_test(both_ends_log_the_same_key),
     };
