@@ -2,23 +2,24 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { patternDigest } from './lib/pattern.mjs';
-import { VERSIONS, within, World } from './lib/world.mjs';
+import { BROWSERS, PAGES, within, World } from './lib/world.mjs';
 
 const KB = 1000;
 const MB = 1000 * KB;
 const world = new World();
 const limit = { timeout: 60000 };
-let server, demo, chromium;
+const browsers = {};
+let server, demo;
 
 before(async () => {
     server = await world.peerServer();
     demo = await world.rpcDemo(server, 'demo');
-    chromium = await world.chromium();
+    for (const name of BROWSERS) ({ browser: browsers[name] } = await world.browser(name));
 });
 after(() => world.close());
 
-async function openPage(version, browser = chromium.browser) {
-    const page = await world.page(browser, version, server);
+async function openPage(name, version) {
+    const page = await world.page(browsers[name], version, server);
     await page.evaluate(() => client.open());
     return page;
 }
@@ -27,12 +28,13 @@ const connect = (page, options) => page.evaluate((options) => client.connect('de
 const request = (page, conn, action, body) =>
     page.evaluate(([conn, action, body]) => client.connections[conn].request(action, body), [conn, action, body]);
 
-for (const version of VERSIONS) {
+for (const [name, version] of PAGES) {
+    const which = `${name}, PeerJS ${version}`;
     for (const reliable of [false, true]) {
-        describe(`PeerJS ${version}, reliable: ${reliable}`, () => {
+        describe(`${which}, reliable: ${reliable}`, () => {
             let page, conn;
             before(async () => {
-                page = await openPage(version);
+                page = await openPage(name, version);
                 conn = await connect(page, { reliable });
             });
             after(() => page?.close());
@@ -143,8 +145,8 @@ for (const version of VERSIONS) {
         });
     }
 
-    test(`PeerJS ${version}: json and raw`, limit, async () => {
-        const page = await openPage(version);
+    test(`${which}: json and raw`, limit, async () => {
+        const page = await openPage(name, version);
         const wrong = await page.evaluate(async () => {
             const cases = {
                 json: [{ a: [1, -1.5, 'é😀', null, true], b: { c: {} } }, 'text', 5, [], 'x'.repeat(10000)],
@@ -166,8 +168,8 @@ for (const version of VERSIONS) {
         await page.close();
     });
 
-    test(`PeerJS ${version}: the browser closes, again and again`, limit, async () => {
-        const page = await openPage(version);
+    test(`${which}: the browser closes, again and again`, limit, async () => {
+        const page = await openPage(name, version);
         const values = await page.evaluate(async () => {
             const values = [];
             for (let i = 0; i < 20; i++) {
@@ -185,8 +187,7 @@ for (const version of VERSIONS) {
 }
 
 test('two browsers at once', limit, async () => {
-    const second = await world.chromium();
-    const pages = [await openPage('1.5.4'), await openPage('1.5.5', second.browser)];
+    const pages = [await openPage('chromium', '1.5.4'), await openPage('firefox', '1.5.5')];
     const results = await Promise.all(pages.map((page, index) => page.evaluate(async (index) => {
         const connection = client.connections[await client.connect('demo', { reliable: true })];
         const stream = connection.stream('file', { size: 10_000_000, seed: index, chunk: 60000 });

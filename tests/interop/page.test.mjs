@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import '../../apps/web/build.mjs';
@@ -51,8 +51,8 @@ before(async () => {
 after(() => world.close());
 
 // Any error in the page's console fails the test that opened it: see errorsOf.
-async function open(fragment = '#my-disk', options = {}) {
-    const context = await chromium.browser.newContext({ acceptDownloads: true, ...options });
+async function open(fragment = '#my-disk', options = {}, { browser } = chromium) {
+    const context = await browser.newContext({ acceptDownloads: true, ...options });
     context.setDefaultTimeout(30000);
     const page = await context.newPage();
     page.errors = [];
@@ -264,6 +264,20 @@ describe('the connection', () => {
         await page.getByText('The meeting point can’t be reached').waitFor();
         await page.context().close(); // its console tells of the refused connection
     });
+});
+
+test('Firefox lists the folder and downloads 50 MB', limit, async () => {
+    const downloads = await world.temporaryFolder();
+    const page = await open('#my-disk', {}, await world.firefox(downloads));
+    await status(page, 'Connected');
+    await entry(page, 'big.bin').waitFor();
+    assert.deepEqual((await names(page)).slice(0, 3), ['empty', 'many', 'Photos of 2026']);
+    await entry(page, 'big.bin').click();
+    await page.locator('#download-list').getByText('Saved, 50 MB').waitFor();
+    const saved = join(downloads, 'big.bin');
+    await until(30000, 'the file written', async () => (await stat(saved).catch(() => null))?.size === big.length);
+    assert.equal(sha256(await readFile(saved)), sha256(big));
+    await close(page);
 });
 
 test('screenshots', limit, async () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { pack, unpack } from 'peerjs-js-binarypack';
 import { patternDigest } from './lib/pattern.mjs';
-import { PeerDriver, VERSIONS, within, World } from './lib/world.mjs';
+import { BROWSERS, PAGES, PeerDriver, within, World } from './lib/world.mjs';
 
 const world = new World();
 const limit = { timeout: 60000 };
@@ -12,20 +12,21 @@ const value = (text) => {
     const bytes = Buffer.from(text, 'hex');
     return unpack(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
 };
-let server, chromium, driver;
+const browsers = {};
+let server, driver;
 
 before(async () => {
     server = await world.peerServer();
-    chromium = await world.chromium();
+    for (const name of BROWSERS) ({ browser: browsers[name] } = await world.browser(name));
     driver = await PeerDriver.start(world, server);
 });
 after(() => world.close());
 
-for (const version of VERSIONS) {
-    describe(`datapeer peer calls PeerJS ${version}`, () => {
+for (const [name, version] of PAGES) {
+    describe(`datapeer peer calls ${name}, PeerJS ${version}`, () => {
         let page, peer;
         before(async () => {
-            page = await world.page(chromium.browser, version, server);
+            page = await world.page(browsers[name], version, server);
             peer = await page.evaluate(() => client.open({ storage: true }));
         });
         after(() => page?.close());

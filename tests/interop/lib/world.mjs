@@ -16,6 +16,8 @@ export const build = resolve(root, process.env.B || 'build');
 export const VERSIONS = ['1.5.4', '1.5.5'];
 
 export const BROWSERS = ['chromium', 'firefox'];
+// [browser, version of PeerJS] of the long tests. PeerJS makes the same of both browsers, so the older one is tested with one of them.
+export const PAGES = [...VERSIONS.map((version) => ['chromium', version]), ['firefox', VERSIONS.at(-1)]];
 export const CHROMIUM = process.env.CHROMIUM || '/usr/bin/chromium';
 const FIREFOX = process.env.FIREFOX || '/usr/bin/firefox-esr';
 // The browsers are as people have them: hiding of addresses behind mDNS names stays on. The arguments keep Chromium from calling home.
@@ -82,11 +84,12 @@ export class World {
         return this.#launch(chromium, CHROMIUM, { executablePath, args: CHROMIUM_ARGS, chromiumSandbox: false });
     }
 
-    async firefox() {
+    // downloadsPath: where it puts what a page saves. playwright-core makes no download event of a Blob here.
+    async firefox(downloadsPath) {
         // Firefox as root wants a home that is root's, and writes there.
         const env = { ...process.env, HOME: await this.temporaryFolder() };
         // The channel makes playwright-core speak WebDriver BiDi, which every Firefox understands, not the protocol of its own build.
-        return this.#launch(firefox, FIREFOX, { executablePath: FIREFOX, channel: 'moz-firefox', env });
+        return this.#launch(firefox, FIREFOX, { executablePath: FIREFOX, channel: 'moz-firefox', env, downloadsPath });
     }
 
     async #launch(type, program, options) {
