@@ -393,22 +393,33 @@ int dp_association_reset_stream(dp_association *a, uint16_t stream)
     return errno == EALREADY || errno == EAGAIN || errno == EBUSY ? DP_ERR_WOULD_BLOCK : DP_ERR_CLOSED;
 }
 
+static bool get_status(const dp_association *a, struct sctp_status *status)
+{
+    socklen_t len = sizeof *status;
+    memset(status, 0, sizeof *status);
+    return usrsctp_getsockopt(a->socket, IPPROTO_SCTP, SCTP_STATUS, status, &len) == 0;
+}
+
+/* usrsctp forgets, when it moves its streams to a larger array, which of them it is in the middle of a message of
+ * (sctp_ss_default_init), and would put another's between its fragments. It tells of no queue but that of chunks
+ * which are sent and not acknowledged: as long as anything waits in front of that, it is not empty. */
 int dp_association_add_streams(dp_association *a, uint16_t count)
 {
     struct sctp_add_streams add = {.sas_outstrms = count};
+    struct sctp_status status;
+    if (!get_status(a, &status))
+        return DP_ERR_UNSUPPORTED;
+    if (status.sstat_unackdata > 0)
+        return DP_ERR_WOULD_BLOCK;
     if (set(a->socket, IPPROTO_SCTP, SCTP_ADD_STREAMS, &add, sizeof add))
         return DP_OK;
-    return errno == EALREADY || errno == EBUSY ? DP_ERR_WOULD_BLOCK : DP_ERR_UNSUPPORTED;
+    return errno == EALREADY || errno == EBUSY ? DP_ERR_INVALID_STATE : DP_ERR_UNSUPPORTED;
 }
 
 uint16_t dp_association_streams(const dp_association *a)
 {
     struct sctp_status status;
-    socklen_t len = sizeof status;
-    memset(&status, 0, sizeof status);
-    return usrsctp_getsockopt(a->socket, IPPROTO_SCTP, SCTP_STATUS, &status, &len) == 0
-               ? status.sstat_outstrms
-               : 0;
+    return get_status(a, &status) ? status.sstat_outstrms : 0;
 }
 
 bool dp_association_readable(const dp_association *a) { return a->readable && !a->down; }

@@ -60,8 +60,8 @@ int dp_association_send(dp_association *association, size_t *sent, const dp_asso
 int dp_association_reset_stream(dp_association *association, uint16_t stream);
 
 /* Asks the peer for count more outgoing streams (RFC 6525 §4.5): a STREAMS event follows if it answers. A peer that
- * does not blocks all stream resets meanwhile, so ask only one that is likely to. WOULD_BLOCK (another request is
- * under way), UNSUPPORTED. */
+ * does not blocks all stream resets meanwhile, so ask only one that is likely to. WOULD_BLOCK: hand over nothing
+ * and try again once all is acknowledged; INVALID_STATE: another request is under way, try again; UNSUPPORTED. */
 int dp_association_add_streams(dp_association *association, uint16_t count);
 /* The outgoing streams that there are; 0 if that is unknown. */
 uint16_t dp_association_streams(const dp_association *association);

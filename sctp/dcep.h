@@ -23,7 +23,6 @@ typedef enum dp_dcep_type { DP_DCEP_ACK = 0x02, DP_DCEP_OPEN = 0x03 } dp_dcep_ty
 #define DP_DCEP_MAX_RETX    0x01u
 #define DP_DCEP_MAX_TIME    0x02u
 #define DP_DCEP_OPEN_HEADER 12u
-#define DP_DCEP_PRIORITY    256u /* "normal", RFC 8831 §6.4 */
 
 typedef struct dp_dcep_open {
     uint8_t channel_type;

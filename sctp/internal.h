@@ -1,5 +1,5 @@
-/* What sctp.c (the association's life and its events), receive.c (reassembly and DCEP in) and channel.c
- * (channels, sending, closing) share. */
+/* What sctp.c (the association's life and its events), receive.c (reassembly and DCEP in), channel.c (opening and
+ * closing), send.c (the queues out) and streams.c (ids) share. */
 #ifndef SCTP_INTERNAL_H
 #define SCTP_INTERNAL_H
 
@@ -22,6 +22,7 @@ typedef struct dp_message {
     size_t len;
     size_t sent; /* bytes that usrsctp has */
     uint32_t ppid;
+    dp_time expires; /* maxPacketLifeTime is over after this */
     bool begun;
     bool unordered;
     bool counted; /* in bufferedAmount: user data, not DCEP */
@@ -48,11 +49,16 @@ struct dp_channel {
     dp_channel_state state;
     int id;
     bool ordered;
+    int32_t max_retransmits;     /* -1: no limit */
+    int32_t max_packet_lifetime; /* ms, -1: no limit */
+    bool negotiated;
+    dp_channel_priority priority;
     bool incoming;
     bool ack_due; /* we owe a DATA_CHANNEL_ACK, which goes before everything else */
-    bool acked;   /* the peer has answered: unordered messages may leave unordered (RFC 8832 §6) */
+    bool acked;   /* the peer has answered: messages may leave unordered and unreliable (RFC 8832 §6) */
     int error;
     dp_message *head, *tail;
+    int64_t credit; /* bytes that it may still hand over in this turn */
     size_t buffered;
     size_t low_threshold;
     dp_time close_deadline;
@@ -107,7 +113,12 @@ struct dp_sctp {
     size_t closing_count;
     dp_stream *streams;
     size_t stream_capacity;
-    uint16_t stream_limit; /* ids from here on do not exist */
+    uint16_t stream_limit;   /* ids from here on do not exist and never will */
+    uint16_t streams_out;    /* what usrsctp has of them by now */
+    uint16_t streams_wanted; /* a channel waits for this many, 0: none does */
+    bool streams_draining;   /* nothing is handed over until usrsctp can ask for them */
+    bool streams_asked;
+    dp_time streams_deadline;
     bool resets_wanted;
     dp_time reset_retry;
 
@@ -123,24 +134,53 @@ struct dp_sctp {
     uint64_t dropped;      /* packets and messages */
 };
 
-/* channel.c */
+/* streams.c */
 dp_stream *dp_stream_get(dp_sctp *sctp, uint16_t id); /* NULL: never used */
 int dp_stream_use(dp_sctp *sctp, dp_stream **out, uint16_t id);
+/* Gives the channel an id: the lowest that is free, or this one. LIMIT, EXISTS, NO_MEMORY. */
+int dp_stream_assign(dp_channel *channel);
+int dp_stream_assign_id(dp_channel *channel, uint16_t id);
 /* Asks for a reset of our direction of a stream, now or as soon as usrsctp takes it. */
 void dp_stream_reset(dp_sctp *sctp, uint16_t id);
 void dp_stream_retry_resets(dp_sctp *sctp);
 void dp_stream_was_reset(dp_sctp *sctp, uint16_t id, const dp_association_event *event);
+/* The association has this many streams to begin with. */
+void dp_streams_up(dp_sctp *sctp, uint16_t outgoing, uint16_t incoming);
+/* Asks the peer for more streams if this one does not exist yet. */
+void dp_streams_want(dp_sctp *sctp, int id);
+void dp_streams_grow(dp_sctp *sctp); /* goes on with it */
+void dp_streams_changed(dp_sctp *sctp, uint16_t outgoing, int error);
+void dp_streams_check_deadline(dp_sctp *sctp);
 
-int dp_channel_new(dp_channel **out, dp_sctp *sctp, dp_slice label, dp_slice protocol, bool ordered);
+/* channel.c */
+/* init's label and protocol are not read: these may hold NULs. */
+int dp_channel_new(dp_channel **out, dp_sctp *sctp, dp_slice label, dp_slice protocol,
+                   const dp_channel_init *init);
 void dp_channel_free(dp_channel *channel);
 void dp_channel_event(dp_channel *channel, unsigned pending);
 /* CHANNEL_ERROR, then the closing procedure. */
 void dp_channel_fail(dp_channel *channel, int error);
+/* CHANNEL_ERROR and the end, where there is no stream to reset. */
+void dp_channel_drop(dp_channel *channel, int error);
+void dp_channel_closed_by_peer(dp_channel *channel);
 /* The end: CHANNEL_CLOSED and nothing after it. */
 void dp_channel_finish(dp_channel *channel);
+/* All that it had to send is handed over: a channel that closes resets its stream now. */
+void dp_channel_drained(dp_channel *channel);
 void dp_channel_assign_all(dp_sctp *sctp);
-void dp_channel_association_up(dp_sctp *sctp, uint16_t streams);
+void dp_channel_association_up(dp_sctp *sctp);
+void dp_channel_streams_added(dp_sctp *sctp);
 void dp_channel_check_deadlines(dp_sctp *sctp);
+
+/* send.c */
+dp_message *dp_message_new(size_t len); /* NULL: no memory */
+void dp_send_enqueue(dp_channel *channel, dp_message *message);
+/* Drops what can still be taken back, or, with the channel, all. */
+void dp_send_discard(dp_channel *channel);
+void dp_send_forget(dp_channel *channel);
+bool dp_send_has_more(const dp_channel *channel);
+void dp_send_unready(dp_channel *channel); /* takes it out of the turns */
+void dp_send_expire(dp_sctp *sctp);
 /* Hands over what waits, channel by channel and message by message, until usrsctp is full. */
 void dp_channel_pump(dp_sctp *sctp);
 void dp_channel_wake(dp_channel *channel);
@@ -153,7 +193,7 @@ void dp_receive_drop_stream(dp_sctp *sctp, uint16_t id);
 void dp_receive_clear(dp_sctp *sctp);
 
 /* sctp.c */
-void dp_sctp_went_up(dp_sctp *sctp, uint16_t streams);
+void dp_sctp_went_up(dp_sctp *sctp, uint16_t outgoing_streams, uint16_t incoming_streams);
 void dp_sctp_went_down(dp_sctp *sctp, int error);
 
 #endif

@@ -126,6 +126,32 @@ static bool free_for_peer(dp_sctp *sctp, dp_stream *stream)
     return true;
 }
 
+/* W3C webrtc-priority §4.1 for the numbers between RFC 8831's; 0 is what aiortc and werift send who know of none. */
+static dp_channel_priority nearest_priority(uint16_t number)
+{
+    if (number == 0)
+        return DP_CHANNEL_PRIORITY_LOW;
+    if (number <= DP_CHANNEL_PRIORITY_VERY_LOW)
+        return DP_CHANNEL_PRIORITY_VERY_LOW;
+    if (number <= DP_CHANNEL_PRIORITY_LOW)
+        return DP_CHANNEL_PRIORITY_LOW;
+    return number <= DP_CHANNEL_PRIORITY_MEDIUM ? DP_CHANNEL_PRIORITY_MEDIUM : DP_CHANNEL_PRIORITY_HIGH;
+}
+
+/* The same channel as the peer's. werift writes unordered with retransmits as 0x01, ordered: it receives as ordered
+ * then, while each message of its own says itself how it wants to be delivered. */
+static dp_channel_init init_of(const dp_dcep_open *open)
+{
+    dp_channel_init init = DP_CHANNEL_INIT(NULL);
+    int32_t limit = open->reliability > INT32_MAX ? INT32_MAX : (int32_t)open->reliability;
+    unsigned type = open->channel_type & ~DP_DCEP_UNORDERED;
+    init.ordered = (open->channel_type & DP_DCEP_UNORDERED) == 0;
+    init.max_retransmits = type == DP_DCEP_MAX_RETX ? limit : -1;
+    init.max_packet_lifetime = type == DP_DCEP_MAX_TIME ? limit : -1;
+    init.priority = nearest_priority(open->priority);
+    return init;
+}
+
 static void receive_open(dp_sctp *sctp, uint16_t id, const dp_dcep_open *open)
 {
     dp_stream *stream;
@@ -142,8 +168,8 @@ static void receive_open(dp_sctp *sctp, uint16_t id, const dp_dcep_open *open)
         return;
     }
     dp_channel *channel;
-    bool ordered = (open->channel_type & DP_DCEP_UNORDERED) == 0;
-    if (dp_channel_new(&channel, sctp, open->label, open->protocol, ordered) != DP_OK) {
+    dp_channel_init init = init_of(open);
+    if (dp_channel_new(&channel, sctp, open->label, open->protocol, &init) != DP_OK) {
         refuse(sctp, id, "too many channels or no memory");
         return;
     }
@@ -154,6 +180,7 @@ static void receive_open(dp_sctp *sctp, uint16_t id, const dp_dcep_open *open)
     channel->ack_due = true;
     channel->state = DP_CHANNEL_OPEN;
     dp_channel_event(channel, DP_PENDING_OPEN);
+    dp_streams_want(sctp, id); /* for the answer */
     dp_channel_wake(channel);
     dp_channel_pump(sctp);
 }
@@ -173,7 +200,7 @@ static void receive_dcep(dp_sctp *sctp, const dp_partial *message)
 }
 
 /* Browsers give no message to a channel that was closed on this side, and RFC 8832 §6 lets nobody send before
- * OPEN. */
+ * OPEN. Text that is no UTF-8 is dropped, as Chromium does; Firefox puts U+FFFD where it is broken. */
 static bool receive_message(dp_sctp *sctp, const dp_partial *message, dp_sctp_event *event)
 {
     dp_stream *stream = dp_stream_get(sctp, message->stream);
@@ -204,7 +231,8 @@ static bool receive_message(dp_sctp *sctp, const dp_partial *message, dp_sctp_ev
         channel = NULL;
         break;
     }
-    if (channel == NULL || channel->state != DP_CHANNEL_OPEN) {
+    if (channel == NULL || channel->state != DP_CHANNEL_OPEN ||
+        (!binary && !empty && !dp_utf8_valid(message->data, message->len))) {
         sctp->dropped++;
         return false;
     }
@@ -302,7 +330,10 @@ static void notified(dp_sctp *sctp, const dp_association_event *event, const uin
 {
     switch (event->type) {
     case DP_ASSOCIATION_UP:
-        dp_sctp_went_up(sctp, event->streams);
+        dp_sctp_went_up(sctp, event->streams, event->incoming_streams);
+        break;
+    case DP_ASSOCIATION_STREAMS:
+        dp_streams_changed(sctp, event->streams, event->error);
         break;
     case DP_ASSOCIATION_DOWN:
         dp_sctp_went_down(sctp, event->error);

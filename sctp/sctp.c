@@ -16,7 +16,8 @@
 #define DEFAULT_RECEIVE_BUFFER   (1u << 20)
 #define MIN_BUFFER               16384u
 #define MAX_BUFFER               (64u << 20)
-#define DEFAULT_MAX_CHANNELS     256u /* a stream costs about 100 bytes in each direction */
+#define DEFAULT_MAX_CHANNELS     1024u
+#define INITIAL_STREAMS          256u /* 64 bytes each; all that a channel with Chromium ever gets: streams.c */
 
 static void set_state(dp_sctp *sctp, dp_sctp_state state)
 {
@@ -91,7 +92,7 @@ int dp_sctp_start(dp_sctp *sctp, dp_time now, bool dtls_client, uint16_t remote_
         .send_buffer_size = sctp->config.send_buffer_size,
         .receive_buffer_size = sctp->config.receive_buffer_size,
         .max_message_size = sctp->config.max_message_size,
-        .streams = sctp->stream_limit,
+        .streams = sctp->stream_limit < INITIAL_STREAMS ? sctp->stream_limit : INITIAL_STREAMS,
         .max_streams = sctp->stream_limit,
         .local_port = DP_SCTP_LOCAL_PORT,
         .remote_port = remote_port,
@@ -107,13 +108,14 @@ int dp_sctp_start(dp_sctp *sctp, dp_time now, bool dtls_client, uint16_t remote_
     return DP_OK;
 }
 
-void dp_sctp_went_up(dp_sctp *sctp, uint16_t streams)
+void dp_sctp_went_up(dp_sctp *sctp, uint16_t outgoing_streams, uint16_t incoming_streams)
 {
     if (sctp->state != DP_SCTP_CONNECTING)
         return;
     set_state(sctp, DP_SCTP_UP);
     sctp->connected_pending = true;
-    dp_channel_association_up(sctp, streams);
+    dp_streams_up(sctp, outgoing_streams, incoming_streams);
+    dp_channel_association_up(sctp);
 }
 
 void dp_sctp_went_down(dp_sctp *sctp, int error)
@@ -171,7 +173,9 @@ void dp_sctp_handle_timeout(dp_sctp *sctp, dp_time now)
         return;
     dp_association_tick(sctp->association, now);
     dp_stream_retry_resets(sctp);
+    dp_streams_check_deadline(sctp);
     dp_channel_check_deadlines(sctp);
+    dp_send_expire(sctp);
     dp_channel_pump(sctp);
 }
 
@@ -179,7 +183,8 @@ dp_time dp_sctp_next_timeout(const dp_sctp *sctp)
 {
     if (sctp->association == NULL || sctp->state == DP_SCTP_DOWN)
         return DP_TIME_NEVER;
-    bool busy = sctp->closing_count > 0 || sctp->resets_wanted || sctp->ready_head != NULL;
+    bool busy = sctp->closing_count > 0 || sctp->resets_wanted || sctp->streams_wanted > 0 ||
+                sctp->ready_head != NULL;
     return dp_association_next_tick(sctp->association, busy);
 }
 

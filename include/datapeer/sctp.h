@@ -31,8 +31,9 @@ typedef struct dp_sctp_config {
     size_t max_message_size;    /* largest message that is accepted; 0: 262144 */
     size_t send_buffer_size;    /* of one association; 0: 1 MiB; see sctp/sctp.c */
     size_t receive_buffer_size; /* of one association; 0: 1 MiB */
-    /* Stream ids 0 to max_channels-1 exist, half of them for each side to open; 0: 256. An association costs
-     * about 100 bytes a stream and direction. */
+    /* Stream ids 0 to max_channels-1 may be used, half of them for each side to open; 0: 1024. An association begins
+     * with 256 at most and asks the peer for more when a channel needs them (RFC 6525 §4.5). A stream costs 64 bytes
+     * out and 40 in. */
     uint16_t max_channels;
 } dp_sctp_config;
 
@@ -50,20 +51,41 @@ DP_API dp_time dp_sctp_next_timeout(const dp_sctp *sctp);
 /* The next SCTP packet, borrowed until the next call. */
 DP_API bool dp_sctp_poll_transmit(dp_sctp *sctp, const uint8_t **data, size_t *len);
 
+/* RTCPriorityType as DCEP carries it (RFC 8831 §6.4): when several channels have something to send, they share in the
+ * proportion 1 : 2 : 4 : 8. */
+typedef enum dp_channel_priority {
+    DP_CHANNEL_PRIORITY_VERY_LOW = 128,
+    DP_CHANNEL_PRIORITY_LOW = 256, /* the default; "normal" in the RFC */
+    DP_CHANNEL_PRIORITY_MEDIUM = 512,
+    DP_CHANNEL_PRIORITY_HIGH = 1024,
+} dp_channel_priority;
+
 /* RTCDataChannelInit. Zero-initialised it is NOT the W3C default: use DP_CHANNEL_INIT. */
 typedef struct dp_channel_init {
-    size_t size;       /* sizeof(dp_channel_init) */
-    const char *label; /* NUL-terminated UTF-8 */
-    const char *protocol;
+    size_t size;          /* sizeof(dp_channel_init) */
+    const char *label;    /* NUL-terminated UTF-8, at most 65,535 bytes */
+    const char *protocol; /* likewise; NULL: "" */
     bool ordered;
+    /* Partial reliability (RFC 8831 §6.1), at most one of the two: a message is given up after so many
+     * retransmissions, or so many ms after send; -1: never. It counts only once the peer has answered the OPEN, and
+     * if the peer's SCTP knows FORWARD-TSN (all browsers' does). */
+    int32_t max_retransmits;
+    int32_t max_packet_lifetime;
+    /* Both sides open the channel with the same id (0 to 65534, below max_channels) and the same parameters, which
+     * the program has agreed on with the other side; no OPEN is sent. Without it id is ignored. */
+    bool negotiated;
+    int id;
+    dp_channel_priority priority;
 } dp_channel_init;
 #define DP_CHANNEL_INIT(label_)                                                                              \
     {                                                                                                        \
-        sizeof(dp_channel_init), (label_), "", true                                                          \
+        sizeof(dp_channel_init), (label_), "", true, -1, -1, false, 0, DP_CHANNEL_PRIORITY_LOW               \
     }
 
 /* Creates a channel, before or after start. The stream id is chosen once the parity is known and the DCEP
- * OPEN leaves with the association. CHANNEL_OPEN follows. LIMIT, NO_MEMORY, TOO_LARGE (label), CLOSED. */
+ * OPEN leaves with the association. CHANNEL_OPEN follows; or CHANNEL_ERROR with LIMIT if the peer has no stream for
+ * it. INVALID_ARGUMENT, LIMIT (channels, ids), EXISTS (the negotiated id is in use), NO_MEMORY, TOO_LARGE (label,
+ * protocol), CLOSED. */
 DP_API int dp_sctp_open_channel(dp_sctp *sctp, dp_channel **out, dp_time now, const dp_channel_init *init);
 
 DP_API const char *dp_channel_label(const dp_channel *channel);
@@ -71,11 +93,17 @@ DP_API const char *dp_channel_protocol(const dp_channel *channel);
 /* The stream id, -1 while none is assigned. */
 DP_API int dp_channel_id(const dp_channel *channel);
 DP_API bool dp_channel_ordered(const dp_channel *channel);
+DP_API int32_t dp_channel_max_retransmits(const dp_channel *channel);
+DP_API int32_t dp_channel_max_packet_lifetime(const dp_channel *channel);
+DP_API bool dp_channel_negotiated(const dp_channel *channel);
+/* Of a channel that the peer opened: the nearest that is not below what it asked for; LOW if it gave none (0). */
+DP_API dp_channel_priority dp_channel_get_priority(const dp_channel *channel);
 DP_API dp_channel_state dp_channel_get_state(const dp_channel *channel);
 DP_API void dp_channel_set_user(dp_channel *channel, void *user);
 DP_API void *dp_channel_user(const dp_channel *channel);
 
-/* Hands one whole message over. force_ordered: deliver in order even on an unordered channel (the receiver
+/* Hands one whole message over. Text (binary false) must be UTF-8: it is not checked here, and receivers drop what is
+ * not. force_ordered: deliver in order even on an unordered channel (the receiver
  * follows each message's U flag). It is accepted whole or not at all. WOULD_BLOCK when buffered_amount is
  * over the limit: try again after BUFFERED_AMOUNT_LOW. TOO_LARGE over the remote's max-message-size.
  * INVALID_STATE unless OPEN. */
@@ -96,7 +124,7 @@ DP_API void dp_sctp_abort(dp_sctp *sctp, dp_time now);
 typedef enum dp_sctp_event_type {
     DP_SCTP_EVENT_CONNECTED,
     DP_SCTP_EVENT_CHANNEL_OPEN,        /* channel, incoming */
-    DP_SCTP_EVENT_MESSAGE,             /* channel, data, len, binary */
+    DP_SCTP_EVENT_MESSAGE,             /* channel, data, len, binary; text is valid UTF-8 */
     DP_SCTP_EVENT_BUFFERED_AMOUNT_LOW, /* channel */
     DP_SCTP_EVENT_CHANNEL_ERROR,       /* channel, error; CHANNEL_CLOSED follows */
     DP_SCTP_EVENT_CHANNEL_CLOSED,      /* channel */

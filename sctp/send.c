@@ -1,0 +1,337 @@
+/* From messages to usrsctp: channels take turns, weighted by their priority; messages that have outlived their
+ * channel's lifetime are dropped. */
+#include "internal.h"
+
+#include "base/mem.h"
+#include "dcep.h"
+
+#include <string.h>
+
+#define QUEUE_LIMIT (1u << 20) /* bufferedAmount over this: WOULD_BLOCK */
+#define QUANTUM     4096       /* bytes that a channel of the lowest priority has in a turn */
+
+/* ---- queues ------------------------------------------------------------------------------------- */
+
+dp_message *dp_message_new(size_t len)
+{
+    if (len > SIZE_MAX - sizeof(dp_message))
+        return NULL;
+    dp_message *message = (dp_message *)dp_alloc(sizeof *message + len);
+    if (message != NULL) {
+        memset(message, 0, sizeof *message);
+        message->len = len;
+        message->expires = DP_TIME_NEVER;
+    }
+    return message;
+}
+
+void dp_send_enqueue(dp_channel *channel, dp_message *message)
+{
+    if (channel->tail == NULL)
+        channel->head = message;
+    else
+        channel->tail->next = message;
+    channel->tail = message;
+    if (message->counted)
+        channel->buffered += message->len - message->sent;
+}
+
+static void pop_message(dp_channel *channel)
+{
+    dp_message *message = channel->head;
+    channel->head = message->next;
+    if (channel->head == NULL)
+        channel->tail = NULL;
+    dp_free(message);
+}
+
+static void left_buffer(dp_channel *channel, size_t n)
+{
+    size_t before = channel->buffered;
+    channel->buffered -= n;
+    if (before > channel->low_threshold && channel->buffered <= channel->low_threshold &&
+        channel->state == DP_CHANNEL_OPEN)
+        dp_channel_event(channel, DP_PENDING_LOW);
+}
+
+/* A message that usrsctp has a part of stays: its rest must follow, or nothing else ever leaves. */
+void dp_send_discard(dp_channel *channel)
+{
+    dp_message *begun = channel->head != NULL && channel->head->begun ? channel->head : NULL;
+    dp_message *message = begun != NULL ? begun->next : channel->head;
+    while (message != NULL) {
+        dp_message *next = message->next;
+        dp_free(message);
+        message = next;
+    }
+    if (begun != NULL)
+        begun->next = NULL;
+    channel->head = channel->tail = begun;
+    channel->buffered = begun != NULL && begun->counted ? begun->len - begun->sent : 0;
+    channel->ack_due = false;
+}
+
+void dp_send_forget(dp_channel *channel)
+{
+    while (channel->head != NULL)
+        pop_message(channel);
+    channel->buffered = 0;
+    if (channel->sctp->current == channel)
+        channel->sctp->current = NULL;
+}
+
+/* ---- whose turn it is --------------------------------------------------------------------------- */
+
+/* RFC 8831 §6.4: a channel of a higher priority gets more of what there is, and none starves. */
+static int64_t share(const dp_channel *channel)
+{
+    switch (channel->priority) {
+    case DP_CHANNEL_PRIORITY_VERY_LOW:
+        return QUANTUM;
+    case DP_CHANNEL_PRIORITY_LOW:
+        return 2 * QUANTUM;
+    case DP_CHANNEL_PRIORITY_MEDIUM:
+        return 4 * QUANTUM;
+    default:
+        return 8 * QUANTUM;
+    }
+}
+
+static void append_ready(dp_channel *channel)
+{
+    dp_sctp *sctp = channel->sctp;
+    channel->ready = true;
+    channel->next_ready = NULL;
+    if (sctp->ready_tail == NULL)
+        sctp->ready_head = channel;
+    else
+        sctp->ready_tail->next_ready = channel;
+    sctp->ready_tail = channel;
+}
+
+void dp_channel_wake(dp_channel *channel)
+{
+    if (channel->ready || channel->sctp->state != DP_SCTP_UP)
+        return;
+    channel->credit = share(channel);
+    append_ready(channel);
+}
+
+static dp_channel *pop_ready(dp_sctp *sctp)
+{
+    dp_channel *channel = sctp->ready_head;
+    sctp->ready_head = channel->next_ready;
+    if (sctp->ready_head == NULL)
+        sctp->ready_tail = NULL;
+    channel->ready = false;
+    return channel;
+}
+
+void dp_send_unready(dp_channel *channel)
+{
+    dp_sctp *sctp = channel->sctp;
+    dp_channel *previous = NULL;
+    if (!channel->ready)
+        return;
+    dp_channel *at = sctp->ready_head;
+    while (at != channel) {
+        previous = at;
+        at = at->next_ready;
+    }
+    if (previous == NULL)
+        sctp->ready_head = channel->next_ready;
+    else
+        previous->next_ready = channel->next_ready;
+    if (sctp->ready_tail == channel)
+        sctp->ready_tail = previous;
+    channel->ready = false;
+}
+
+/* ---- handing over ------------------------------------------------------------------------------- */
+
+/* A reset in progress closes our direction: usrsctp takes nothing until the peer has answered. */
+static bool stream_blocked(const dp_channel *channel)
+{
+    const dp_sctp *sctp = channel->sctp;
+    return channel->id >= sctp->streams_out ||
+           (sctp->streams[channel->id].flags & (DP_STREAM_RESET_SENT | DP_STREAM_OUT_DONE)) != 0;
+}
+
+/* Until the peer has answered its OPEN, a channel is reliable and ordered (RFC 8832 §6). */
+static dp_association_outgoing how_to_send(const dp_channel *channel, const dp_message *message)
+{
+    dp_association_outgoing how = {.stream = (uint16_t)channel->id, .ppid = message->ppid};
+    if (message->ppid == DP_PPID_DCEP || !channel->acked)
+        return how;
+    how.unordered = message->unordered;
+    if (message->expires != DP_TIME_NEVER) {
+        dp_time now = channel->sctp->now;
+        how.limit = DP_ASSOCIATION_MAX_LIFETIME;
+        how.limit_value = message->expires > now ? (uint32_t)((message->expires - now + 999) / 1000) : 0;
+    } else if (channel->max_retransmits >= 0) {
+        how.limit = DP_ASSOCIATION_MAX_RETRANSMITS;
+        how.limit_value = (uint32_t)channel->max_retransmits;
+    }
+    return how;
+}
+
+static int send_message(dp_channel *channel, dp_message *message)
+{
+    dp_association_outgoing how = how_to_send(channel, message);
+    while (message->sent < message->len) {
+        size_t n = 0;
+        int error = dp_association_send(channel->sctp->association, &n, &how, message->data + message->sent,
+                                        message->len - message->sent, true);
+        if (error != DP_OK)
+            return error;
+        message->sent += n;
+        message->begun = true;
+        channel->credit -= (int64_t)n;
+        if (message->counted && channel->buffered >= n)
+            left_buffer(channel, n);
+    }
+    return DP_OK;
+}
+
+static int send_ack(dp_channel *channel)
+{
+    static const uint8_t ack = DP_DCEP_ACK;
+    size_t n = 0;
+    dp_association_outgoing how = {.stream = (uint16_t)channel->id, .ppid = DP_PPID_DCEP};
+    int error = dp_association_send(channel->sctp->association, &n, &how, &ack, 1, true);
+    if (error == DP_OK)
+        channel->ack_due = false;
+    return error;
+}
+
+/* usrsctp looks at a message's lifetime only when it has sent it once. */
+static void drop_expired(dp_channel *channel)
+{
+    dp_message *message = channel->head;
+    while (message != NULL && !message->begun && channel->acked && message->expires < channel->sctp->now) {
+        if (message->counted)
+            left_buffer(channel, message->len);
+        pop_message(channel);
+        message = channel->head;
+    }
+}
+
+/* The ACK of a channel, or its oldest message. */
+static int send_next(dp_channel *channel)
+{
+    dp_sctp *sctp = channel->sctp;
+    if (channel->ack_due)
+        return send_ack(channel);
+    drop_expired(channel);
+    dp_message *message = channel->head;
+    if (message == NULL)
+        return DP_OK;
+    int error = send_message(channel, message);
+    sctp->current = error != DP_OK && message->begun ? channel : NULL;
+    if (error == DP_OK)
+        pop_message(channel);
+    return error;
+}
+
+bool dp_send_has_more(const dp_channel *channel) { return channel->ack_due || channel->head != NULL; }
+
+/* The channel at the head of the list: false if usrsctp is full. */
+static bool take_turn(dp_sctp *sctp, dp_channel *channel)
+{
+    while (dp_send_has_more(channel) && !stream_blocked(channel) && channel->credit > 0)
+        if (send_next(channel) != DP_OK)
+            return false;
+    pop_ready(sctp);
+    if (!dp_send_has_more(channel)) {
+        dp_channel_drained(channel);
+    } else if (!stream_blocked(channel)) {
+        channel->credit += share(channel);
+        append_ready(channel);
+    }
+    return true;
+}
+
+/* Deficit round robin (Shreedhar and Varghese 1995), where a turn may overdraw: what a channel takes too much for
+ * a big message it waits for in the next turns. */
+void dp_channel_pump(dp_sctp *sctp)
+{
+    if (sctp->current != NULL) {
+        dp_channel *channel = sctp->current;
+        if (send_next(channel) != DP_OK)
+            return;
+        dp_channel_wake(channel);
+    }
+    dp_streams_grow(sctp);
+    while (sctp->ready_head != NULL && sctp->state == DP_SCTP_UP && !sctp->streams_draining)
+        if (!take_turn(sctp, sctp->ready_head))
+            return;
+}
+
+/* Also while usrsctp is full: bufferedAmount falls, and send accepts newer messages. */
+void dp_send_expire(dp_sctp *sctp)
+{
+    for (dp_channel *channel = sctp->ready_head; channel != NULL; channel = channel->next_ready)
+        drop_expired(channel);
+}
+
+/* ---- send --------------------------------------------------------------------------------------- */
+
+static uint32_t ppid_of(bool binary, bool empty)
+{
+    if (empty)
+        return binary ? DP_PPID_BINARY_EMPTY : DP_PPID_TEXT_EMPTY;
+    return binary ? DP_PPID_BINARY : DP_PPID_TEXT;
+}
+
+/* The usual case: nothing waits, so usrsctp reads the caller's own bytes. The block for what may be left over
+ * is there before the first byte is handed over, because a message that has begun cannot be taken back. */
+int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_t len, bool binary,
+                    bool force_ordered)
+{
+    static const uint8_t zero = 0;
+    dp_sctp *sctp = channel->sctp;
+    if (channel->state != DP_CHANNEL_OPEN)
+        return DP_ERR_INVALID_STATE;
+    if (data == NULL && len > 0)
+        return DP_ERR_INVALID_ARGUMENT;
+    if (sctp->remote_max_message_size != 0 && len > sctp->remote_max_message_size)
+        return DP_ERR_TOO_LARGE;
+    sctp->now = now;
+    drop_expired(channel);
+    if (channel->buffered > QUEUE_LIMIT)
+        return DP_ERR_WOULD_BLOCK;
+    bool empty = len == 0;
+    dp_message *message = dp_message_new(empty ? 1 : len);
+    if (message == NULL)
+        return DP_ERR_NO_MEMORY;
+    message->ppid = ppid_of(binary, empty);
+    message->unordered = !channel->ordered && !force_ordered;
+    message->counted = !empty;
+    if (channel->max_packet_lifetime >= 0)
+        message->expires = now + DP_MS(channel->max_packet_lifetime);
+    const uint8_t *bytes = empty ? &zero : data;
+    if (sctp->ready_head == NULL && sctp->current == NULL && !sctp->streams_draining &&
+        channel->head == NULL && !stream_blocked(channel)) {
+        dp_association_outgoing how = how_to_send(channel, message);
+        (void)dp_association_send(sctp->association, &message->sent, &how, bytes, message->len, true);
+        message->begun = message->sent > 0;
+        if (message->sent == message->len) {
+            dp_free(message);
+            return DP_OK;
+        }
+        if (message->begun)
+            sctp->current = channel;
+    }
+    memcpy(message->data + message->sent, bytes + message->sent, message->len - message->sent);
+    dp_send_enqueue(channel, message);
+    dp_channel_wake(channel);
+    return DP_OK;
+}
+
+size_t dp_channel_buffered_amount(const dp_channel *channel) { return channel->buffered; }
+
+void dp_channel_set_buffered_amount_low_threshold(dp_channel *channel, size_t bytes)
+{
+    /* Not over the limit of send, or the event that WOULD_BLOCK promises would never come. */
+    channel->low_threshold = bytes < QUEUE_LIMIT ? bytes : QUEUE_LIMIT;
+}
