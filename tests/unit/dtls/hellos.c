@@ -201,6 +201,22 @@ static void test_reordered_and_doubled(void **state)
         }
 }
 
+/* Firefox's first cut needs a path that carries 1,408 bytes. Where there is no answer, its fourth flight comes in another
+ * cut (1,163 and 298 bytes), which overlaps with what a narrow path has let through of the first. */
+static void test_cut_anew_by_firefox(void **state)
+{
+    (void)state;
+    message m = read_hello(&hellos[FIREFOX]);
+    const piece anew[] = {{0, 1163}, {1163, m.len}};
+    server s = server_new(1);
+    input_piece(&s, &m, m.sent[1]);
+    input_piece(&s, &m, anew[0]);
+    assert_false(answered(&s));
+    input_piece(&s, &m, anew[1]);
+    assert_true(answered(&s));
+    dp_dtls_free(s.dtls);
+}
+
 /* Cuts all of m into pieces of at most max bytes that overlap by up to as much again, some of them twice, and mixes
  * them. */
 static size_t cut(test_random *r, piece pieces[PIECES_MAX], const message *m, size_t max)
@@ -314,6 +330,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_as_sent),
         cmocka_unit_test(test_reordered_and_doubled),
+        cmocka_unit_test(test_cut_anew_by_firefox),
         cmocka_unit_test(test_recut),
         cmocka_unit_test(test_missing),
     };

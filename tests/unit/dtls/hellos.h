@@ -206,11 +206,13 @@ static const uint8_t firefox_2[] = {
     0x00, 0x0b, 0x00, 0x08, 0x00, 0x07, 0x00, 0x08, 0x00, 0x01, 0x00, 0x02, 0x00,
 };
 
-static const hello hellos[] = {
-    {"Chromium 156.0.8078.114, Debian 12",
-     {{chromium_1, sizeof chromium_1}, {chromium_2, sizeof chromium_2}}},
-    {"Firefox 153.8.0esr, Debian 12", {{firefox_1, sizeof firefox_1}, {firefox_2, sizeof firefox_2}}},
+enum { CHROMIUM, FIREFOX, HELLO_COUNT };
+
+static const hello hellos[HELLO_COUNT] = {
+    [CHROMIUM] = {"Chromium 156.0.8078.114, Debian 12",
+                  {{chromium_1, sizeof chromium_1}, {chromium_2, sizeof chromium_2}}},
+    [FIREFOX] = {"Firefox 153.8.0esr, Debian 12",
+                 {{firefox_1, sizeof firefox_1}, {firefox_2, sizeof firefox_2}}},
 };
-#define HELLO_COUNT (sizeof hellos / sizeof hellos[0])
 
 #endif
