@@ -6,7 +6,8 @@
  * key).
  *
  * Order of calls: new, set_remote_fingerprints, start; then input / handle_timeout, and after each of them
- * poll_event and poll_transmit until both return false; seal for application data once CONNECTED. */
+ * poll_event and poll_transmit until both return false; seal for application data once CONNECTED.
+ * examples/dtls_cat.c is all of it under poll(2). */
 #ifndef DATAPEER_DTLS_H
 #define DATAPEER_DTLS_H
 
