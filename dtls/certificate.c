@@ -1,8 +1,10 @@
 #include "certificate.h"
 
+#include <mbedtls/ecdsa.h>
 #include <mbedtls/ecp.h>
 #include <mbedtls/md.h>
 #include <mbedtls/pem.h>
+#include <mbedtls/platform.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,6 +47,7 @@ static int certificate_new(dp_certificate **out)
         return DP_ERR_NO_MEMORY;
     mbedtls_x509_crt_init(&certificate->crt);
     mbedtls_pk_init(&certificate->key);
+    mbedtls_pk_init(&certificate->eckey);
     *out = certificate;
     return DP_OK;
 }
@@ -55,8 +58,62 @@ void dp_certificate_free(dp_certificate *certificate)
         return;
     mbedtls_x509_crt_free(&certificate->crt);
     mbedtls_pk_free(&certificate->key);
+    mbedtls_pk_free(&certificate->eckey);
     dp_free(certificate);
 }
+
+/* ---- the table of a key ------------------------------------------------------------------------------
+ *
+ * mbedTLS 2.28 begins a multiplication of the curve's generator with a table of its multiples: half of what a
+ * signature costs, a quarter of its verification. It keeps the table in the key's group. But a key of type ECKEY, and
+ * it parses no others, is copied for each operation, and its table made anew; with one of type ECDSA it works itself.
+ * (3.x has the table as a constant and no T_size.) */
+
+static mbedtls_ecp_group *group_of(const mbedtls_pk_context *key)
+{
+    return &mbedtls_pk_ec(*key)->MBEDTLS_PRIVATE(grp);
+}
+
+static bool copy_as_ecdsa(mbedtls_pk_context *out, const mbedtls_pk_context *eckey)
+{
+    return mbedtls_pk_setup(out, mbedtls_pk_info_from_type(MBEDTLS_PK_ECDSA)) == 0 &&
+           mbedtls_ecdsa_from_keypair(mbedtls_pk_ec(*out), mbedtls_pk_ec(*eckey)) == 0;
+}
+
+static bool copy_table(mbedtls_ecp_group *out, const mbedtls_ecp_group *group)
+{
+    size_t count = group->MBEDTLS_PRIVATE(T_size);
+    mbedtls_ecp_point *table = mbedtls_calloc(count, sizeof *table);
+    if (table == NULL)
+        return false;
+    out->MBEDTLS_PRIVATE(T) = table; /* freed with the group */
+    out->MBEDTLS_PRIVATE(T_size) = count;
+    bool copied = true;
+    for (size_t i = 0; i < count; i++) {
+        mbedtls_ecp_point_init(&table[i]);
+        copied = copied && mbedtls_ecp_copy(&table[i], &group->MBEDTLS_PRIVATE(T)[i]) == 0;
+    }
+    return copied;
+}
+
+void dp_certificate_lend_table(const dp_certificate *own, mbedtls_x509_crt *peer)
+{
+    const mbedtls_ecp_group *group = group_of(&own->key);
+    /* The same curve, so one that a handshake allows: mbedTLS asks that of peers' keys of type ECKEY alone. */
+    if (group->MBEDTLS_PRIVATE(T_size) == 0 || mbedtls_pk_get_type(&peer->pk) != MBEDTLS_PK_ECKEY ||
+        group_of(&peer->pk)->id != group->id)
+        return;
+    mbedtls_pk_context copy;
+    mbedtls_pk_init(&copy);
+    if (copy_as_ecdsa(&copy, &peer->pk) && copy_table(group_of(&copy), group)) {
+        mbedtls_pk_free(&peer->pk);
+        peer->pk = copy;
+    } else {
+        mbedtls_pk_free(&copy); /* without, then */
+    }
+}
+
+/* ---- certificates of our own ------------------------------------------------------------------------- */
 
 /* "YYYYMMDDhhmmss" in UTC, as X.509 counts. Computed here: <time.h> belongs to net/. */
 static int format_time(char out[TIME_TEXT], int64_t unix_time)
@@ -102,7 +159,7 @@ static int write_and_sign(dp_certificate *certificate, dp_random *random, const 
     mbedtls_x509write_crt_init(&writer);
     mbedtls_x509write_crt_set_version(&writer, MBEDTLS_X509_CRT_VERSION_3);
     mbedtls_x509write_crt_set_md_alg(&writer, MBEDTLS_MD_SHA256);
-    mbedtls_x509write_crt_set_subject_key(&writer, &certificate->key);
+    mbedtls_x509write_crt_set_subject_key(&writer, &certificate->eckey);
     mbedtls_x509write_crt_set_issuer_key(&writer, &certificate->key);
     int len = -1;
     if (mbedtls_x509write_crt_set_subject_name(&writer, SUBJECT) == 0 &&
@@ -132,9 +189,10 @@ int dp_certificate_generate_for(dp_certificate **out, const dp_random *random, i
     if (err != DP_OK)
         return err;
     dp_random source = *random;
-    if (mbedtls_pk_setup(&certificate->key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY)) != 0 ||
-        mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(certificate->key), dp_mbedtls_random,
-                            &source) != 0)
+    if (mbedtls_pk_setup(&certificate->eckey, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY)) != 0 ||
+        mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(certificate->eckey), dp_mbedtls_random,
+                            &source) != 0 ||
+        !copy_as_ecdsa(&certificate->key, &certificate->eckey))
         err = DP_ERR_CRYPTO;
     if (err == DP_OK)
         err = write_and_sign(certificate, &source, not_before, not_after);
@@ -181,7 +239,7 @@ static bool is_pair(const dp_certificate *certificate)
 {
     uint8_t a[256];
     uint8_t b[256];
-    int a_len = mbedtls_pk_write_pubkey_der((mbedtls_pk_context *)&certificate->key, a, sizeof a);
+    int a_len = mbedtls_pk_write_pubkey_der((mbedtls_pk_context *)&certificate->eckey, a, sizeof a);
     int b_len = mbedtls_pk_write_pubkey_der((mbedtls_pk_context *)&certificate->crt.pk, b, sizeof b);
     return a_len > 0 && a_len == b_len &&
            memcmp(a + sizeof a - a_len, b + sizeof b - b_len, (size_t)a_len) == 0;
@@ -195,12 +253,14 @@ int dp_certificate_from_pem(dp_certificate **out, const char *pem)
     int err = certificate_new(&certificate);
     if (err != DP_OK)
         return err;
-    err = parse_key(&certificate->key, pem);
+    err = parse_key(&certificate->eckey, pem);
     if (err == DP_OK &&
         (strstr(pem, "-----BEGIN CERTIFICATE-----") == NULL ||
          mbedtls_x509_crt_parse(&certificate->crt, (const uint8_t *)pem, strlen(pem) + 1) != 0 ||
          !is_pair(certificate)))
         err = DP_ERR_MALFORMED;
+    if (err == DP_OK && !copy_as_ecdsa(&certificate->key, &certificate->eckey))
+        err = DP_ERR_NO_MEMORY;
     if (err == DP_OK)
         err = dp_certificate_hash(&certificate->fingerprint, DP_FINGERPRINT_SHA256, &certificate->crt);
     if (err != DP_OK) {
@@ -216,7 +276,7 @@ int dp_certificate_to_pem(const dp_certificate *certificate, char *out, size_t c
     if (certificate == NULL || out == NULL)
         return DP_ERR_INVALID_ARGUMENT;
     /* mbedTLS only reads the key here, but takes a plain pointer. */
-    mbedtls_pk_context *key = (mbedtls_pk_context *)&certificate->key;
+    mbedtls_pk_context *key = (mbedtls_pk_context *)&certificate->eckey;
     if (mbedtls_pk_write_key_pem(key, (unsigned char *)out, capacity) != 0)
         return DP_ERR_NO_SPACE;
     size_t used = strlen(out);

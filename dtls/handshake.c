@@ -195,6 +195,7 @@ static int verify(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
     }
     if (h->identity != IDENTITY_MATCH)
         return MBEDTLS_ERR_X509_CERT_VERIFY_FAILED;
+    dp_certificate_lend_table(h->config.certificate, crt);
     *flags = 0;
     return 0;
 }

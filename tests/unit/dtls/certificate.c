@@ -192,6 +192,99 @@ static void test_generate_fails_cleanly(void **state)
     dp_certificate_free(NULL);
 }
 
+static size_t table_of(const mbedtls_pk_context *key)
+{
+    return mbedtls_pk_ec(*key)->MBEDTLS_PRIVATE(grp).MBEDTLS_PRIVATE(T_size);
+}
+
+/* The size of the table that this mbedTLS makes; 0: it makes none. */
+static size_t usual_table(dp_random *source)
+{
+    mbedtls_pk_context key;
+    mbedtls_pk_init(&key);
+    assert_int_equal(mbedtls_pk_setup(&key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY)), 0);
+    assert_int_equal(
+        mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(key), dp_mbedtls_random, source), 0);
+    size_t count = table_of(&key);
+    mbedtls_pk_free(&key);
+    return count;
+}
+
+/* Ours begins to keep its table with its first signature: of the certificate, or of the first handshake. */
+static void test_key_keeps_its_table(void **state)
+{
+    (void)state;
+    pair p;
+    pair_init(&p, 1);
+    size_t usual = usual_table(&(dp_random){test_fill, &p.random});
+    char pem[2048];
+    dp_certificate *loaded = NULL;
+    dp_certificate *made = p.side[CLIENT].certificate;
+    assert_int_equal(table_of(&made->key), usual);
+    assert_int_equal(dp_certificate_to_pem(made, pem, sizeof pem), DP_OK);
+    assert_int_equal(dp_certificate_from_pem(&loaded, pem), DP_OK);
+    assert_int_equal(table_of(&loaded->key), 0);
+
+    dp_dtls_config config;
+    dp_dtls_free(p.side[CLIENT].dtls);
+    p.side[CLIENT].certificate = loaded;
+    pair_config(&p, CLIENT, &config);
+    assert_int_equal(dp_dtls_new(&p.side[CLIENT].dtls, &config), DP_OK);
+    pair_expect(&p, CLIENT, p.side[SERVER].certificate);
+    pair_connect(&p);
+    assert_int_equal(table_of(&loaded->key), usual);
+    pair_clear(&p);
+    dp_certificate_free(loaded);
+}
+
+static void test_lend_table(void **state)
+{
+    (void)state;
+    test_random r = {5};
+    dp_random source = test_source(&r);
+    size_t usual = usual_table(&source);
+    dp_certificate *own = test_certificate(0);
+    dp_certificate *other = test_certificate(1);
+    mbedtls_x509_crt peer;
+    mbedtls_x509_crt_init(&peer);
+    assert_int_equal(mbedtls_x509_crt_parse_der(&peer, other->crt.raw.p, other->crt.raw.len), 0);
+
+    /* Nothing to lend yet. */
+    char pem[2048];
+    dp_certificate *cold = NULL;
+    assert_int_equal(dp_certificate_to_pem(own, pem, sizeof pem), DP_OK);
+    assert_int_equal(dp_certificate_from_pem(&cold, pem), DP_OK);
+    dp_certificate_lend_table(cold, &peer);
+    dp_certificate_free(cold);
+    assert_int_equal(mbedtls_pk_get_type(&peer.pk), MBEDTLS_PK_ECKEY);
+
+    for (int twice = 0; twice < 2; twice++)
+        dp_certificate_lend_table(own, &peer);
+    assert_int_equal(mbedtls_pk_get_type(&peer.pk), usual > 0 ? MBEDTLS_PK_ECDSA : MBEDTLS_PK_ECKEY);
+    assert_int_equal(table_of(&peer.pk), usual);
+    /* It is the same key, and verifies as before. */
+    for (int altered = 0; altered < 2; altered++) {
+        uint8_t hash[32];
+        assert_int_equal(mbedtls_md(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), other->crt.tbs.p,
+                                    other->crt.tbs.len, hash),
+                         0);
+        hash[31] ^= (uint8_t)altered;
+        int ret = mbedtls_pk_verify(&peer.pk, MBEDTLS_MD_SHA256, hash, sizeof hash,
+                                    other->crt.MBEDTLS_PRIVATE(sig).p, other->crt.MBEDTLS_PRIVATE(sig).len);
+        assert_int_equal(ret, altered ? MBEDTLS_ERR_ECP_VERIFY_FAILED : 0);
+    }
+    mbedtls_x509_crt_free(&peer);
+
+    /* Another curve has other multiples. */
+    mbedtls_x509_crt_init(&peer);
+    assert_int_equal(mbedtls_pk_setup(&peer.pk, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY)), 0);
+    assert_int_equal(
+        mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256K1, mbedtls_pk_ec(peer.pk), dp_mbedtls_random, &source), 0);
+    dp_certificate_lend_table(own, &peer);
+    assert_int_equal(mbedtls_pk_get_type(&peer.pk), MBEDTLS_PK_ECKEY);
+    mbedtls_x509_crt_free(&peer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +295,8 @@ int main(void)
         cmocka_unit_test(test_bad_pem),
         cmocka_unit_test(test_other_keys_are_refused),
         cmocka_unit_test(test_generate_fails_cleanly),
+        cmocka_unit_test(test_key_keeps_its_table),
+        cmocka_unit_test(test_lend_table),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     test_certificate(-1);
