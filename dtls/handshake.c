@@ -398,7 +398,7 @@ static int derive_srtp_keys(const dp_handshake *h, dp_srtp_keys *srtp)
                                   sizeof seed, block, sizeof block);
     if (ret == 0) {
         bool client = h->config.role == DP_DTLS_CLIENT;
-        const uint8_t *salts = block + 2 * KEY;
+        const uint8_t *salts = block + (size_t)2 * KEY;
         memcpy(srtp->local_key, client ? block : block + KEY, KEY);
         memcpy(srtp->remote_key, client ? block + KEY : block, KEY);
         memcpy(srtp->local_salt, client ? salts : salts + SALT, SALT);
