@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/table.h"
 #include "filter.h"
+#include "forward.h"
 
 #include <string.h>
 #include <usrsctp.h>
@@ -46,6 +47,7 @@ struct dp_association {
     bool in_flight; /* sent data may be unacknowledged */
     dp_time ticked; /* last tick of this association: another's must not put off its own */
     dp_time active_until;
+    dp_forward forward;
     /* Packets to send, each behind its 2-byte length. */
     uint8_t *output;
     size_t output_capacity;
@@ -78,7 +80,10 @@ static int on_output(void *address, void *packet, size_t len, uint8_t tos, uint8
     (void)set_df;
     uint64_t id = (uint64_t)(uintptr_t)address;
     dp_association *a = (dp_association *)dp_table_get(&stack.associations, &id, sizeof id);
-    if (a == NULL || len < DP_SCTP_COMMON_HEADER || len > UINT16_MAX || !output_reserve(a, 2 + len))
+    if (a == NULL || len < DP_SCTP_COMMON_HEADER || len > UINT16_MAX)
+        return 0;
+    dp_forward_output(&a->forward, (const uint8_t *)packet, len);
+    if (!output_reserve(a, 2 + len))
         return 0;
     uint8_t *at = a->output + a->output_len;
     at[0] = (uint8_t)(len >> 8);
@@ -128,7 +133,7 @@ static void stack_start(void)
     usrsctp_sysctl_set_sctp_auto_asconf(0);
     usrsctp_sysctl_set_sctp_auth_enable(0);
     usrsctp_sysctl_set_sctp_ecn_enable(0);
-    usrsctp_sysctl_set_sctp_pr_enable(0);
+    usrsctp_sysctl_set_sctp_pr_enable(1);
     usrsctp_sysctl_set_sctp_nrsack_enable(0);
     usrsctp_sysctl_set_sctp_pktdrop_enable(0);
     usrsctp_sysctl_set_sctp_reconfig_enable(1);
@@ -274,6 +279,7 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
         return DP_ERR_NO_MEMORY;
     a->id = ++stack.last_id;
     a->local_port = config->local_port;
+    dp_forward_init(&a->forward, config->max_streams);
     a->ticked = now;
     /* All that can be in flight fits twice (first transmission and retransmission), each packet with its
      * length. */
@@ -317,11 +323,17 @@ void dp_association_free(dp_association *a)
         usrsctp_deregister_address((void *)(uintptr_t)a->id);
     if (stack.associations.count == 0)
         dp_table_clear(&stack.associations);
+    dp_forward_clear(&a->forward);
     dp_free(a->output);
     dp_free(a);
 }
 
 /* ---- in and out -------------------------------------------------------------------------------- */
+
+static void to_usrsctp(void *ctx, const uint8_t *packet, size_t len)
+{
+    usrsctp_conninput((void *)(uintptr_t)((dp_association *)ctx)->id, packet, len, 0);
+}
 
 int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, size_t len)
 {
@@ -331,16 +343,17 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
     if (!dp_sctp_checksum_ok(packet, len))
         return DP_ERR_MALFORMED;
     a->active_until = now + IDLE_AFTER;
-    usrsctp_conninput((void *)(uintptr_t)a->id, packet, len, 0);
-    return DP_OK;
+    return dp_forward_input(&a->forward, packet, len, to_usrsctp, a);
 }
 
 void dp_association_tick(dp_association *a, dp_time now)
 {
     a->ticked = now;
     stack_tick(now);
-    if (now >= a->active_until)
+    if (now >= a->active_until) {
         output_shrink(a);
+        dp_forward_shrink(&a->forward);
+    }
 }
 
 dp_time dp_association_next_tick(const dp_association *a, bool busy)
@@ -552,4 +565,7 @@ void dp_association_receive(dp_association *a, dp_association_event *event, uint
     event->complete = (flags & MSG_EOR) != 0;
     event->ppid = ntohl(info.rcv_ppid);
     event->tsn = info.rcv_tsn;
+    if (event->type == DP_ASSOCIATION_DATA &&
+        dp_forward_drops(&a->forward, event->tsn, event->ppid, event->complete))
+        event->type = DP_ASSOCIATION_IGNORED;
 }

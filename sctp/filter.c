@@ -126,6 +126,9 @@ static int body_sound(uint8_t type, dp_rd *body)
     case CHUNK_COOKIE_ECHO:
         sound = len > 0;
         break;
+    case CHUNK_FORWARD_TSN: /* TSN, then stream and SSN as often as wanted: RFC 3758 §3.2; see forward.c */
+        sound = len >= 4 && len % 4 == 0;
+        break;
     case CHUNK_SHUTDOWN_ACK:
     case CHUNK_COOKIE_ACK:
     case CHUNK_SHUTDOWN_COMPLETE:
@@ -134,7 +137,6 @@ static int body_sound(uint8_t type, dp_rd *body)
     case CHUNK_ASCONF:
     case CHUNK_ASCONF_ACK:
     case CHUNK_PKTDROP:
-    case CHUNK_FORWARD_TSN: /* partial reliability is not negotiated: docs/pitfalls.md of usrsctp with it */
     case CHUNK_I_FORWARD_TSN:
         return DP_ERR_UNSUPPORTED;
     default:
