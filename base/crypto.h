@@ -1,4 +1,4 @@
-/* Hashes, HMAC and the CSPRNG: the one file of base that calls mbedTLS. */
+/* Hashes, HMAC and the CSPRNG: the one object of base that calls mbedTLS. */
 #ifndef BASE_CRYPTO_H
 #define BASE_CRYPTO_H
 
