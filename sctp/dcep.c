@@ -19,14 +19,46 @@
  *
  * RFC 8832 §5.2, DATA_CHANNEL_ACK: the one byte 0x02. */
 
-static dp_slice read_text(dp_rd *rd, size_t len)
+/* The bytes of the first count characters; len + 1 if there are not so many. A character over U+FFFF counts as wide.
+ * text is valid UTF-8. */
+static size_t prefix_of(const uint8_t *text, size_t len, size_t count, size_t wide)
 {
-    const uint8_t *bytes = dp_rd_bytes(rd, len);
-    if (bytes == NULL || !dp_utf8_valid(bytes, len)) {
-        rd->error = true;
-        return (dp_slice){"", 0};
+    size_t i = 0;
+    while (count > 0 && i < len) {
+        size_t bytes = text[i] < 0x80 ? 1 : text[i] < 0xe0 ? 2 : text[i] < 0xf0 ? 3 : 4;
+        size_t worth = bytes == 4 ? wide : 1;
+        if (worth > count)
+            break;
+        count -= worth;
+        i += bytes;
     }
-    return (dp_slice){(const char *)bytes, len};
+    return count == 0 ? i : len + 1;
+}
+
+static bool split(size_t *label, const uint8_t *text, size_t len, const size_t counts[2], size_t wide)
+{
+    *label = prefix_of(text, len, counts[0], wide);
+    return *label <= len && prefix_of(text + *label, len - *label, counts[1], wide) == len - *label;
+}
+
+/* The two lengths are bytes (RFC 8832 §5.1). aiortc counts code points there, and werift UTF-16 code units: then more
+ * bytes follow than the lengths say, and they hold exactly so many of either. */
+static bool read_names(dp_dcep_open *open, dp_rd *rd)
+{
+    size_t counts[2];
+    counts[0] = dp_rd_u16(rd);
+    counts[1] = dp_rd_u16(rd);
+    size_t len = dp_rd_left(rd), label = counts[0];
+    const uint8_t *text = dp_rd_bytes(rd, len);
+    if (rd->error || !dp_utf8_valid(text, len))
+        return false;
+    if (len == counts[0] + counts[1]
+            ? !dp_utf8_valid(text, label)
+            : !split(&label, text, len, counts, 1) && !split(&label, text, len, counts, 2))
+        return false;
+    open->label = (dp_slice){(const char *)text, label};
+    open->protocol = (dp_slice){(const char *)text + label, len - label};
+    return true;
 }
 
 static int parse_open(dp_dcep_open *open, dp_rd *rd)
@@ -34,11 +66,7 @@ static int parse_open(dp_dcep_open *open, dp_rd *rd)
     open->channel_type = dp_rd_u8(rd);
     open->priority = dp_rd_u16(rd);
     open->reliability = dp_rd_u32(rd);
-    size_t label_len = dp_rd_u16(rd);
-    size_t protocol_len = dp_rd_u16(rd);
-    open->label = read_text(rd, label_len);
-    open->protocol = read_text(rd, protocol_len);
-    if (rd->error || dp_rd_left(rd) != 0)
+    if (!read_names(open, rd))
         return DP_ERR_MALFORMED;
     if ((open->channel_type & ~DP_DCEP_UNORDERED) > DP_DCEP_MAX_TIME)
         return DP_ERR_UNSUPPORTED;

@@ -33,7 +33,7 @@ typedef struct dp_dcep_open {
 } dp_dcep_open;
 
 /* Decodes any DCEP message; open is filled for DP_DCEP_OPEN only. MALFORMED (lengths, UTF-8), UNSUPPORTED
- * (type). */
+ * (type). Label and protocol lengths that count characters are understood where they cannot be bytes. */
 int dp_dcep_parse(dp_dcep_type *type, dp_dcep_open *open, const uint8_t *data, size_t len);
 /* NO_SPACE; TOO_LARGE if label or protocol is over 65535 bytes. */
 int dp_dcep_write_open(uint8_t *out, size_t capacity, size_t *len, const dp_dcep_open *open);

@@ -185,7 +185,7 @@ void dp_streams_want(dp_sctp *sctp, int id)
 
 void dp_streams_grow(dp_sctp *sctp)
 {
-    if (sctp->streams_wanted == 0 || sctp->streams_asked || sctp->current != NULL)
+    if (sctp->streams_wanted == 0 || sctp->streams_asked)
         return;
     /* Twice as many as before, so that a thousand channels take two requests. */
     uint32_t all = 2u * sctp->streams_out;

@@ -16,7 +16,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t len;
     if (out == NULL)
         return 0;
-    if (dp_dcep_write_open(out, size, &len, &open) != DP_OK || len != size || memcmp(out, data, size) != 0)
+    if (dp_dcep_write_open(out, size, &len, &open) != DP_OK || len != size)
+        abort();
+    /* The two lengths may have been in characters. */
+    dp_dcep_open again;
+    if (memcmp(out, data, 8) != 0 || memcmp(out + 12, data + 12, size - 12) != 0 ||
+        dp_dcep_parse(&type, &again, out, len) != DP_OK || again.label.len != open.label.len ||
+        again.protocol.len != open.protocol.len)
         abort();
     for (size_t i = 0; i < size; i++)
         if (dp_dcep_write_open(out, i, &len, &open) != DP_ERR_NO_SPACE)

@@ -66,6 +66,54 @@ static void test_refused(void **state)
     assert_int_equal(dp_dcep_parse(&type, &open, bad, sizeof bad), DP_ERR_UNSUPPORTED);
 }
 
+/* Lengths in bytes, in code points (aiortc) and in UTF-16 code units (werift); anything else is broken. */
+static void test_lengths_in_characters(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *label, *protocol;
+        unsigned label_len, protocol_len;
+        bool fine;
+    } cases[] = {
+        {"\u00e4\u20ac", "", 5, 0, true},
+        {"\u00e4\u20ac", "", 2, 0, true},
+        {"\u00e4\u20ac", "", 3, 0, false},
+        {"\u00e4\u20ac", "", 4, 0, false},
+        {"\u00e4\u20ac", "", 1, 0, false},
+        {"\u00e4\u20ac", "", 6, 0, false},
+        {"\U0001f600", "", 4, 0, true},
+        {"\U0001f600", "", 1, 0, true},
+        {"\U0001f600", "", 2, 0, true},
+        {"\U0001f600", "", 3, 0, false},
+        {"\u00e4", "\u00f6x", 1, 2, true},
+        {"\u00e4", "\u00f6x", 2, 3, true},
+        {"\u00e4", "\u00f6x", 1, 3, false},
+        {"\u00e4", "\u00f6x", 2, 2, false},
+        {"x\U0001f600", "\U0001f600", 3, 2, true},
+        {"x\U0001f600", "\U0001f600", 2, 1, true},
+        {"x\U0001f600", "\U0001f600", 3, 1, false},
+        {"", "", 0, 0, true},
+        {"", "\u00e4", 0, 1, true},
+        {"", "\u00e4", 1, 1, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t label = strlen(cases[i].label), protocol = strlen(cases[i].protocol);
+        size_t len = 12 + label + protocol;
+        uint8_t *exact = (uint8_t *)calloc(1, len);
+        exact[0] = 3;
+        exact[9] = (uint8_t)cases[i].label_len;
+        exact[11] = (uint8_t)cases[i].protocol_len;
+        memcpy(exact + 12, cases[i].label, label);
+        memcpy(exact + 12 + label, cases[i].protocol, protocol);
+        dp_dcep_type type;
+        dp_dcep_open open;
+        assert_int_equal(dp_dcep_parse(&type, &open, exact, len), cases[i].fine ? DP_OK : DP_ERR_MALFORMED);
+        assert_true(!cases[i].fine || dp_slice_is(open.label, cases[i].label));
+        assert_true(!cases[i].fine || dp_slice_is(open.protocol, cases[i].protocol));
+        free(exact);
+    }
+}
+
 static void test_ack(void **state)
 {
     (void)state;
@@ -95,8 +143,11 @@ static void test_label_limit(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_open_vector), cmocka_unit_test(test_every_length),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_ack),
+        cmocka_unit_test(test_open_vector),
+        cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_ack),
+        cmocka_unit_test(test_lengths_in_characters),
         cmocka_unit_test(test_label_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
