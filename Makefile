@@ -132,7 +132,7 @@ sanitize:
 mbedtls3:
 	MAKE='$(MAKE)' scripts/mbedtls3
 
-# The time limit ends a hung browser or test; the whole takes about four minutes.
+# The time limit ends a hung browser or test; the whole takes about five minutes.
 interop: all
 	cd tests/interop && timeout 1200 node --test --test-concurrency=1
 
