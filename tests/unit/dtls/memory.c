@@ -242,6 +242,28 @@ static void test_no_memory_to_lend_a_table(void **state)
     }
 }
 
+/* Once connected, a record costs no allocation, in either library's ciphers. */
+static void test_records_need_no_memory(void **state)
+{
+    (void)state;
+    pair p;
+    pair_init(&p, 60);
+    pair_connect(&p);
+    arm(0, true);
+    for (int i = 0; i < 100; i++) {
+        uint8_t datagram[1500];
+        size_t len = 0;
+        int from = i % 2;
+        assert_int_equal(
+            dp_dtls_seal(p.side[from].dtls, datagram, sizeof datagram, &len, (const uint8_t *)"x", 1), DP_OK);
+        pair_inject(&p, !from, datagram, len);
+    }
+    armed = false;
+    assert_int_equal(asked, 0);
+    assert_int_equal(p.side[CLIENT].data_count + p.side[SERVER].data_count, 100);
+    pair_clear(&p);
+}
+
 /* ---- what is held ------------------------------------------------------------------------------------------- */
 
 /* mbedTLS's context, 45 KB, is gone at both ends as soon as they are connected, although no data has come yet. */
@@ -287,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_allocation_fails_before_a_stranger),
         cmocka_unit_test(test_certificate_without_memory),
         cmocka_unit_test(test_no_memory_to_lend_a_table),
+        cmocka_unit_test(test_records_need_no_memory),
     };
     int failed = cmocka_run_group_tests(tests, fill_caches, NULL);
     test_certificate(-1);
