@@ -41,6 +41,8 @@ bool identity_check(const identity_options *o, const char *command)
 {
     if (o->pinned && strcmp(command, "ls") != 0 && strcmp(command, "get") != 0)
         app_error("--fingerprint is for 'datapeer ls' and 'get', which call a device that they know");
+    else if (o->file != NULL && o->file[0] == '\0')
+        app_error("--certificate needs the name of a file");
     else if (o->file != NULL && o->ephemeral)
         app_error("--certificate keeps a certificate, --ephemeral keeps none: choose one of them");
     else

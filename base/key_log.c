@@ -17,7 +17,7 @@ void dp_key_log_put(const dp_key_log *log, const uint8_t client_random[DP_KEY_LO
                     const uint8_t master_secret[DP_KEY_LOG_MASTER_SECRET])
 {
     static const char label[] = "CLIENT_RANDOM ";
-    char line[sizeof(label) + 2 * DP_KEY_LOG_RANDOM + 1 + 2 * DP_KEY_LOG_MASTER_SECRET];
+    char line[sizeof(label) + 2 * (size_t)(DP_KEY_LOG_RANDOM + DP_KEY_LOG_MASTER_SECRET) + 1];
     if (log->fn == NULL)
         return;
     memcpy(line, label, sizeof(label) - 1);

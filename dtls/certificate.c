@@ -212,7 +212,8 @@ int dp_certificate_generate(dp_certificate **out, const dp_random *random, int64
 int64_t dp_certificate_expires(const dp_certificate *certificate)
 {
     const mbedtls_x509_time *t = &certificate->crt.valid_to;
-    return unix_days(t->year, t->mon, t->day) * DAY + t->hour * 3600 + t->min * 60 + t->sec;
+    int64_t hours = unix_days(t->year, t->mon, t->day) * 24 + t->hour;
+    return (hours * 60 + t->min) * 60 + t->sec;
 }
 
 static int parse_key(mbedtls_pk_context *key, const char *pem)

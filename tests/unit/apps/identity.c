@@ -101,6 +101,7 @@ static void options_fit_together(void **state)
         {{.file = "x"}, "serve", NULL},
         {{.ephemeral = true}, "serve", NULL},
         {{.file = "x", .ephemeral = true}, "get", "choose one"},
+        {{.file = ""}, "serve", "name of a file"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         capture();
