@@ -161,7 +161,7 @@ static bool stream_blocked(const dp_channel *channel)
 static dp_association_outgoing how_to_send(const dp_channel *channel, const dp_message *message)
 {
     dp_association_outgoing how = {.stream = (uint16_t)channel->id, .ppid = message->ppid};
-    if (message->ppid == DP_PPID_DCEP || !channel->acked)
+    if (!channel->acked)
         return how;
     how.unordered = message->unordered;
     if (message->expires != DP_TIME_NEVER) {
@@ -204,15 +204,20 @@ static int send_ack(dp_channel *channel)
     return error;
 }
 
-/* usrsctp looks at a message's lifetime only when it has sent it once. */
+/* usrsctp looks at a message's lifetime only when it has sent it once. All of a channel's messages live equally long,
+ * so the old ones are in front; one that usrsctp has a part of must be completed. */
 static void drop_expired(dp_channel *channel)
 {
-    dp_message *message = channel->head;
-    while (message != NULL && !message->begun && channel->acked && message->expires < channel->sctp->now) {
+    bool begun = channel->head != NULL && channel->head->begun;
+    dp_message **first = begun ? &channel->head->next : &channel->head;
+    while (*first != NULL && channel->acked && (*first)->expires < channel->sctp->now) {
+        dp_message *message = *first;
+        *first = message->next;
+        if (channel->tail == message)
+            channel->tail = begun ? channel->head : NULL;
         if (message->counted)
             left_buffer(channel, message->len);
-        pop_message(channel);
-        message = channel->head;
+        dp_free(message);
     }
 }
 
@@ -296,10 +301,9 @@ int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_
         return DP_ERR_INVALID_ARGUMENT;
     if (sctp->remote_max_message_size != 0 && len > sctp->remote_max_message_size)
         return DP_ERR_TOO_LARGE;
-    sctp->now = now;
-    drop_expired(channel);
     if (channel->buffered > QUEUE_LIMIT)
         return DP_ERR_WOULD_BLOCK;
+    sctp->now = now;
     bool empty = len == 0;
     dp_message *message = dp_message_new(empty ? 1 : len);
     if (message == NULL)
