@@ -118,7 +118,8 @@ export class World {
 
     async temporaryFolder() {
         const folder = await mkdtemp(join(tmpdir(), 'datapeer-interop-'));
-        this.defer(() => rm(folder, { recursive: true, force: true }));
+        // Retries: the last processes of a browser that has ended may still write there.
+        this.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
         return folder;
     }
 }
