@@ -7,8 +7,8 @@
 
 struct dp_certificate {
     mbedtls_x509_crt crt;
-    mbedtls_pk_context key;   /* of type ECDSA: signs, and keeps its table */
-    mbedtls_pk_context eckey; /* the same of type ECKEY: the only one that mbedTLS writes */
+    mbedtls_pk_context key;     /* of type ECDSA: signs, and keeps its table */
+    mbedtls_pk_context eckey;   /* the same of type ECKEY: the only one that mbedTLS writes */
     dp_fingerprint fingerprint; /* SHA-256 */
 };
 
