@@ -89,17 +89,29 @@ static void run(dp_duration how_long)
 }
 
 /* The hostile peer is the DTLS client: its ids are even. */
-static int setup(void **state)
+static int setup_with(uint16_t streams)
 {
-    (void)state;
     opened = errors = error = closed = messages = down = resets = up = 0;
     dp_sctp_config config = {.size = sizeof config, .random = {no_random, NULL}};
-    dp_association_config raw = {1160, 1 << 20, 1 << 20, 262144, 65535, 65535, 5000, 5000};
+    dp_association_config raw = {1160, 1 << 20, 1 << 20, 262144, streams, 65535, 5000, 5000};
     if (dp_sctp_new(&good, &config) != DP_OK || dp_sctp_start(good, virtual_now, false, 5000, 0) != DP_OK ||
         dp_association_new(&evil, virtual_now, &raw) != DP_OK)
         return -1;
     run(DP_MS(50));
     return up == 1 ? 0 : -1;
+}
+
+/* As many stacks do, it announces all that there are. */
+static int setup(void **state)
+{
+    (void)state;
+    return setup_with(65535);
+}
+
+static int setup_few_streams(void **state)
+{
+    (void)state;
+    return setup_with(16);
 }
 
 static int teardown(void **state)
@@ -264,7 +276,49 @@ static void test_peer_resets_and_reopens(void **state)
     }
 }
 
-static size_t heap(void) { return mallinfo2().uordblks + mallinfo2().hblkhd; }
+/* What the OPEN says is what the channel is. werift says 0x01 for unordered with retransmits, and sends unordered. */
+static void test_open_is_read(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t type;
+        uint16_t priority;
+        uint32_t reliability;
+        bool ordered;
+        int32_t retransmits, lifetime;
+        dp_channel_priority as;
+    } cases[] = {
+        {0x00, 0, 99, true, -1, -1, DP_CHANNEL_PRIORITY_LOW},
+        {0x80, 1, 0, false, -1, -1, DP_CHANNEL_PRIORITY_VERY_LOW},
+        {0x01, 128, 3, true, 3, -1, DP_CHANNEL_PRIORITY_VERY_LOW},
+        {0x81, 129, 0, false, 0, -1, DP_CHANNEL_PRIORITY_LOW},
+        {0x02, 256, 0, true, -1, 0, DP_CHANNEL_PRIORITY_LOW},
+        {0x82, 257, 5000, false, -1, 5000, DP_CHANNEL_PRIORITY_MEDIUM},
+        {0x81, 513, 0xffffffff, false, INT32_MAX, -1, DP_CHANNEL_PRIORITY_HIGH},
+        {0x82, 65535, 0x80000000, false, -1, INT32_MAX, DP_CHANNEL_PRIORITY_HIGH},
+    };
+    for (int i = 0; i < 8; i++) {
+        uint8_t open[12];
+        dp_wr wr = dp_wr_init(open, sizeof open);
+        dp_wr_u8(&wr, 3);
+        dp_wr_u8(&wr, cases[i].type);
+        dp_wr_u16(&wr, cases[i].priority);
+        dp_wr_u32(&wr, cases[i].reliability);
+        dp_wr_u32(&wr, 0);
+        send_raw((uint16_t)(2 * i), DP_PPID_DCEP, open, sizeof open);
+        assert_int_equal(opened, i + 1);
+        assert_int_equal(dp_channel_ordered(incoming), cases[i].ordered);
+        assert_int_equal(dp_channel_max_retransmits(incoming), cases[i].retransmits);
+        assert_int_equal(dp_channel_max_packet_lifetime(incoming), cases[i].lifetime);
+        assert_int_equal(dp_channel_get_priority(incoming), cases[i].as);
+        size_t sent;
+        dp_association_outgoing how = {
+            .stream = (uint16_t)(2 * i), .ppid = DP_PPID_BINARY, .unordered = true};
+        assert_int_equal(dp_association_send(evil, &sent, &how, (const uint8_t *)"x", 1, true), DP_OK);
+        run(DP_MS(50));
+        assert_int_equal(messages, i + 1);
+    }
+}
 
 static void put_data(dp_wr *wr, uint8_t flags, uint32_t tsn, uint16_t stream, size_t len)
 {
@@ -277,6 +331,41 @@ static void put_data(dp_wr *wr, uint8_t flags, uint32_t tsn, uint16_t stream, si
     dp_wr_u32(wr, DP_PPID_BINARY);
     for (size_t i = 0; i < (len + 3) / 4 * 4; i++)
         dp_wr_u8(wr, 'x');
+}
+
+/* It has all the streams that there can be and does not answer when asked for more: so it is not asked. */
+static void test_peer_that_adds_none(void **state)
+{
+    (void)state;
+    dp_channel_init init = DP_CHANNEL_INIT("x");
+    dp_channel *channel;
+    for (int i = 0; i < 128; i++)
+        assert_int_equal(dp_sctp_open_channel(good, &channel, virtual_now, &init), DP_OK);
+    assert_int_equal(dp_sctp_open_channel(good, &channel, virtual_now, &init), DP_ERR_LIMIT);
+    run(DP_MS(100));
+    send_open(256); /* we could not answer */
+    assert_int_equal(opened, 0);
+    send_open(254);
+    assert_int_equal(opened, 1);
+    assert_int_equal(errors + down, 0);
+}
+
+static size_t heap(void) { return mallinfo2().uordblks + mallinfo2().hblkhd; }
+
+/* Row 46: the peer adds streams until it is refused, and goes on asking. */
+static void test_add_streams_flood(void **state)
+{
+    (void)state;
+    size_t before = heap();
+    for (int i = 0; i < 3000; i++) {
+        (void)dp_association_add_streams(evil, i % 50 == 0 ? 40 : 1);
+        run(DP_MS(2));
+    }
+    assert_int_equal(dp_association_streams(evil), 1024);
+    assert_true(heap() - before < 200000); /* ours 40 KB, its own 64 KB */
+    send_open(2);
+    assert_int_equal(opened, 1);
+    assert_int_equal(errors + down, 0);
 }
 
 /* Row 39: one-byte fragments that nothing completes, alone, bundled, and each behind a chunk that fills its
@@ -316,6 +405,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_endless_message, setup, teardown),
         cmocka_unit_test_setup_teardown(test_peer_resets_and_reopens, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tiny_fragments, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_open_is_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_peer_that_adds_none, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_add_streams_flood, setup_few_streams, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

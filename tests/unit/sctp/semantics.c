@@ -155,12 +155,13 @@ static void test_longest_names(void **state)
 
 /* ---- negotiated --------------------------------------------------------------------------------- */
 
-static int dcep_packets;
+static int dcep_packets, ordered_data;
 static void count_dcep(pair *p, int from, uint8_t *data, size_t *len)
 {
     (void)p;
     (void)from;
     dcep_packets += ppid_of(data, *len) == DP_PPID_DCEP;
+    ordered_data += ppid_of(data, *len) == DP_PPID_BINARY && (data[13] & 4) == 0;
 }
 
 static dp_channel *open_negotiated(pair *p, int end, int id, bool ordered)
@@ -188,7 +189,7 @@ static void test_negotiated(void **state)
             pair_init(&p, 5);
             p.on_event = on_event;
             p.on_packet = count_dcep;
-            dcep_packets = 0;
+            dcep_packets = ordered_data = 0;
             for (int end = 0; !late && end < 2; end++)
                 channel[end] = open_negotiated(&p, end, id, false);
             pair_start(&p);
@@ -201,7 +202,7 @@ static void test_negotiated(void **state)
                                  DP_OK);
             }
             pair_run(&p, DP_MS(100));
-            assert_int_equal(dcep_packets, 0);
+            assert_int_equal(dcep_packets + ordered_data, 0);
             for (int end = 0; end < 2; end++) {
                 assert_int_equal(saw[end].opened, 1);
                 assert_int_equal(saw[end].incoming, 0);
