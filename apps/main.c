@@ -10,6 +10,7 @@ static const char help[] =
     "  datapeer ls ID[:PATH]     list a folder of a device\n"
     "  datapeer get ID:PATH      download a file from a device\n"
     "  datapeer peer             drive PeerJS connections with JSON lines (for tests)\n"
+    "  datapeer pc               drive one raw peer connection with JSON lines (for tests)\n"
     "\n"
     "Each explains its options: datapeer serve --help. --version tells the version.\n"
     "\n"
@@ -21,7 +22,8 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } commands[] = {{"serve", cmd_serve}, {"ls", cmd_ls}, {"get", cmd_get}, {"peer", cmd_peer}};
+    } commands[] = {
+        {"serve", cmd_serve}, {"ls", cmd_ls}, {"get", cmd_get}, {"peer", cmd_peer}, {"pc", cmd_pc}};
     if (argc < 2) {
         fputs(help, stderr);
         return EXIT_USAGE;
