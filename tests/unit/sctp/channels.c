@@ -453,80 +453,6 @@ static void test_idle(void **state)
     pair_clear(&p);
 }
 
-static int budget;
-static bool no_more;
-static void *failing_alloc(void *ctx, size_t size)
-{
-    (void)ctx;
-    return budget-- == 0 || no_more ? NULL : malloc(size);
-}
-static void *failing_realloc(void *ctx, void *old, size_t size)
-{
-    (void)ctx;
-    return budget-- == 0 || no_more ? NULL : realloc(old, size);
-}
-static void plain_free(void *ctx, void *block)
-{
-    (void)ctx;
-    free(block);
-}
-
-/* Row 90: each of our allocations fails once (usrsctp's own are left out: it does not survive that). */
-static void test_allocation_failures(void **state)
-{
-    (void)state;
-    static const dp_allocator failing = {failing_alloc, failing_realloc, plain_free, NULL};
-    dp_set_allocator(&failing);
-    for (int n = 0; n < 60; n++) {
-        pair p;
-        memset(&p, 0, sizeof p);
-        memset(saw, 0, sizeof saw);
-        p.delay = DP_MS(5);
-        p.on_event = on_event;
-        budget = n;
-        dp_sctp_config config = {.size = sizeof config, .random = {pair_random_fn, &p}};
-        dp_channel *channel = NULL;
-        dp_channel_init init = DP_CHANNEL_INIT("x");
-        for (int i = 0; i < 2; i++) {
-            if (dp_sctp_new(&p.end[i], &config) != DP_OK)
-                p.end[i] = NULL;
-            else if (dp_sctp_open_channel(p.end[i], &channel, virtual_now, &init) == DP_OK)
-                (void)dp_sctp_start(p.end[i], virtual_now, i == 0, 5000, 0);
-        }
-        pair_run(&p, DP_MS(500));
-        if (channel != NULL && p.end[1] != NULL && saw[1].channels_closed == 0)
-            (void)dp_channel_send(channel, virtual_now, make(BIG), BIG, true, false);
-        pair_run(&p, DP_SECONDS(2));
-        pair_clear(&p);
-    }
-    dp_set_allocator(NULL);
-}
-
-/* No memory for a message that waits in usrsctp, for good: the association ends, and asking for events does.
- */
-static void test_no_memory_to_receive(void **state)
-{
-    (void)state;
-    static const dp_allocator failing = {failing_alloc, failing_realloc, plain_free, NULL};
-    pair p;
-    budget = -1;
-    dp_set_allocator(&failing);
-    dp_channel *channel = up(&p, 17, true);
-    p.deaf[1] = true;
-    assert_int_equal(dp_channel_send(channel, virtual_now, make(BIG), BIG, true, false), DP_OK);
-    pair_run(&p, DP_SECONDS(1));
-    no_more = true;
-    dp_sctp_event event;
-    while (dp_sctp_poll_event(p.end[1], &event))
-        on_event(&p, 1, &event);
-    no_more = false;
-    assert_int_equal(saw[1].messages, 0);
-    assert_int_equal(saw[1].closed, 1);
-    assert_int_equal(saw[1].closed_error, DP_ERR_NO_MEMORY);
-    pair_clear(&p);
-    dp_set_allocator(NULL);
-}
-
 static void test_freed_in_any_order(void **state)
 {
     (void)state;
@@ -568,8 +494,6 @@ int main(void)
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_over_max_message_size),
         cmocka_unit_test(test_idle),
-        cmocka_unit_test(test_allocation_failures),
-        cmocka_unit_test(test_no_memory_to_receive),
         cmocka_unit_test(test_freed_in_any_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
