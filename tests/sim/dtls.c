@@ -8,10 +8,12 @@
 #include <datapeer/dtls.h>
 #include <mbedtls/ssl.h>
 #include <mbedtls/ssl_ciphersuites.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -601,6 +603,7 @@ int main(int argc, char **argv)
         if (child < 0)
             return EXIT_FAILURE;
         if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL); /* ends with the program */
             free(times);
             work(results, count, first, i, workers);
             exit(EXIT_SUCCESS); /* looks for leaks, too */
