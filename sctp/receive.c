@@ -159,7 +159,12 @@ static void receive_open(dp_sctp *sctp, uint16_t id, const dp_dcep_open *open)
         refuse(sctp, id, "the id has our parity");
         return;
     }
-    if (dp_stream_use(sctp, &stream, id) != DP_OK) {
+    int error = dp_stream_use(sctp, &stream, id);
+    if (error == DP_ERR_NO_MEMORY) {
+        dp_sctp_went_down(sctp, error); /* the peer would take the channel for open */
+        return;
+    }
+    if (error != DP_OK) {
         sctp->dropped++;
         return;
     }
