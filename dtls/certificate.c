@@ -157,6 +157,7 @@ static int write_and_sign(dp_certificate *certificate, dp_random *random, const 
     uint8_t der[DER_MAX];
     mbedtls_x509write_cert writer;
     mbedtls_x509write_crt_init(&writer);
+    /* Without any extension mbedTLS writes an empty list of them, which RFC 5280 §4.1 does not allow. */
     mbedtls_x509write_crt_set_version(&writer, MBEDTLS_X509_CRT_VERSION_3);
     mbedtls_x509write_crt_set_md_alg(&writer, MBEDTLS_MD_SHA256);
     mbedtls_x509write_crt_set_subject_key(&writer, &certificate->eckey);
@@ -165,7 +166,8 @@ static int write_and_sign(dp_certificate *certificate, dp_random *random, const 
     if (mbedtls_x509write_crt_set_subject_name(&writer, SUBJECT) == 0 &&
         mbedtls_x509write_crt_set_issuer_name(&writer, SUBJECT) == 0 &&
         dp_mbedtls_set_serial(&writer, serial, sizeof serial) == 0 &&
-        mbedtls_x509write_crt_set_validity(&writer, not_before, not_after) == 0)
+        mbedtls_x509write_crt_set_validity(&writer, not_before, not_after) == 0 &&
+        mbedtls_x509write_crt_set_basic_constraints(&writer, 0, -1) == 0)
         len = mbedtls_x509write_crt_der(&writer, der, sizeof der, dp_mbedtls_random, random);
     mbedtls_x509write_crt_free(&writer);
     /* mbedTLS writes backwards, to the end of the buffer. */

@@ -22,6 +22,8 @@ static void test_generate(void **state)
     assert_int_equal(a->crt.valid_to.mon, 10);
     assert_int_equal(a->crt.valid_to.day, 21);
     assert_int_equal(a->crt.valid_to.sec, 20);
+    /* basicConstraints, cA FALSE: an empty list of extensions would be malformed. */
+    assert_true(a->crt.v3_ext.len > 10);
     /* Signed by itself. */
     uint8_t hash[32];
     assert_int_equal(
