@@ -22,16 +22,17 @@ static void set_state(dp_channel *channel, dp_channel_state state)
     channel->state = state;
 }
 
-int dp_channel_new(dp_channel **out, dp_sctp *sctp, dp_slice label, dp_slice protocol,
-                   const dp_channel_init *init)
+int dp_channel_new(dp_channel **out, dp_sctp *sctp, const dp_channel_init *init)
 {
     if (sctp->channel_count >= sctp->config.max_channels)
         return DP_ERR_LIMIT;
     dp_channel *channel = (dp_channel *)dp_calloc(1, sizeof *channel);
     if (channel == NULL)
         return DP_ERR_NO_MEMORY;
-    channel->label = dp_strndup(label.at, label.len);
-    channel->protocol = dp_strndup(protocol.at, protocol.len);
+    channel->label = dp_strndup(init->label, init->label_length);
+    channel->label_len = init->label_length;
+    channel->protocol = dp_strndup(init->protocol, init->protocol_length);
+    channel->protocol_len = init->protocol_length;
     if (channel->label == NULL || channel->protocol == NULL) {
         dp_free(channel->label);
         dp_free(channel->protocol);
@@ -105,8 +106,8 @@ void dp_channel_finish(dp_channel *channel)
 static int enqueue_open(dp_channel *channel)
 {
     dp_dcep_open open = {.priority = (uint16_t)channel->priority,
-                         .label = {channel->label, strlen(channel->label)},
-                         .protocol = {channel->protocol, strlen(channel->protocol)}};
+                         .label = {channel->label, channel->label_len},
+                         .protocol = {channel->protocol, channel->protocol_len}};
     if (channel->max_retransmits >= 0) {
         open.channel_type = DP_DCEP_MAX_RETX;
         open.reliability = (uint32_t)channel->max_retransmits;
@@ -156,11 +157,6 @@ static void forget(dp_channel *channel)
     dp_channel_free(channel);
 }
 
-static bool text_valid(const char *text)
-{
-    return text != NULL && dp_utf8_valid((const uint8_t *)text, strlen(text));
-}
-
 static bool priority_valid(dp_channel_priority priority)
 {
     return priority == DP_CHANNEL_PRIORITY_VERY_LOW || priority == DP_CHANNEL_PRIORITY_LOW ||
@@ -170,8 +166,9 @@ static bool priority_valid(dp_channel_priority priority)
 /* W3C webrtc-pc §6.1, createDataChannel. */
 static bool init_valid(const dp_channel_init *init)
 {
-    return text_valid(init->label) && text_valid(init->protocol) && init->max_retransmits >= -1 &&
-           init->max_packet_lifetime >= -1 &&
+    return dp_utf8_valid((const uint8_t *)init->label, init->label_length) &&
+           dp_utf8_valid((const uint8_t *)init->protocol, init->protocol_length) &&
+           init->max_retransmits >= -1 && init->max_packet_lifetime >= -1 &&
            (init->max_retransmits == -1 || init->max_packet_lifetime == -1) &&
            (!init->negotiated || (init->id >= 0 && init->id < UINT16_MAX)) && priority_valid(init->priority);
 }
@@ -183,11 +180,17 @@ static int read_init(dp_channel_init *init, const dp_channel_init *given)
     if (given == NULL || given->size < offsetof(dp_channel_init, max_retransmits))
         return DP_ERR_INVALID_ARGUMENT;
     memcpy(init, given, given->size < sizeof *init ? given->size : sizeof *init);
+    if (init->label == NULL || (init->protocol == NULL && init->protocol_length > 0))
+        return DP_ERR_INVALID_ARGUMENT;
     if (init->protocol == NULL)
         init->protocol = "";
+    if (init->label_length == 0)
+        init->label_length = strlen(init->label);
+    if (init->protocol_length == 0)
+        init->protocol_length = strlen(init->protocol);
     if (!init_valid(init))
         return DP_ERR_INVALID_ARGUMENT;
-    return strlen(init->label) > UINT16_MAX || strlen(init->protocol) > UINT16_MAX ? DP_ERR_TOO_LARGE : DP_OK;
+    return init->label_length > UINT16_MAX || init->protocol_length > UINT16_MAX ? DP_ERR_TOO_LARGE : DP_OK;
 }
 
 /* Its stream, as far as it can be known by now, and its OPEN. */
@@ -212,8 +215,7 @@ int dp_sctp_open_channel(dp_sctp *sctp, dp_channel **out, dp_time now, const dp_
         return DP_ERR_CLOSED;
     sctp->now = now;
     dp_channel *channel;
-    error = dp_channel_new(&channel, sctp, (dp_slice){init.label, strlen(init.label)},
-                           (dp_slice){init.protocol, strlen(init.protocol)}, &init);
+    error = dp_channel_new(&channel, sctp, &init);
     if (error != DP_OK)
         return error;
     error = prepare(channel, &init);
@@ -344,7 +346,9 @@ void dp_channel_check_deadlines(dp_sctp *sctp)
 /* ---- what the owner sees ----------------------------------------------------------------------- */
 
 const char *dp_channel_label(const dp_channel *channel) { return channel->label; }
+size_t dp_channel_label_length(const dp_channel *channel) { return channel->label_len; }
 const char *dp_channel_protocol(const dp_channel *channel) { return channel->protocol; }
+size_t dp_channel_protocol_length(const dp_channel *channel) { return channel->protocol_len; }
 int dp_channel_id(const dp_channel *channel) { return channel->id; }
 bool dp_channel_ordered(const dp_channel *channel) { return channel->ordered; }
 int32_t dp_channel_max_retransmits(const dp_channel *channel) { return channel->max_retransmits; }

@@ -63,8 +63,10 @@ struct dp_channel {
     size_t low_threshold;
     dp_time close_deadline;
     void *user;
-    char *label;
+    char *label; /* and a NUL behind it */
+    size_t label_len;
     char *protocol;
+    size_t protocol_len;
 };
 
 /* What is known of a stream id, also after its channel is gone: an id is free again once both directions are
@@ -153,9 +155,8 @@ void dp_streams_changed(dp_sctp *sctp, uint16_t outgoing, int error);
 void dp_streams_check_deadline(dp_sctp *sctp);
 
 /* channel.c */
-/* init's label and protocol are not read: these may hold NULs. */
-int dp_channel_new(dp_channel **out, dp_sctp *sctp, dp_slice label, dp_slice protocol,
-                   const dp_channel_init *init);
+/* init's lengths are the lengths, also 0. */
+int dp_channel_new(dp_channel **out, dp_sctp *sctp, const dp_channel_init *init);
 void dp_channel_free(dp_channel *channel);
 void dp_channel_event(dp_channel *channel, unsigned pending);
 /* CHANNEL_ERROR, then the closing procedure. */

@@ -142,7 +142,10 @@ static dp_channel_priority nearest_priority(uint16_t number)
  * then, while each message of its own says itself how it wants to be delivered. */
 static dp_channel_init init_of(const dp_dcep_open *open)
 {
-    dp_channel_init init = DP_CHANNEL_INIT(NULL);
+    dp_channel_init init = DP_CHANNEL_INIT(open->label.at);
+    init.label_length = open->label.len;
+    init.protocol = open->protocol.at;
+    init.protocol_length = open->protocol.len;
     int32_t limit = open->reliability > INT32_MAX ? INT32_MAX : (int32_t)open->reliability;
     unsigned type = open->channel_type & ~DP_DCEP_UNORDERED;
     init.ordered = (open->channel_type & DP_DCEP_UNORDERED) == 0;
@@ -174,7 +177,7 @@ static void receive_open(dp_sctp *sctp, uint16_t id, const dp_dcep_open *open)
     }
     dp_channel *channel;
     dp_channel_init init = init_of(open);
-    if (dp_channel_new(&channel, sctp, open->label, open->protocol, &init) != DP_OK) {
+    if (dp_channel_new(&channel, sctp, &init) != DP_OK) {
         refuse(sctp, id, "too many channels or no memory");
         return;
     }

@@ -63,7 +63,7 @@ typedef enum dp_channel_priority {
 /* RTCDataChannelInit. Zero-initialised it is NOT the W3C default: use DP_CHANNEL_INIT. */
 typedef struct dp_channel_init {
     size_t size;          /* sizeof(dp_channel_init) */
-    const char *label;    /* NUL-terminated UTF-8, at most 65,535 bytes */
+    const char *label;    /* UTF-8, at most 65,535 bytes */
     const char *protocol; /* likewise; NULL: "" */
     bool ordered;
     /* Partial reliability (RFC 8831 §6.1), at most one of the two: a message is given up after so many
@@ -76,10 +76,12 @@ typedef struct dp_channel_init {
     bool negotiated;
     int id;
     dp_channel_priority priority;
+    size_t label_length; /* 0: up to the NUL. With a length the text may contain U+0000, as in JavaScript */
+    size_t protocol_length;
 } dp_channel_init;
 #define DP_CHANNEL_INIT(label_)                                                                              \
     {                                                                                                        \
-        sizeof(dp_channel_init), (label_), "", true, -1, -1, false, 0, DP_CHANNEL_PRIORITY_LOW               \
+        sizeof(dp_channel_init), (label_), "", true, -1, -1, false, 0, DP_CHANNEL_PRIORITY_LOW, 0, 0         \
     }
 
 /* Creates a channel, before or after start. The stream id is chosen once the parity is known and the DCEP
@@ -88,8 +90,11 @@ typedef struct dp_channel_init {
  * protocol), CLOSED. */
 DP_API int dp_sctp_open_channel(dp_sctp *sctp, dp_channel **out, dp_time now, const dp_channel_init *init);
 
+/* UTF-8. NUL-terminated, but NULs may also be part of it: then the lengths, in bytes, tell the whole. */
 DP_API const char *dp_channel_label(const dp_channel *channel);
+DP_API size_t dp_channel_label_length(const dp_channel *channel);
 DP_API const char *dp_channel_protocol(const dp_channel *channel);
+DP_API size_t dp_channel_protocol_length(const dp_channel *channel);
 /* The stream id, -1 while none is assigned. */
 DP_API int dp_channel_id(const dp_channel *channel);
 DP_API bool dp_channel_ordered(const dp_channel *channel);

@@ -153,6 +153,34 @@ static void test_longest_names(void **state)
     pair_clear(&p);
 }
 
+/* JavaScript's strings may hold U+0000, and a channel "a\0b" is not "a". */
+static void test_names_with_nul(void **state)
+{
+    (void)state;
+    pair p;
+    start(&p, 14);
+    dp_channel_init init = DP_CHANNEL_INIT("a\0b");
+    init.label_length = 3;
+    init.protocol = "\0";
+    init.protocol_length = 1;
+    dp_channel *mine;
+    assert_int_equal(dp_sctp_open_channel(p.end[0], &mine, virtual_now, &init), DP_OK);
+    init.label = "a";
+    init.label_length = 0;
+    init.protocol = NULL;
+    assert_int_equal(dp_sctp_open_channel(p.end[0], &mine, virtual_now, &init), DP_ERR_INVALID_ARGUMENT);
+    init.protocol_length = 0;
+    assert_int_equal(dp_sctp_open_channel(p.end[0], &mine, virtual_now, &init), DP_OK);
+    pair_run(&p, DP_MS(100));
+    assert_int_equal(dp_channel_label_length(saw[1].in[0]), 3);
+    assert_memory_equal(dp_channel_label(saw[1].in[0]), "a\0b", 4);
+    assert_int_equal(dp_channel_protocol_length(saw[1].in[0]), 1);
+    assert_int_equal(dp_channel_label_length(saw[1].in[1]), 1);
+    assert_string_equal(dp_channel_label(saw[1].in[1]), "a");
+    assert_int_equal(dp_channel_protocol_length(saw[1].in[1]), 0);
+    pair_clear(&p);
+}
+
 /* ---- negotiated --------------------------------------------------------------------------------- */
 
 static int dcep_packets, ordered_data;
@@ -433,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_init_of_an_older_caller),
         cmocka_unit_test(test_options_travel),
         cmocka_unit_test(test_longest_names),
+        cmocka_unit_test(test_names_with_nul),
         cmocka_unit_test(test_negotiated),
         cmocka_unit_test(test_negotiated_is_closed),
         cmocka_unit_test(test_negotiated_on_one_side_only),
