@@ -83,7 +83,7 @@ void dp_send_forget(dp_channel *channel)
 /* ---- whose turn it is --------------------------------------------------------------------------- */
 
 /* RFC 8831 §6.4: a channel of a higher priority gets more of what there is, and none starves. */
-static int64_t share(const dp_channel *channel)
+static int share(const dp_channel *channel)
 {
     switch (channel->priority) {
     case DP_CHANNEL_PRIORITY_VERY_LOW:
