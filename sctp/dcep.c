@@ -17,7 +17,8 @@
  *    /                     Label, then Protocol                      /
  *    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
  *
- * RFC 8832 §5.2, DATA_CHANNEL_ACK: the one byte 0x02. */
+ * RFC 8832 §5.2, DATA_CHANNEL_ACK: the one byte 0x02. pion sends three zeros behind it; whatever follows says nothing.
+ */
 
 /* The bytes of the first count characters; len + 1 if there are not so many. A character over U+FFFF counts as wide.
  * text is valid UTF-8. */
@@ -81,7 +82,7 @@ int dp_dcep_parse(dp_dcep_type *type, dp_dcep_open *open, const uint8_t *data, s
         return DP_ERR_MALFORMED;
     if (first == DP_DCEP_ACK) {
         *type = DP_DCEP_ACK;
-        return dp_rd_left(&rd) == 0 ? DP_OK : DP_ERR_MALFORMED;
+        return DP_OK;
     }
     if (first != DP_DCEP_OPEN)
         return DP_ERR_UNSUPPORTED;

@@ -74,12 +74,34 @@ static void transfer(world *w, int from, uint8_t how, uint8_t where)
     events(w, 1 - from);
 }
 
+static void open_channel(world *w, dp_channel **slot, int end, uint8_t action, uint8_t value)
+{
+    dp_channel_init init = DP_CHANNEL_INIT("fuzz");
+    init.ordered = (action & 8) != 0;
+    init.priority = (dp_channel_priority)(DP_CHANNEL_PRIORITY_VERY_LOW << (value >> 3 & 3));
+    switch (action >> 4 & 7) {
+    case 1:
+        init.max_retransmits = value >> 6;
+        break;
+    case 2:
+        init.max_packet_lifetime = value;
+        break;
+    case 3:
+        init.negotiated = true;
+        init.id = value * 4;
+        break;
+    default:
+        break;
+    }
+    if (*slot == NULL && dp_sctp_open_channel(w->end[end], slot, clock_us, &init) != DP_OK)
+        *slot = NULL;
+}
+
 static void act(world *w, uint8_t action, uint8_t value)
 {
     static uint8_t message[65536];
     int end = action >> 7;
     dp_channel **slot = &w->channels[end][value & 7];
-    dp_channel_init init = DP_CHANNEL_INIT("fuzz");
     switch (action & 7) {
     case 0:
     case 1:
@@ -95,9 +117,7 @@ static void act(world *w, uint8_t action, uint8_t value)
             dp_sctp_handle_timeout(w->end[i], clock_us);
         break;
     case 4:
-        init.ordered = (action & 8) != 0;
-        if (*slot == NULL && dp_sctp_open_channel(w->end[end], slot, clock_us, &init) != DP_OK)
-            *slot = NULL;
+        open_channel(w, slot, end, action, value);
         break;
     case 5: {
         size_t len = (size_t)(action & 0x78) * value * 2;
