@@ -108,10 +108,14 @@ static void renumber(const dp_handshake *h, uint8_t *datagram, size_t len)
             datagram[at + RECORD_NUMBER_BIT_16] = h->config.attempt;
 }
 
+static bool is_wrong(const dp_handshake *h)
+{
+    return h->identity == IDENTITY_MISMATCH || h->identity == IDENTITY_CHAIN;
+}
+
 static bool keep_quiet(const dp_handshake *h)
 {
-    bool refused = h->identity == IDENTITY_MISMATCH || h->identity == IDENTITY_CHAIN;
-    if (!h->config.quiet || (refused && h->config.mismatched))
+    if (!h->config.quiet || (is_wrong(h) && h->config.mismatched))
         return false;
     return h->config.role == DP_DTLS_SERVER ? h->sent == 0 : dp_handshake_is_repeatable(h);
 }
@@ -168,18 +172,22 @@ static int get_timer(void *ctx)
 
 /* The one place that decides who the peer is (RFC 8827 §6.5, RFC 8122 §6.2): the leaf's hash equals a
  * fingerprint of the description. All other complaints (self-signed, dates, our wrong clock) do not matter
- * then. A returned error is fatal also under VERIFY_OPTIONAL; flags alone would not be. */
+ * then. A returned error is fatal also under VERIFY_OPTIONAL; flags alone are not.
+ * Anybody can send a certificate. A client signs all messages with its key (CertificateVerify), its own among them, so a
+ * server waits for that (dp_handshake_step) and does not mistake a forged one for the client's. What a server signs
+ * (ServerKeyExchange) says nothing of its certificate: the client of a wrong one ends at once, and dtls.c looks twice. */
 static int verify(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
 {
     dp_handshake *h = ctx;
     if (depth > 0)
         return 0;
+    int wrong = h->config.role == DP_DTLS_SERVER ? 0 : MBEDTLS_ERR_X509_FATAL_ERROR;
     size_t chain = 0;
     for (const mbedtls_x509_crt *c = crt; c != NULL; c = c->next)
         chain++;
     if (chain > CHAIN_MAX) {
         h->identity = IDENTITY_CHAIN;
-        return MBEDTLS_ERR_X509_FATAL_ERROR;
+        return wrong;
     }
     h->identity = IDENTITY_MISMATCH;
     for (size_t i = 0; i < h->config.fingerprint_count; i++) {
@@ -194,7 +202,7 @@ static int verify(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
             h->identity = IDENTITY_MATCH;
     }
     if (h->identity != IDENTITY_MATCH)
-        return MBEDTLS_ERR_X509_CERT_VERIFY_FAILED;
+        return wrong;
     dp_certificate_lend_table(h->config.certificate, crt);
     *flags = 0;
     return 0;
@@ -289,15 +297,19 @@ static bool wants_more(int ret)
     return ret == MBEDTLS_ERR_SSL_WANT_READ || ret == MBEDTLS_ERR_SSL_WANT_WRITE;
 }
 
+static dp_handshake_result refuse(dp_handshake *h)
+{
+    (void)mbedtls_ssl_send_alert_message(&h->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL,
+                                         MBEDTLS_SSL_ALERT_MSG_BAD_CERT);
+    return DP_HANDSHAKE_REFUSED;
+}
+
 /* docs/pitfalls.md of mbedTLS: a client without a certificate never runs the verify callback, and the
  * handshake completes. */
 static dp_handshake_result finish(dp_handshake *h)
 {
-    if (h->identity == IDENTITY_MATCH && mbedtls_ssl_get_peer_cert(&h->ssl) != NULL)
-        return DP_HANDSHAKE_DONE;
-    (void)mbedtls_ssl_send_alert_message(&h->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL,
-                                         MBEDTLS_SSL_ALERT_MSG_BAD_CERT);
-    return DP_HANDSHAKE_REFUSED;
+    bool match = h->identity == IDENTITY_MATCH && mbedtls_ssl_get_peer_cert(&h->ssl) != NULL;
+    return match ? DP_HANDSHAKE_DONE : refuse(h);
 }
 
 dp_handshake_result dp_handshake_step(dp_handshake *h, dp_time now, const uint8_t *record, size_t len)
@@ -315,11 +327,12 @@ dp_handshake_result dp_handshake_step(dp_handshake *h, dp_time now, const uint8_
     h->in = NULL;
     if (ret == 0)
         return finish(h);
-    if (wants_more(ret))
-        return DP_HANDSHAKE_MORE;
+    if (wants_more(ret)) {
+        bool proved = h->ssl.MBEDTLS_PRIVATE(state) > MBEDTLS_SSL_CERTIFICATE_VERIFY;
+        return is_wrong(h) && proved ? refuse(h) : DP_HANDSHAKE_MORE;
+    }
     h->error = ret;
-    bool refused = h->identity == IDENTITY_MISMATCH || h->identity == IDENTITY_CHAIN;
-    return refused ? DP_HANDSHAKE_REFUSED : DP_HANDSHAKE_DEAD;
+    return is_wrong(h) && h->config.role == DP_DTLS_CLIENT ? DP_HANDSHAKE_REFUSED : DP_HANDSHAKE_DEAD;
 }
 
 const uint8_t *dp_handshake_last_flight(const dp_handshake *h, size_t *len)

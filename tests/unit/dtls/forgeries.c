@@ -4,6 +4,8 @@
 
 #include <time.h>
 
+#include "base/wr.h"
+#include "dtls/certificate.h"
 #include "dtls/prefilter.h"
 
 /* ---- forgeries during the handshake ------------------------------------------------------------------ */
@@ -223,6 +225,57 @@ static void test_server_begins_again(void **state)
     pair_clear(&p);
 }
 
+#define CERTIFICATE 11 /* its HandshakeType */
+
+/* A handshake message of one record; returns the datagram's length. */
+static size_t message(uint8_t out[1500], uint8_t type, uint8_t message_seq, const uint8_t *body, size_t len)
+{
+    dp_wr wr = dp_wr_init(out, 1500);
+    dp_wr_u8(&wr, DP_RECORD_HANDSHAKE);
+    dp_wr_u16(&wr, DP_RECORD_VERSION);
+    dp_wr_u16(&wr, 0);
+    dp_wr_u48(&wr, 9);
+    dp_wr_u16(&wr, (uint16_t)(DP_HANDSHAKE_HEADER + len));
+    dp_wr_u8(&wr, type);
+    dp_wr_u24(&wr, (uint32_t)len);
+    dp_wr_u16(&wr, message_seq);
+    dp_wr_u24(&wr, 0);
+    dp_wr_u24(&wr, (uint32_t)len);
+    dp_wr_bytes(&wr, body, len);
+    size_t total = 0;
+    assert_int_equal(dp_wr_finish(&wr, &total), DP_OK);
+    return total;
+}
+
+/* A stranger's certificate, in front of the client's. */
+static bool forge_certificate(pair *p, int from, uint8_t *data, size_t *len)
+{
+    (void)len;
+    if (from == CLIENT && data[DP_RECORD_HEADER] == CERTIFICATE && p->tap_count++ == 0) {
+        const mbedtls_x509_buf *der = &test_certificate(2)->crt.raw;
+        uint8_t body[1000];
+        dp_wr wr = dp_wr_init(body, sizeof body);
+        dp_wr_u24(&wr, (uint32_t)der->len + 3);
+        dp_wr_u24(&wr, (uint32_t)der->len);
+        dp_wr_bytes(&wr, der->p, der->len);
+        uint8_t forged[1500];
+        pair_inject(p, SERVER, forged, message(forged, CERTIFICATE, 1, body, 6 + der->len));
+    }
+    return true;
+}
+
+/* Anybody can show a certificate: only what it has signed (CertificateVerify) proves that the client is another one than
+ * announced. */
+static void test_forged_certificate(void **state)
+{
+    (void)state;
+    pair p;
+    pair_init(&p, 284);
+    p.tap = forge_certificate;
+    pair_connect(&p);
+    pair_clear(&p);
+}
+
 /* ---- forgeries after it -------------------------------------------------------------------------------- */
 
 static void test_replay_is_dropped(void **state)
@@ -335,6 +388,7 @@ int main(void)
         cmocka_unit_test(test_forged_client_hello),
         cmocka_unit_test(test_client_begins_again),
         cmocka_unit_test(test_server_begins_again),
+        cmocka_unit_test(test_forged_certificate),
         cmocka_unit_test(test_replay_is_dropped),
         cmocka_unit_test(test_altered_records_are_dropped),
         cmocka_unit_test(test_plaintext_after_the_handshake),
