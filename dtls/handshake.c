@@ -18,6 +18,11 @@
 #define RETRANSMIT_LAST     DP_SECONDS(2)
 #define RETRANSMIT_NEVER_MS UINT32_MAX
 
+/* mbedTLS sends its flight again for each record that looks like the peer's last flight, and anybody can send these: at
+ * most so many datagrams within a time, the longest flight four times, and the others are lost. */
+#define BURST_MAX  12u
+#define BURST_TIME DP_MS(100)
+
 /* RFC 8827 §6.5 leaves the length of a chain open; browsers send one certificate. */
 #define CHAIN_MAX 8
 
@@ -48,6 +53,8 @@ struct dp_handshake {
     size_t sent;       /* datagrams */
     size_t latest_len; /* the last of them; 0 if it does not fit */
     uint8_t latest[DP_LAST_FLIGHT_MAX];
+    dp_time burst_began;
+    unsigned burst; /* datagrams since then */
     uint64_t drawn; /* blocks of random bytes */
     bool cookie;    /* HelloVerifyRequest came */
 
@@ -120,6 +127,15 @@ static bool keep_quiet(const dp_handshake *h)
     return h->config.role == DP_DTLS_SERVER ? h->sent == 0 : dp_handshake_is_repeatable(h);
 }
 
+static bool exceeds_burst(dp_handshake *h)
+{
+    if (h->now - h->burst_began >= BURST_TIME) {
+        h->burst_began = h->now;
+        h->burst = 0;
+    }
+    return ++h->burst > BURST_MAX;
+}
+
 static int send_datagram(void *ctx, const unsigned char *data, size_t len)
 {
     dp_handshake *h = ctx;
@@ -130,13 +146,13 @@ static int send_datagram(void *ctx, const unsigned char *data, size_t len)
     h->latest_len = len <= sizeof h->latest ? len : 0;
     memcpy(h->latest, data, h->latest_len);
     renumber(h, h->latest, h->latest_len);
-    dp_outgoing *item = len > h->config.mtu ? NULL : dp_queue_push(h->config.out);
+    dp_outgoing *item = len > h->config.mtu || exceeds_burst(h) ? NULL : dp_queue_push(h->config.out);
     if (item != NULL) {
         item->length = len;
         memcpy(item->data, data, len);
         renumber(h, item->data, len);
     }
-    return (int)len; /* a full queue is a lossy network: retransmission repairs it */
+    return (int)len; /* what finds no room is lost: retransmission repairs it */
 }
 
 static int receive_record(void *ctx, unsigned char *out, size_t capacity)

@@ -276,6 +276,35 @@ static void test_forged_certificate(void **state)
     pair_clear(&p);
 }
 
+/* A message from before the flight asks for the flight again (RFC 6347 §4.2.4), and anybody can send one, ten to a
+ * datagram: what we send upon that must not grow with it. */
+static void test_flood_of_repetitions(void **state)
+{
+    (void)state;
+    pair p;
+    pair_init(&p, 285);
+    pair_start(&p);
+    assert_true(pair_step(&p)); /* the ClientHello arrives */
+    size_t flight = p.sent[SERVER];
+    assert_true(flight > 0);
+    uint8_t flood[1500];
+    size_t used = 0;
+    for (int i = 0; i < 10; i++) {
+        uint8_t one[1500];
+        size_t len = message(one, CERTIFICATE, 0, (const uint8_t *)"x", 1);
+        memcpy(flood + used, one, len);
+        used += len;
+    }
+    for (int i = 0; i < 1000; i++) {
+        pair_inject(&p, SERVER, flood, used);
+        pair_collect(&p);
+    }
+    assert_in_range(p.sent[SERVER], 2 * flight, 12);
+    pair_run(&p);
+    assert_true(p.side[CLIENT].connected && p.side[SERVER].connected);
+    pair_clear(&p);
+}
+
 /* ---- forgeries after it -------------------------------------------------------------------------------- */
 
 static void test_replay_is_dropped(void **state)
@@ -389,6 +418,7 @@ int main(void)
         cmocka_unit_test(test_client_begins_again),
         cmocka_unit_test(test_server_begins_again),
         cmocka_unit_test(test_forged_certificate),
+        cmocka_unit_test(test_flood_of_repetitions),
         cmocka_unit_test(test_replay_is_dropped),
         cmocka_unit_test(test_altered_records_are_dropped),
         cmocka_unit_test(test_plaintext_after_the_handshake),
