@@ -28,7 +28,7 @@
 /* A server takes a ClientHello with a new random for a client that started over, if its own attempt stands
  * still. */
 #define SERVER_STALLED DP_SECONDS(1)
-/* A client starts over if nothing moves and an alert, forged or not, said that the server has given up. */
+/* A client starts over if nothing moves for so long, see is_stuck. */
 #define CLIENT_STALLED DP_SECONDS(3)
 
 #define HELLO_RANDOM_AT  2 /* behind client_version */
@@ -48,6 +48,7 @@ struct dp_dtls {
     dp_fingerprint mismatch; /* that fingerprint; length 0: none */
     int progress;
     dp_time progressed;
+    bool heard;     /* records that mbedTLS got since then */
     int alert;      /* description of the last unauthenticated alert, -1: none since the last progress */
     int last_alert; /* the same over all attempts, for the error message */
     int last_error; /* what ended the last attempt, mbedTLS's number; 0: nothing yet */
@@ -234,6 +235,7 @@ static int begin_attempt(dp_dtls *dtls)
     dtls->have_keys = false;
     dtls->hello_known = false;
     dtls->alert = -1;
+    dtls->heard = false;
     dtls->progressed = dtls->now;
     int err = dp_handshake_new(&dtls->handshake, &config);
     dp_wipe(config.seed, sizeof config.seed);
@@ -374,6 +376,7 @@ static void advance(dp_dtls *dtls, const uint8_t *record, size_t len)
         } else if (dp_handshake_progress(dtls->handshake) != dtls->progress) {
             dtls->progress = dp_handshake_progress(dtls->handshake);
             dtls->progressed = dtls->now;
+            dtls->heard = false;
             dtls->alert = -1;
         }
         return;
@@ -405,6 +408,17 @@ dp_time dp_dtls_next_timeout(const dp_dtls *dtls)
     return timer < dtls->deadline ? timer : dtls->deadline;
 }
 
+/* A client that gets no further starts over if the server seems to have given up, or repeats a flight that mbedTLS does
+ * not take: it keeps half a message of an attempt that the server has left, and no other fits to it. As long as the
+ * ClientHello stays the same that costs no more than what has come of the flight. */
+static bool is_stuck(const dp_dtls *dtls)
+{
+    if (dtls->config.role != DP_DTLS_CLIENT || dtls->now - dtls->progressed < CLIENT_STALLED)
+        return false;
+    return dtls->alert >= 0 ||
+           (dtls->heard && dtls->restarts < RESTARTS_MAX && dp_handshake_is_repeatable(dtls->handshake));
+}
+
 void dp_dtls_handle_timeout(dp_dtls *dtls, dp_time now)
 {
     dtls->now = now;
@@ -424,8 +438,7 @@ void dp_dtls_handle_timeout(dp_dtls *dtls, dp_time now)
     }
     if (now < dp_handshake_next_timeout(dtls->handshake))
         return;
-    if (dtls->config.role == DP_DTLS_CLIENT && dtls->alert >= 0 && now - dtls->progressed >= CLIENT_STALLED &&
-        !restart(dtls, "the server seems to have given up"))
+    if (is_stuck(dtls) && !restart(dtls, "the server seems to have given up"))
         return;
     advance(dtls, NULL, 0);
 }
@@ -514,6 +527,7 @@ static void handshake_record(dp_dtls *dtls, const dp_record *record, const uint8
             drop(dtls, "forged or early Finished");
             return;
         }
+        dtls->heard = true;
         advance(dtls, bytes, DP_RECORD_HEADER + record->length);
         return;
     case DP_VERDICT_CLIENT_HELLO:
