@@ -51,7 +51,7 @@ FUZZERS   := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
 BENCHES   := $(patsubst bench/%.c,$(B)/bench/%,$(BENCH_SRC))
 EXAMPLES  := $(patsubst examples/%.c,$(B)/examples/%,$(EXAMPLE_SRC))
 
-.PHONY: all run check deps test fuzz bench lint layers format install installcheck clean help unit replay interop netns bench-netns sanitize mbedtls3 FORCE
+.PHONY: all run check deps test fuzz bench lint layers format install installcheck clean help unit replay interop netns bench-netns bench-channels sanitize mbedtls3 FORCE
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -68,6 +68,7 @@ help:
 	@echo 'make sim-dtls   N=100000 [SEED=1]: DTLS handshakes with loss'
 	@echo 'make fuzz       build libFuzzer targets with clang; FUZZ=ice/stun TIME=60 runs one'
 	@echo 'make bench      run the benchmarks; make bench-netns: set-up through real NATs (root)'
+	@echo 'make bench-channels  what data channels cost beside what this machine can do, as JSON lines (loss: root)'
 	@echo 'make lint       clang-tidy and cppcheck;  make layers: include rules;  make format: clang-format'
 	@echo 'make install    PREFIX=/usr/local DESTDIR='
 	@echo 'make clean      remove build/'
@@ -173,6 +174,10 @@ fuzzers: $(FUZZERS)
 
 bench: $(BENCHES)
 	@set -e; for b in $(BENCHES); do echo "== $${b##*/}"; $$b; done
+
+# Runs the limit, too, in turn with the channels: on a quiet machine.
+bench-channels: $(B)/bench/channels $(B)/bench/limit
+	@$(B)/bench/channels
 
 # ---- hygiene --------------------------------------------------------------------------------------
 layers:
