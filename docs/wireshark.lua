@@ -1,7 +1,8 @@
 -- Shows what is inside the DTLS of WebRTC data channels: SCTP, the messages that open channels (DCEP), and data.
 --   SSLKEYLOGFILE=keys datapeer get ...
 --   wireshark -X lua_script:docs/wireshark.lua -o tls.keylog_file:keys capture.pcap     (tshark takes the same options)
--- Wireshark decrypts the records by itself, but does not look for SCTP in them.
+-- Wireshark decrypts the records by itself, but does not look for SCTP in them. It has to see the handshake, and both directions between
+-- the same two addresses: --bind ADDRESS keeps ICE from using several.
 local sctp = Dissector.get("sctp")
 local channels = Proto("webrtc_data_channels", "WebRTC data channels (RFC 8831)")
 

@@ -9,6 +9,8 @@ import { build, parse, root, until, World } from './lib/world.mjs';
 
 const TSHARK = '/usr/bin/tshark';
 const CONTENT = 'what nobody else should read';
+// ICE may send on IPv6 one way and on IPv4 the other, and Wireshark takes that for two connections.
+const ONE_PATH = ['--bind', '127.0.0.1'];
 const world = new World();
 after(() => world.close());
 
@@ -40,14 +42,14 @@ test('Wireshark reads the channel with the keys, and nothing without', { timeout
     const url = `ws://127.0.0.1:${parse(server.lines[0]).port}`;
     const env = (file) => ({ PEER_SERVER_URL: url, SSLKEYLOGFILE: file });
     const datapeer = join(build, 'datapeer');
-    const device = await start(datapeer, ['serve', shared, '--id', 'logged'], { env: env(deviceKeys), ready: (line) => line.startsWith('serving ') });
+    const device = await start(datapeer, ['serve', shared, '--id', 'logged', ...ONE_PATH], { env: env(deviceKeys), ready: (line) => line.startsWith('serving ') });
     const dumpcap = await start('sh', ['-c', `exec dumpcap -q -i lo -f udp -w '${pcap}' 2>&1`], { ready: (line) => line.startsWith('File:') });
-    const get = await start(datapeer, ['get', 'logged:file', '-o', '-'], { env: env(keys), ready: (line) => line === CONTENT });
+    const get = await start(datapeer, ['get', 'logged:file', '-o', '-', ...ONE_PATH], { env: env(keys), ready: (line) => line === CONTENT });
     await get.exited;
 
     // Loud on both sides, also without -v; a file for this user alone; and both have written the same.
     for (const [program, file] of [[device, deviceKeys], [get, keys]]) {
-        assert.ok(program.errors.includes(`SSLKEYLOGFILE is set: whoever reads ${file} can decrypt`), program.errors);
+        await until(5000, 'the warning', () => program.errors.includes(`SSLKEYLOGFILE is set: whoever reads ${file} can decrypt`));
         assert.equal((await stat(file)).mode & 0o777, 0o600);
         assert.match(await readFile(file, 'utf8'), /^CLIENT_RANDOM [0-9a-f]{64} [0-9a-f]{96}\n$/);
     }
@@ -56,7 +58,7 @@ test('Wireshark reads the channel with the keys, and nothing without', { timeout
     const read = ['-r', pcap, '-X', `lua_script:${join(root, 'docs/wireshark.lua')}`];
     const decrypt = ['-o', `tls.keylog_file:${keys}`];
     const hex = Buffer.from(CONTENT).toString('hex');
-    const payloads = (...args) => tshark(...read, ...args, '-T', 'fields', '-e', 'data.data');
+    const payloads = (...args) => tshark(...read, ...args, '-Y', 'sctp', '-T', 'fields', '-e', 'data.data');
     await until(30000, 'the content in the capture', async () => (await payloads(...decrypt)).includes(hex)); // dumpcap is some way behind
     await dumpcap.stop();
 
@@ -66,5 +68,4 @@ test('Wireshark reads the channel with the keys, and nothing without', { timeout
     const sealed = await tshark(...read, '-V');
     assert.match(sealed, /Encrypted Application Data/);
     assert.doesNotMatch(sealed, /Stream Control Transmission/);
-    assert.ok(!(await payloads()).includes(hex));
 });
