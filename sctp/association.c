@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/table.h"
+#include "early.h"
 #include "filter.h"
 #include "forward.h"
 
@@ -48,6 +49,7 @@ struct dp_association {
     dp_time ticked; /* last tick of this association: another's must not put off its own */
     dp_time active_until;
     dp_forward forward;
+    dp_early_reset early;
     /* Packets to send, each behind its 2-byte length. */
     uint8_t *output;
     size_t output_capacity;
@@ -324,6 +326,7 @@ void dp_association_free(dp_association *a)
     if (stack.associations.count == 0)
         dp_table_clear(&stack.associations);
     dp_forward_clear(&a->forward);
+    dp_early_reset_clear(&a->early);
     dp_free(a->output);
     dp_free(a);
 }
@@ -335,6 +338,33 @@ static void to_usrsctp(void *ctx, const uint8_t *packet, size_t len)
     usrsctp_conninput((void *)(uintptr_t)((dp_association *)ctx)->id, packet, len, 0);
 }
 
+/* Its data may be acknowledged now. */
+static void give_early_reset(dp_association *a)
+{
+    size_t len;
+    uint8_t *packet = dp_early_reset_give(&a->early, &len, a->forward.cumulative);
+    if (packet != NULL)
+        (void)dp_forward_input(&a->forward, packet, len, to_usrsctp, a);
+    dp_free(packet);
+}
+
+static int input_sound(dp_association *a, const uint8_t *packet, size_t len)
+{
+    uint8_t *rest = NULL;
+    size_t rest_len;
+    int error = DP_OK;
+    if (a->forward.supported) /* else it does not know what is acknowledged */
+        error = dp_early_reset_take(&a->early, &rest, &rest_len, packet, len, a->forward.cumulative);
+    if (error != DP_OK)
+        return error;
+    if (rest == NULL)
+        error = dp_forward_input(&a->forward, packet, len, to_usrsctp, a);
+    else if (rest_len > 0)
+        error = dp_forward_input(&a->forward, rest, rest_len, to_usrsctp, a);
+    dp_free(rest);
+    return error;
+}
+
 int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, size_t len)
 {
     int error = dp_sctp_filter(packet, len, a->local_port, ntohs(a->remote.sconn_port));
@@ -343,13 +373,14 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
     if (!dp_sctp_checksum_ok(packet, len))
         return DP_ERR_MALFORMED;
     a->active_until = now + IDLE_AFTER;
-    return dp_forward_input(&a->forward, packet, len, to_usrsctp, a);
+    return input_sound(a, packet, len);
 }
 
 void dp_association_tick(dp_association *a, dp_time now)
 {
     a->ticked = now;
     stack_tick(now);
+    give_early_reset(a);
     if (now >= a->active_until) {
         output_shrink(a);
         dp_forward_shrink(&a->forward);

@@ -333,6 +333,61 @@ static void put_data(dp_wr *wr, uint8_t flags, uint32_t tsn, uint16_t stream, si
         dp_wr_u8(wr, 'x');
 }
 
+/* Time passes, and the hostile side's usrsctp does not see what it has not caused. */
+static void only_good(dp_duration how_long)
+{
+    const uint8_t *packet;
+    size_t len;
+    for (dp_time until = virtual_now + how_long; virtual_now < until; virtual_now += DP_MS(1)) {
+        if (dp_sctp_next_timeout(good) <= virtual_now)
+            dp_sctp_handle_timeout(good, virtual_now);
+        while (dp_sctp_poll_transmit(good, &packet, &len)) {
+        }
+        good_events();
+    }
+}
+
+static void put_reset(dp_wr *wr, uint32_t last_tsn, uint16_t stream)
+{
+    dp_wr_u8(wr, 0x82); /* RE-CONFIG */
+    dp_wr_u8(wr, 0);
+    dp_wr_u16(wr, 4 + 18);
+    dp_wr_u16(wr, 13); /* outgoing SSN reset: request number, answered one, last TSN, streams */
+    dp_wr_u16(wr, 18);
+    dp_wr_u32(wr, evil_tsn);
+    dp_wr_u32(wr, 0);
+    dp_wr_u32(wr, last_tsn);
+    dp_wr_u16(wr, stream);
+    dp_wr_u16(wr, 0);
+}
+
+/* pion and Chromium send their reset while data is in flight (RFC 6525 §5.2.2), alone or with some of it: the data still
+ * counts, and the reset is carried out behind it. */
+static void test_reset_before_the_data(void **state)
+{
+    for (int bundled = 0; bundled < 2; bundled++) {
+        teardown(state);
+        assert_int_equal(setup(state), 0);
+        uint8_t chunks[64];
+        send_open(2); /* the first TSN */
+        dp_wr wr = dp_wr_init(chunks, sizeof chunks);
+        put_reset(&wr, evil_tsn + 2, 2);
+        if (bundled)
+            put_data(&wr, 3 | 4, evil_tsn + 2, 2, 5);
+        send_packet(chunks, wr.len);
+        assert_int_equal(dp_channel_get_state(incoming), DP_CHANNEL_OPEN);
+        for (uint32_t tsn = evil_tsn + (bundled ? 1 : 2); tsn > evil_tsn; tsn--) { /* the later one first */
+            wr = dp_wr_init(chunks, sizeof chunks);
+            put_data(&wr, 3 | 4, tsn, 2, 5);
+            send_packet(chunks, wr.len);
+        }
+        assert_int_equal(messages, 2);
+        only_good(DP_MS(50)); /* a SACK may be late */
+        assert_int_equal(dp_channel_get_state(incoming), DP_CHANNEL_CLOSING);
+        assert_int_equal(errors + down, 0);
+    }
+}
+
 /* It has all the streams that there can be and does not answer when asked for more: so it is not asked. */
 static void test_peer_that_adds_none(void **state)
 {
@@ -406,6 +461,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_peer_resets_and_reopens, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tiny_fragments, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_is_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reset_before_the_data, setup, teardown),
         cmocka_unit_test_setup_teardown(test_peer_that_adds_none, setup, teardown),
         cmocka_unit_test_setup_teardown(test_add_streams_flood, setup_few_streams, teardown),
     };
