@@ -22,9 +22,10 @@
 #define HANDSHAKE_TIMEOUT_DEFAULT DP_SECONDS(30)
 #define OUT_MAX                   32 /* datagrams; the longest flight takes 3 */
 
-/* A context that a record has ended is replaced by a fresh one, so that one forged record is not the end.
- * Each costs a few milliseconds of elliptic curves, hence the limit. */
-#define RESTARTS_MAX 8
+/* A context that a record has ended is replaced by a fresh one: so many times at once, then one a second up to the
+ * deadline. No number of forged records is the end, and they do not cost us many milliseconds of elliptic curves. */
+#define RESTARTS_AT_ONCE 8
+#define RESTART_PAUSE    DP_SECONDS(1)
 /* A server takes a ClientHello with a new random for a client that started over, if its own attempt stands
  * still. */
 #define SERVER_STALLED DP_SECONDS(1)
@@ -43,6 +44,7 @@ struct dp_dtls {
     dp_time deadline;
     dp_handshake *handshake; /* while CONNECTING */
     unsigned restarts;
+    dp_time pause_end;               /* the attempt is over, the next one begins then; NEVER: it goes on */
     uint8_t seed[DP_HANDSHAKE_SEED]; /* of the attempt */
     bool mismatched;         /* a certificate with another fingerprint has come, or too long a chain */
     dp_fingerprint mismatch; /* that fingerprint; length 0: none */
@@ -220,7 +222,6 @@ static int begin_attempt(dp_dtls *dtls)
         .out = &dtls->out,
         .attempt = (uint8_t)dtls->restarts,
         .key_log = dtls->config.key_log,
-        .quiet = dtls->restarts < RESTARTS_MAX,
         .mismatched = dtls->mismatched,
     };
     if (dtls->handshake == NULL || !dp_handshake_is_repeatable(dtls->handshake)) {
@@ -233,6 +234,7 @@ static int begin_attempt(dp_dtls *dtls)
     dtls->handshake = NULL;
     dp_protection_clear(&dtls->protection);
     dtls->have_keys = false;
+    dtls->pause_end = DP_TIME_NEVER;
     dtls->hello_known = false;
     dtls->alert = -1;
     dtls->heard = false;
@@ -240,6 +242,14 @@ static int begin_attempt(dp_dtls *dtls)
     int err = dp_handshake_new(&dtls->handshake, &config);
     dp_wipe(config.seed, sizeof config.seed);
     return err;
+}
+
+static bool begin_again(dp_dtls *dtls)
+{
+    int err = begin_attempt(dtls);
+    if (err != DP_OK)
+        fail(dtls, err, "the handshake cannot begin again: %s", dp_strerror(err));
+    return err == DP_OK;
 }
 
 #define REASON_MAX 200
@@ -261,26 +271,21 @@ static const char *reason(const dp_dtls *dtls, char text[REASON_MAX])
     return text;
 }
 
-/* Throws the attempt away and begins another; false if there have been too many (the connection has failed
- * then). */
+/* Throws the attempt away; true if another one has begun already. */
 static bool restart(dp_dtls *dtls, const char *why)
 {
     char text[REASON_MAX];
     int error = dp_handshake_error(dtls->handshake);
     if (error != 0)
         dtls->last_error = error;
-    if (dtls->restarts >= RESTARTS_MAX) {
-        fail(dtls, DP_ERR_PROTOCOL, "the handshake failed %u times%s", dtls->restarts + 1,
-             reason(dtls, text));
-        return false;
-    }
     dtls->restarts++;
     DP_LOG(&dtls->config.log, DP_LOG_INFO, LAYER, "handshake attempt %u: %s%s", dtls->restarts + 1, why,
            reason(dtls, text));
-    int err = begin_attempt(dtls);
-    if (err != DP_OK)
-        fail(dtls, err, "the handshake cannot begin again: %s", dp_strerror(err));
-    return err == DP_OK;
+    if (dtls->restarts > RESTARTS_AT_ONCE) {
+        dtls->pause_end = dtls->now + RESTART_PAUSE;
+        return false;
+    }
+    return begin_again(dtls);
 }
 
 /* DP_ERR_CRYPTO: there are none yet. */
@@ -404,7 +409,8 @@ dp_time dp_dtls_next_timeout(const dp_dtls *dtls)
 {
     if (dtls->state != DP_DTLS_CONNECTING)
         return DP_TIME_NEVER;
-    dp_time timer = dp_handshake_next_timeout(dtls->handshake);
+    bool pause = dtls->pause_end != DP_TIME_NEVER;
+    dp_time timer = pause ? dtls->pause_end : dp_handshake_next_timeout(dtls->handshake);
     return timer < dtls->deadline ? timer : dtls->deadline;
 }
 
@@ -415,8 +421,7 @@ static bool is_stuck(const dp_dtls *dtls)
 {
     if (dtls->config.role != DP_DTLS_CLIENT || dtls->now - dtls->progressed < CLIENT_STALLED)
         return false;
-    return dtls->alert >= 0 ||
-           (dtls->heard && dtls->restarts < RESTARTS_MAX && dp_handshake_is_repeatable(dtls->handshake));
+    return dtls->alert >= 0 || (dtls->heard && dp_handshake_is_repeatable(dtls->handshake));
 }
 
 void dp_dtls_handle_timeout(dp_dtls *dtls, dp_time now)
@@ -432,14 +437,19 @@ void dp_dtls_handle_timeout(dp_dtls *dtls, dp_time now)
     }
     if (now >= dtls->deadline) {
         char text[REASON_MAX];
-        fail(dtls, DP_ERR_TIMEOUT, "the handshake timed out after %llu ms%s",
-             (unsigned long long)(dtls->config.handshake_timeout / 1000), reason(dtls, text));
+        fail(dtls, DP_ERR_TIMEOUT, "the handshake timed out after %llu ms, attempt %u%s",
+             (unsigned long long)(dtls->config.handshake_timeout / 1000), dtls->restarts + 1,
+             reason(dtls, text));
         return;
     }
-    if (now < dp_handshake_next_timeout(dtls->handshake))
+    if (now < dp_dtls_next_timeout(dtls))
         return;
-    if (is_stuck(dtls) && !restart(dtls, "the server seems to have given up"))
+    if (dtls->pause_end != DP_TIME_NEVER) {
+        if (!begin_again(dtls))
+            return;
+    } else if (is_stuck(dtls) && !restart(dtls, "the server seems to have given up")) {
         return;
+    }
     advance(dtls, NULL, 0);
 }
 
@@ -467,12 +477,17 @@ static void client_hello(dp_dtls *dtls, const uint8_t *record, size_t len, const
     dtls->hello_known = restarts == dtls->restarts;
 }
 
+static bool takes_records(const dp_dtls *dtls)
+{
+    return dtls->state == DP_DTLS_CONNECTING && dtls->pause_end == DP_TIME_NEVER;
+}
+
 /* A record whose fragments are all of ClientHello; prefilter has checked each of them. */
 static void client_hello_fragments(dp_dtls *dtls, const dp_record *record, const uint8_t *bytes)
 {
     dp_rd rd = dp_rd_init(record->body, record->length);
     dp_fragment fragment;
-    while (dtls->state == DP_DTLS_CONNECTING && dp_rd_left(&rd) > 0 && dp_fragment_read(&fragment, &rd)) {
+    while (takes_records(dtls) && dp_rd_left(&rd) > 0 && dp_fragment_read(&fragment, &rd)) {
         if (fragment.body_len == fragment.length && record->length == DP_HANDSHAKE_HEADER + fragment.length) {
             client_hello(dtls, bytes, DP_RECORD_HEADER + record->length, fragment.body, fragment.body_len);
             return;
@@ -515,6 +530,10 @@ static void answer_orphan(dp_dtls *dtls)
 
 static void handshake_record(dp_dtls *dtls, const dp_record *record, const uint8_t *bytes)
 {
+    if (!takes_records(dtls)) {
+        drop(dtls, "record between two attempts");
+        return;
+    }
     switch (dp_prefilter(record, dtls->config.role)) {
     case DP_VERDICT_PASS:
         if (dtls->config.role == DP_DTLS_SERVER && !dtls->hello_known) {

@@ -120,9 +120,12 @@ static bool is_wrong(const dp_handshake *h)
     return h->identity == IDENTITY_MISMATCH || h->identity == IDENTITY_CHAIN;
 }
 
+/* No alert while the peer need not know that the attempt has failed. A server's, as long as it has sent nothing else:
+ * what failed was its first ClientHello, perhaps a forged one, and the alert would end the real client's handshake. A
+ * client's, as long as it can send the same ClientHello again. */
 static bool keep_quiet(const dp_handshake *h)
 {
-    if (!h->config.quiet || (is_wrong(h) && h->config.mismatched))
+    if (is_wrong(h) && h->config.mismatched)
         return false;
     return h->config.role == DP_DTLS_SERVER ? h->sent == 0 : dp_handshake_is_repeatable(h);
 }

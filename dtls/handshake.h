@@ -27,10 +27,6 @@ typedef struct dp_handshake_config {
     dp_queue *out;   /* borrowed */
     uint8_t attempt; /* 0, 1, ...: how many came before it in this connection */
     dp_key_log key_log;
-    /* Keep alerts back while the peer need not know that the attempt has failed. A server's, as long as it has sent
-     * nothing else: what failed was its first ClientHello, perhaps a forged one, and the alert would end the real
-     * client's handshake. A client's, as long as dp_handshake_is_repeatable. */
-    bool quiet;
     bool mismatched; /* a wrong certificate came in an attempt before: the next one is told to the peer */
 } dp_handshake_config;
 
