@@ -601,31 +601,35 @@ static void repeat_last_flight(dp_dtls *dtls)
     memcpy(item->data, dtls->last_flight, dtls->last_flight_len);
 }
 
+static void sealed_handshake(dp_dtls *dtls, const uint8_t *message, size_t len)
+{
+    bool server = dtls->config.role == DP_DTLS_SERVER;
+    int type = len > 0 ? message[0] : -1;
+    if (type == DP_HANDSHAKE_FINISHED && dtls->last_flight_len > 0)
+        repeat_last_flight(dtls);
+    else if (type == (server ? DP_HANDSHAKE_CLIENT_HELLO : DP_HANDSHAKE_HELLO_REQUEST))
+        queue_alert(dtls, DP_ALERT_WARNING, DP_ALERT_NO_RENEGOTIATION); /* RFC 8827 §6.5 */
+    else
+        drop(dtls, "handshake message after the handshake");
+}
+
 static void sealed_record(dp_dtls *dtls, const dp_record *record, uint8_t *bytes)
 {
-    if (record->type == DP_RECORD_HANDSHAKE && record->epoch == 1 && dtls->last_flight_len > 0) {
-        if (is_authentic(dtls, record))
-            repeat_last_flight(dtls);
-        else
-            drop(dtls, "forged or replayed Finished");
-        return;
-    }
-    if (record->epoch != 1 ||
-        (record->type != DP_RECORD_APPLICATION_DATA && record->type != DP_RECORD_ALERT)) {
-        drop(dtls, "record of the handshake after it");
-        return;
-    }
     uint8_t *plain = NULL;
     size_t len = 0;
     if (!dp_protection_open(&dtls->protection, &plain, &len, record, bytes + DP_RECORD_HEADER)) {
-        drop(dtls, "forged, altered or replayed record");
+        drop(dtls, "forged, altered or replayed record, or one of the handshake");
+        return;
+    }
+    if (record->type == DP_RECORD_HANDSHAKE) {
+        sealed_handshake(dtls, plain, len);
         return;
     }
     /* The client seals data or an alert only after our Finished: the last flight is never asked for again. */
     dtls->last_flight_len = 0;
     if (record->type == DP_RECORD_ALERT) {
         alert_record(dtls, plain, len);
-    } else if (len > 0) {
+    } else if (record->type == DP_RECORD_APPLICATION_DATA && len > 0) {
         dtls->event_data = plain;
         dtls->event_data_len = len;
     }
