@@ -220,7 +220,7 @@ static int begin_attempt(dp_dtls *dtls)
         .fingerprint_count = dtls->fingerprint_count,
         .mtu = dtls->config.mtu,
         .out = &dtls->out,
-        .attempt = (uint8_t)dtls->restarts,
+        .attempt = (uint16_t)dtls->restarts,
         .key_log = dtls->config.key_log,
         .mismatched = dtls->mismatched,
     };
@@ -510,8 +510,8 @@ static void client_hello_fragments(dp_dtls *dtls, const dp_record *record, const
 
 /* A client in the middle of a handshake whose server side is gone: mbedTLS does not send an alert for every
  * failure, and the alert may be lost, so each repetition of the client's flight is answered with one. A
- * browser ends there; a client of ours starts over (CLIENT_STALLED). The record number is ahead of all that
- * the attempt has used. */
+ * browser ends there; a client of ours starts over (CLIENT_STALLED). The record numbers lie between those of the attempts
+ * before and those of the next one (renumber in handshake.c). */
 static void answer_orphan(dp_dtls *dtls)
 {
     dp_outgoing *item = dp_queue_push(&dtls->out);
@@ -521,7 +521,7 @@ static void answer_orphan(dp_dtls *dtls)
     dp_wr_u8(&wr, DP_RECORD_ALERT);
     dp_wr_u16(&wr, DP_RECORD_VERSION);
     dp_wr_u16(&wr, 0);
-    dp_wr_u48(&wr, DP_RECORD_FIRST_SEQUENCE + dtls->dropped);
+    dp_wr_u48(&wr, ((uint64_t)dtls->restarts << 32) - (UINT64_C(1) << 31) + dtls->dropped);
     dp_wr_u16(&wr, 2);
     dp_wr_u8(&wr, DP_ALERT_FATAL);
     dp_wr_u8(&wr, DP_ALERT_HANDSHAKE_FAILURE);

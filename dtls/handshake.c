@@ -26,7 +26,7 @@
 /* RFC 8827 §6.5 leaves the length of a chain open; browsers send one certificate. */
 #define CHAIN_MAX 8
 
-#define RECORD_NUMBER_BIT_16 8 /* where bits 16 to 23 of the 48-bit number stand in a record's header */
+#define RECORD_NUMBER 5 /* where the upper 16 of its 48 bits stand in a record's header */
 
 #define MASTER_SECRET DP_MBEDTLS_MASTER_SECRET
 #define RANDOM        DP_MBEDTLS_RANDOM
@@ -105,14 +105,16 @@ static int draw_random(void *ctx, unsigned char *out, size_t len)
 }
 
 /* Each attempt counts its plaintext records from 0, and the peer takes a number that it has seen for a replay (RFC 6347
- * §4.1.2.6): so an attempt's are 2^16 higher than those of the attempt before. No tag covers the number in epoch 0. */
+ * §4.1.2.6): so an attempt's are 2^32 higher than those of the attempt before. No tag covers the number in epoch 0. */
 static void renumber(const dp_handshake *h, uint8_t *datagram, size_t len)
 {
     dp_record record;
     dp_rd rd = dp_rd_init(datagram, len);
     for (size_t at = 0; dp_record_read(&record, &rd); at += DP_RECORD_HEADER + record.length)
-        if (record.epoch == 0)
-            datagram[at + RECORD_NUMBER_BIT_16] = h->config.attempt;
+        if (record.epoch == 0) {
+            datagram[at + RECORD_NUMBER] = (uint8_t)(h->config.attempt >> 8);
+            datagram[at + RECORD_NUMBER + 1] = (uint8_t)h->config.attempt;
+        }
 }
 
 static bool is_wrong(const dp_handshake *h)

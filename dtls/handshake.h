@@ -24,8 +24,8 @@ typedef struct dp_handshake_config {
     const dp_fingerprint *fingerprints; /* borrowed */
     size_t fingerprint_count;
     size_t mtu;
-    dp_queue *out;   /* borrowed */
-    uint8_t attempt; /* 0, 1, ...: how many came before it in this connection */
+    dp_queue *out;    /* borrowed */
+    uint16_t attempt; /* 0, 1, ...: how many came before it in this connection */
     dp_key_log key_log;
     bool mismatched; /* a wrong certificate came in an attempt before: the next one is told to the peer */
 } dp_handshake_config;
