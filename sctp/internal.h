@@ -119,7 +119,8 @@ struct dp_sctp {
     uint16_t streams_out;    /* what usrsctp has of them by now */
     uint16_t streams_wanted; /* a channel waits for this many, 0: none does */
     bool streams_draining;   /* nothing is handed over until usrsctp can ask for them */
-    bool streams_asked;
+    uint16_t streams_asked;  /* the request that is under way is for this many, 0: none is */
+    bool streams_sparing;    /* the peer has refused more than what was wanted: not more than that */
     dp_time streams_deadline;
     bool resets_wanted;
     dp_time reset_retry;
@@ -131,7 +132,8 @@ struct dp_sctp {
 
     dp_partial *partials;
     size_t partial_bytes;
-    dp_partial *spare;     /* empty, keeps its buffer */
+    dp_partial *spare; /* empty, keeps its buffer for a while */
+    dp_time received_at;
     dp_partial *delivered; /* the event that was given out points into it */
     uint64_t dropped;      /* packets and messages */
 };
@@ -190,6 +192,7 @@ void dp_channel_wake(dp_channel *channel);
 /* Reads until there is a MESSAGE (true) or nothing is left or a channel event came up (false). */
 bool dp_receive_poll(dp_sctp *sctp, dp_sctp_event *event);
 void dp_receive_release(dp_sctp *sctp); /* what the last event pointed to */
+void dp_receive_shrink(dp_sctp *sctp);  /* gives back what an idle association does not need */
 void dp_receive_drop_stream(dp_sctp *sctp, uint16_t id);
 void dp_receive_clear(dp_sctp *sctp);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define PARTIAL_INITIAL 16384u
+#define SPARE_KEPT      DP_MS(500) /* after the last message: an idle association holds no buffer */
 
 /* ---- partial messages --------------------------------------------------------------------------- */
 
@@ -34,6 +35,14 @@ void dp_receive_release(dp_sctp *sctp)
     if (sctp->delivered != NULL)
         recycle(sctp, sctp->delivered);
     sctp->delivered = NULL;
+}
+
+void dp_receive_shrink(dp_sctp *sctp)
+{
+    if (sctp->now < sctp->received_at + SPARE_KEPT)
+        return;
+    partial_free(sctp->spare);
+    sctp->spare = NULL;
 }
 
 static dp_partial *take_spare(dp_sctp *sctp)
@@ -369,6 +378,7 @@ static bool read_one(dp_sctp *sctp, dp_sctp_event *event)
             return false;
         }
     }
+    sctp->received_at = sctp->now;
     dp_association_event piece;
     uint8_t *tail = hot->data + hot->len;
     dp_association_receive(sctp->association, &piece, tail, hot->capacity - hot->len);

@@ -17,7 +17,7 @@
 #define MIN_BUFFER               16384u
 #define MAX_BUFFER               (64u << 20)
 #define DEFAULT_MAX_CHANNELS     1024u
-#define INITIAL_STREAMS          256u /* 64 bytes each; all that a channel with Chromium ever gets: streams.c */
+#define DEFAULT_INITIAL_CHANNELS 128u
 
 static void set_state(dp_sctp *sctp, dp_sctp_state state)
 {
@@ -42,11 +42,17 @@ static bool config_valid(dp_sctp_config *config)
     fill(&config->receive_buffer_size, DEFAULT_RECEIVE_BUFFER);
     if (config->max_channels == 0)
         config->max_channels = DEFAULT_MAX_CHANNELS;
+    if (config->initial_channels == 0)
+        config->initial_channels = DEFAULT_INITIAL_CHANNELS;
     return config->mtu >= MIN_MTU && config->mtu <= UINT16_MAX &&
            config->max_message_size <= MAX_MESSAGE_SIZE && config->send_buffer_size >= MIN_BUFFER &&
            config->send_buffer_size <= MAX_BUFFER && config->receive_buffer_size >= MIN_BUFFER &&
-           config->receive_buffer_size <= MAX_BUFFER && config->max_channels < UINT16_MAX;
+           config->receive_buffer_size <= MAX_BUFFER && config->max_channels < UINT16_MAX &&
+           config->initial_channels < UINT16_MAX;
 }
+
+/* Ids 0 to channels-1, or one more so that both sides have some. */
+static uint16_t both_parities(uint16_t channels) { return (uint16_t)(channels + channels % 2); }
 
 int dp_sctp_new(dp_sctp **out, const dp_sctp_config *config)
 {
@@ -61,8 +67,7 @@ int dp_sctp_new(dp_sctp **out, const dp_sctp_config *config)
         dp_free(sctp);
         return DP_ERR_INVALID_ARGUMENT;
     }
-    /* Ids 0..max_channels-1, or one more so that both parities exist. */
-    sctp->stream_limit = (uint16_t)(sctp->config.max_channels + sctp->config.max_channels % 2);
+    sctp->stream_limit = both_parities(sctp->config.max_channels);
     *out = sctp;
     return DP_OK;
 }
@@ -87,12 +92,13 @@ int dp_sctp_start(dp_sctp *sctp, dp_time now, bool dtls_client, uint16_t remote_
     if (remote_port == 0)
         return DP_ERR_INVALID_ARGUMENT;
     sctp->now = now;
+    uint16_t initial = both_parities(sctp->config.initial_channels);
     dp_association_config config = {
         .mtu = sctp->config.mtu,
         .send_buffer_size = sctp->config.send_buffer_size,
         .receive_buffer_size = sctp->config.receive_buffer_size,
         .max_message_size = sctp->config.max_message_size,
-        .streams = sctp->stream_limit < INITIAL_STREAMS ? sctp->stream_limit : INITIAL_STREAMS,
+        .streams = initial < sctp->stream_limit ? initial : sctp->stream_limit,
         .max_streams = sctp->stream_limit,
         .local_port = DP_SCTP_LOCAL_PORT,
         .remote_port = remote_port,
@@ -176,6 +182,7 @@ void dp_sctp_handle_timeout(dp_sctp *sctp, dp_time now)
     dp_streams_check_deadline(sctp);
     dp_channel_check_deadlines(sctp);
     dp_send_expire(sctp);
+    dp_receive_shrink(sctp);
     dp_channel_pump(sctp);
 }
 

@@ -167,7 +167,8 @@ void dp_streams_up(dp_sctp *sctp, uint16_t outgoing, uint16_t incoming)
 static void refused(dp_sctp *sctp)
 {
     sctp->streams_wanted = 0;
-    sctp->streams_asked = sctp->streams_draining = false;
+    sctp->streams_asked = 0;
+    sctp->streams_draining = false;
     sctp->stream_limit = sctp->streams_out;
     for (dp_channel *channel = sctp->channels; channel != NULL; channel = channel->next)
         if (channel->id >= sctp->streams_out)
@@ -185,10 +186,10 @@ void dp_streams_want(dp_sctp *sctp, int id)
 
 void dp_streams_grow(dp_sctp *sctp)
 {
-    if (sctp->streams_wanted == 0 || sctp->streams_asked)
+    if (sctp->streams_wanted == 0 || sctp->streams_asked != 0)
         return;
     /* Twice as many as before, so that a thousand channels take two requests. */
-    uint32_t all = 2u * sctp->streams_out;
+    uint32_t all = sctp->streams_sparing ? 0 : 2u * sctp->streams_out;
     if (all < sctp->streams_wanted)
         all = sctp->streams_wanted;
     if (all > sctp->stream_limit)
@@ -196,7 +197,7 @@ void dp_streams_grow(dp_sctp *sctp)
     int error = dp_association_add_streams(sctp->association, (uint16_t)(all - sctp->streams_out));
     sctp->streams_draining = error == DP_ERR_WOULD_BLOCK;
     if (error == DP_OK) {
-        sctp->streams_asked = true;
+        sctp->streams_asked = (uint16_t)all;
         sctp->streams_deadline = sctp->now + GROW_TIMEOUT;
     } else if (error == DP_ERR_UNSUPPORTED) {
         refused(sctp);
@@ -208,13 +209,19 @@ void dp_streams_changed(dp_sctp *sctp, uint16_t outgoing, int error)
     if (outgoing > sctp->stream_limit)
         outgoing = sctp->stream_limit;
     bool more = outgoing > sctp->streams_out;
-    if (!sctp->streams_asked || (!more && error == DP_OK))
+    if (sctp->streams_asked == 0 || (!more && error == DP_OK))
         return; /* the peer has added some of its own */
+    if (!more && error == DP_ERR_LIMIT && sctp->streams_asked > sctp->streams_wanted) {
+        sctp->streams_asked = 0;
+        sctp->streams_sparing = true;
+        dp_streams_grow(sctp);
+        return;
+    }
     if (!more) {
         refused(sctp);
         return;
     }
-    sctp->streams_asked = false;
+    sctp->streams_asked = 0;
     sctp->streams_out = outgoing;
     if (sctp->streams_wanted <= outgoing)
         sctp->streams_wanted = 0;
@@ -225,6 +232,6 @@ void dp_streams_changed(dp_sctp *sctp, uint16_t outgoing, int error)
 /* usrsctp does not tell of a change when our receive buffer is full. */
 void dp_streams_check_deadline(dp_sctp *sctp)
 {
-    if (sctp->streams_asked && sctp->now >= sctp->streams_deadline)
+    if (sctp->streams_asked != 0 && sctp->now >= sctp->streams_deadline)
         dp_streams_changed(sctp, dp_association_streams(sctp->association), DP_ERR_TIMEOUT);
 }

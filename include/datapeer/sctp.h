@@ -32,9 +32,11 @@ typedef struct dp_sctp_config {
     size_t send_buffer_size;    /* of one association; 0: 1 MiB; see sctp/sctp.c */
     size_t receive_buffer_size; /* of one association; 0: 1 MiB */
     /* Stream ids 0 to max_channels-1 may be used, half of them for each side to open; 0: 1024. An association begins
-     * with 256 at most and asks the peer for more when a channel needs them (RFC 6525 §4.5). A stream costs 64 bytes
-     * out and 40 in. */
+     * with initial_channels (0: 128) and asks the peer for more when a channel needs them (RFC 6525 §4.5). Peers that
+     * announce all ids at once (Chromium, pion) do not answer that: with them initial_channels is the limit. A stream
+     * costs 64 bytes out and 40 in. */
     uint16_t max_channels;
+    uint16_t initial_channels;
 } dp_sctp_config;
 
 DP_API int dp_sctp_new(dp_sctp **out, const dp_sctp_config *config);

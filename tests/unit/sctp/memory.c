@@ -2,21 +2,27 @@
  * allocator. */
 #include "seen.h"
 
+#include <malloc.h>
+
 static int budget;
 static bool no_more;
-static void *failing_alloc(void *ctx, size_t size)
-{
-    (void)ctx;
-    return budget-- == 0 || no_more ? NULL : malloc(size);
-}
+static size_t live; /* bytes that are allocated */
+
 static void *failing_realloc(void *ctx, void *old, size_t size)
 {
     (void)ctx;
-    return budget-- == 0 || no_more ? NULL : realloc(old, size);
+    if (budget-- == 0 || no_more)
+        return NULL;
+    size_t before = malloc_usable_size(old);
+    void *block = realloc(old, size);
+    live += malloc_usable_size(block) - before;
+    return block;
 }
+static void *failing_alloc(void *ctx, size_t size) { return failing_realloc(ctx, NULL, size); }
 static void plain_free(void *ctx, void *block)
 {
     (void)ctx;
+    live -= malloc_usable_size(block);
     free(block);
 }
 
@@ -177,11 +183,33 @@ static void test_no_memory_to_receive(void **state)
     dp_set_allocator(NULL);
 }
 
+/* An association that has carried long messages and is idle holds none of their buffers. */
+static void test_idle_is_small(void **state)
+{
+    (void)state;
+    pair p;
+    budget = -1;
+    live = 0;
+    dp_set_allocator(&failing);
+    dp_channel *channel = up(&p, 18, true);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(dp_channel_send(channel, virtual_now, make(BIG), BIG, true, false), DP_OK);
+    pair_run(&p, DP_MS(300));
+    assert_int_equal(saw[1].messages, 3);
+    assert_true(live > BIG);
+    pair_run(&p, DP_SECONDS(2));
+    assert_true(live < BIG / 2); /* both ends' output, mostly */
+    pair_clear(&p);
+    assert_int_equal(live, 0);
+    dp_set_allocator(NULL);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_allocation_fails),
         cmocka_unit_test(test_no_memory_to_receive),
+        cmocka_unit_test(test_idle_is_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
