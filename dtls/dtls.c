@@ -20,7 +20,8 @@
 #define MTU_MIN                   508 /* mbedTLS's own floor; a flight's messages are cut to fit */
 #define MTU_MAX                   9000
 #define HANDSHAKE_TIMEOUT_DEFAULT DP_SECONDS(30)
-#define OUT_MAX                   32 /* datagrams; the longest flight takes 3 */
+#define HANDSHAKE_TIMEOUT_MAX     DP_SECONDS(600) /* record.c and renumber in handshake.c rely on it */
+#define OUT_MAX                   32              /* datagrams; the longest flight takes 3 */
 
 /* A context that a record has ended is replaced by a fresh one: so many times at once, then one a second up to the
  * deadline. No number of forged records is the end, and they do not cost us many milliseconds of elliptic curves. */
@@ -63,7 +64,8 @@ struct dp_dtls {
     dp_srtp_keys srtp;
     uint8_t last_flight[DP_LAST_FLIGHT_MAX]; /* a server's, until the client's first sealed data or alert */
     size_t last_flight_len;
-    dp_queue out; /* of dp_outgoing */
+    size_t record_max; /* of the application data in a record */
+    dp_queue out;      /* of dp_outgoing */
 
     uint8_t *in; /* what is left of the datagram */
     size_t in_left;
@@ -152,7 +154,8 @@ int dp_dtls_new(dp_dtls **out, const dp_dtls_config *config)
         dtls->config.mtu = MTU_DEFAULT;
     if (dtls->config.handshake_timeout == 0)
         dtls->config.handshake_timeout = HANDSHAKE_TIMEOUT_DEFAULT;
-    if (dtls->config.mtu < MTU_MIN || dtls->config.mtu > MTU_MAX) {
+    if (dtls->config.mtu < MTU_MIN || dtls->config.mtu > MTU_MAX ||
+        dtls->config.handshake_timeout > HANDSHAKE_TIMEOUT_MAX) {
         dp_free(dtls);
         return DP_ERR_INVALID_ARGUMENT;
     }
@@ -329,6 +332,7 @@ static void connected(dp_dtls *dtls)
         const uint8_t *last_flight = dp_handshake_last_flight(dtls->handshake, &dtls->last_flight_len);
         memcpy(dtls->last_flight, last_flight, dtls->last_flight_len);
     }
+    dtls->record_max = dp_handshake_record_max(dtls->handshake);
     dp_handshake_free(dtls->handshake); /* mbedTLS's 45 KB */
     dtls->handshake = NULL;
     dp_wipe(dtls->seed, sizeof dtls->seed);
@@ -735,6 +739,8 @@ int dp_dtls_seal(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t *out_len, 
 {
     if (dtls->state != DP_DTLS_CONNECTED)
         return DP_ERR_INVALID_STATE;
+    if (len > dtls->record_max)
+        return DP_ERR_TOO_LARGE;
     int err =
         dp_protection_seal(&dtls->protection, out, capacity, out_len, DP_RECORD_APPLICATION_DATA, data, len);
     /* RFC 6347 §4.1: record numbers must not wrap, and there is no renegotiation for new keys. */

@@ -367,13 +367,26 @@ dp_time dp_handshake_next_timeout(const dp_handshake *h)
     return h->timer_on ? h->timer_final : DP_TIME_NEVER;
 }
 
-/* mbedtls_ssl_get_ciphersuite knows it only after the handshake. */
-static dp_aead_cipher negotiated_cipher(const mbedtls_ssl_context *ssl)
+/* The getters know it only after the handshake. */
+static const mbedtls_ssl_session *session_of(const dp_handshake *h)
 {
-    const mbedtls_ssl_session *session = ssl->MBEDTLS_PRIVATE(session_negotiate) != NULL
-                                             ? ssl->MBEDTLS_PRIVATE(session_negotiate)
-                                             : ssl->MBEDTLS_PRIVATE(session);
-    switch (session->MBEDTLS_PRIVATE(ciphersuite)) {
+    const mbedtls_ssl_session *negotiated = h->ssl.MBEDTLS_PRIVATE(session_negotiate);
+    return negotiated != NULL ? negotiated : h->ssl.MBEDTLS_PRIVATE(session);
+}
+
+size_t dp_handshake_record_max(const dp_handshake *h)
+{
+#if defined(MBEDTLS_SSL_MAX_FRAGMENT_LENGTH)
+    unsigned code = session_of(h)->MBEDTLS_PRIVATE(mfl_code);
+    if (code != MBEDTLS_SSL_MAX_FRAG_LEN_NONE)
+        return (size_t)256 << code;
+#endif
+    return DP_DTLS_RECORD_MAX;
+}
+
+static dp_aead_cipher negotiated_cipher(const dp_handshake *h)
+{
+    switch (session_of(h)->MBEDTLS_PRIVATE(ciphersuite)) {
     case MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:
         return DP_AEAD_AES_128_GCM;
     case MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384:
@@ -447,7 +460,7 @@ int dp_handshake_keys(dp_handshake *h, dp_record_keys *keys, dp_srtp_keys *srtp)
     memset(keys, 0, sizeof *keys);
     memset(srtp, 0, sizeof *srtp);
     if (h->have_secret)
-        keys->cipher = negotiated_cipher(&h->ssl);
+        keys->cipher = negotiated_cipher(h);
     if (keys->cipher == DP_AEAD_NONE)
         return DP_ERR_CRYPTO;
     int err = derive_record_keys(h, keys);

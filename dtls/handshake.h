@@ -52,6 +52,9 @@ int dp_handshake_keys(dp_handshake *handshake, dp_record_keys *keys, dp_srtp_key
 /* After DONE, as server: the datagram with ChangeCipherSpec and Finished. */
 const uint8_t *dp_handshake_last_flight(const dp_handshake *handshake, size_t *len);
 
+/* The longest record that the peer takes: a client may ask for 512 to 4,096 bytes (RFC 6066 §4), and mbedTLS agrees. */
+size_t dp_handshake_record_max(const dp_handshake *handshake);
+
 /* A client that has sent nothing but its ClientHello. Another attempt from the same seed sends the same ClientHello,
  * and a server takes it for a repetition. (mbedTLS puts the clock's seconds into it: equal within one of them.) Not
  * later: two attempts must not sign two different texts, or seal two different Finished, with the same random bytes.

@@ -10,7 +10,7 @@
  *   ChaCha20-Poly1305  nonce = iv[12] XOR (0[4] || epoch || record number)                               (RFC 7905 §2)
  *
  * so a nonce is used twice exactly if a record number is. mbedTLS counts its records of an epoch up from 0, over
- * retransmissions, and is freed when the handshake is over: within the time limit of a handshake it cannot come near
+ * retransmissions, and is freed when the handshake is over, after 10 minutes at most: it cannot come near
  * 2^32. Ours start at 2^32, grow by one a record, and end at 2^48 - 1, where seal fails. A server that has to repeat
  * its last flight sends the same bytes again (dtls.c), which seals nothing.
  *

@@ -60,7 +60,7 @@ typedef struct dp_dtls_config {
     dp_dtls_role role;
     const dp_certificate *certificate; /* required; borrowed as long as the object lives */
     size_t mtu;                        /* largest datagram of the handshake; 0: 1200 */
-    dp_duration handshake_timeout;     /* 0: 30 s, then FAILED with DP_ERR_TIMEOUT */
+    dp_duration handshake_timeout;     /* 0: 30 s, at most 10 min; then FAILED with DP_ERR_TIMEOUT */
     dp_key_log key_log;                /* for debugging; logs a warning when it is on */
 } dp_dtls_config;
 
@@ -85,7 +85,7 @@ DP_API dp_time dp_dtls_next_timeout(const dp_dtls *dtls);
 DP_API bool dp_dtls_poll_transmit(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t *len);
 
 /* Encrypts one application record from data into out (out of place, no overlap). INVALID_STATE before
- * CONNECTED or after close, NO_SPACE, TOO_LARGE; LIMIT after 2^48 - 2^32 records, and the connection has
+ * CONNECTED or after close, NO_SPACE; TOO_LARGE, for the format or for a client that asked for smaller records; LIMIT after 2^48 - 2^32 records, and the connection has
  * failed then. */
 DP_API int dp_dtls_seal(dp_dtls *dtls, uint8_t *out, size_t capacity, size_t *out_len, const uint8_t *data,
                         size_t len);

@@ -332,6 +332,9 @@ static void test_config_is_checked(void **state)
     bad.mtu = 100;
     assert_int_equal(dp_dtls_new(&dtls, &bad), DP_ERR_INVALID_ARGUMENT);
     bad = good;
+    bad.handshake_timeout = DP_TIME_NEVER;
+    assert_int_equal(dp_dtls_new(&dtls, &bad), DP_ERR_INVALID_ARGUMENT);
+    bad = good;
     bad.size = 8;
     assert_int_equal(dp_dtls_new(&dtls, &bad), DP_ERR_INVALID_ARGUMENT);
     pair_clear(&p);
