@@ -49,36 +49,28 @@ static const char *scan_number(const char *at, const char *end)
     return at;
 }
 
-/* The end of a string whose quotation mark has been read; NULL and the error. */
-static const char *scan_string(const char *at, const char *end, int *error)
+/* The end of a string whose quotation mark has been read; NULL if it has none. */
+static const char *scan_string(const char *at, const char *end)
 {
-    *error = DP_ERR_MALFORMED;
     for (; at < end && (unsigned char)*at >= 0x20; at++) {
         if (*at == '"')
             return at + 1;
-        if (*at == '\\') {
-            if (end - at >= 6 && memcmp(at, "\\u0000", 6) == 0) {
-                *error = DP_ERR_UNSUPPORTED;
-                return NULL;
-            }
-            if (++at == end)
-                return NULL;
-        }
+        if (*at == '\\' && ++at == end)
+            return NULL;
     }
     return NULL;
 }
 
-/* What cJSON would let pass: any depth that it was built with, a string cut at \u0000, odd numbers, any
- * control character as a space, a byte order mark. */
+/* What cJSON would let pass: any depth that it was built with, odd numbers, any control character as a space, a
+ * byte order mark. */
 static int scan(const char *text, size_t len)
 {
     const char *end = text + len;
     size_t depth = 0;
-    int error = DP_ERR_MALFORMED;
     for (const char *at = text; at < end;) {
         char c = *at;
         if (c == '"') {
-            at = scan_string(at + 1, end, &error);
+            at = scan_string(at + 1, end);
         } else if (c == '-' || (c >= '0' && c <= '9')) {
             at = scan_number(at, end);
         } else if (c == '[' || c == '{') {
@@ -94,9 +86,42 @@ static int scan(const char *text, size_t len)
             return DP_ERR_MALFORMED;
         }
         if (at == NULL)
-            return error;
+            return DP_ERR_MALFORMED;
     }
     return DP_OK;
+}
+
+/* cJSON cuts a string at \u0000. So it gets NUL_MARK instead, a byte that is nowhere in UTF-8, and give_nuls puts the
+ * NULs back. text has been scanned: backslashes are in strings alone. */
+#define NUL_ESCAPE "\\u0000"
+#define NUL_MARK   '\xff'
+
+static char *without_nuls(const char *text, size_t *len)
+{
+    const size_t escape = sizeof(NUL_ESCAPE) - 1;
+    char *out = dp_alloc(*len);
+    size_t to = 0;
+    for (size_t i = 0; out != NULL && i < *len;) {
+        if (*len - i >= escape && memcmp(text + i, NUL_ESCAPE, escape) == 0) {
+            out[to++] = NUL_MARK;
+            i += escape;
+            continue;
+        }
+        if (text[i] == '\\')
+            out[to++] = text[i++];
+        out[to++] = text[i++];
+    }
+    *len = to;
+    return out;
+}
+
+/* The length is told, too. */
+static size_t give_nuls(char *text)
+{
+    size_t len = strlen(text);
+    for (char *at = text; (at = memchr(at, NUL_MARK, len - (size_t)(at - text))) != NULL;)
+        *at = '\0';
+    return len;
 }
 
 static dp_value *number(double d)
@@ -114,9 +139,10 @@ static int convert(dp_value **out, const cJSON *item)
             return DP_ERR_MALFORMED;
         value = number(item->valuedouble);
     } else if (cJSON_IsString(item)) {
-        if (!dp_utf8_valid((const uint8_t *)item->valuestring, strlen(item->valuestring)))
+        size_t len = give_nuls(item->valuestring);
+        if (!dp_utf8_valid((const uint8_t *)item->valuestring, len))
             return DP_ERR_MALFORMED;
-        value = dp_value_string(item->valuestring);
+        value = dp_value_string_n(item->valuestring, len);
     } else if (cJSON_IsBool(item)) {
         value = dp_value_bool(cJSON_IsTrue(item) != 0);
     } else if (cJSON_IsNull(item)) {
@@ -129,7 +155,8 @@ static int convert(dp_value **out, const cJSON *item)
             dp_value *inner = NULL;
             error = convert(&inner, child);
             if (error == DP_OK)
-                error = array ? dp_value_push(value, inner) : dp_value_set(value, child->string, inner);
+                error = array ? dp_value_push(value, inner)
+                              : dp_value_set_n(value, child->string, give_nuls(child->string), inner);
         }
     }
     if (error != DP_OK) {
@@ -138,6 +165,19 @@ static int convert(dp_value **out, const cJSON *item)
     }
     *out = value;
     return value == NULL ? DP_ERR_NO_MEMORY : DP_OK;
+}
+
+static int parse(dp_value **out, const char *text, size_t len)
+{
+    const char *end = NULL;
+    cJSON *root = cJSON_ParseWithLengthOpts(text, len, &end, false);
+    if (root == NULL)
+        return DP_ERR_MALFORMED;
+    while (end < text + len && (*end == ' ' || *end == '\t' || *end == '\r' || *end == '\n'))
+        end++;
+    int error = end != text + len ? DP_ERR_MALFORMED : convert(out, root);
+    cJSON_Delete(root);
+    return error;
 }
 
 int dp_value_from_json(dp_value **out, const char *text, size_t len)
@@ -149,14 +189,11 @@ int dp_value_from_json(dp_value **out, const char *text, size_t len)
     int error = scan(text, len);
     if (error != DP_OK)
         return error;
-    const char *end = NULL;
-    cJSON *root = cJSON_ParseWithLengthOpts(text, len, &end, false);
-    if (root == NULL)
-        return DP_ERR_MALFORMED;
-    while (end < text + len && (*end == ' ' || *end == '\t' || *end == '\r' || *end == '\n'))
-        end++;
-    error = end != text + len ? DP_ERR_MALFORMED : convert(out, root);
-    cJSON_Delete(root);
+    if (memmem(text, len, NUL_ESCAPE, sizeof(NUL_ESCAPE) - 1) == NULL)
+        return parse(out, text, len);
+    char *copy = without_nuls(text, &len);
+    error = copy == NULL ? DP_ERR_NO_MEMORY : parse(out, copy, len);
+    dp_free(copy);
     return error;
 }
 

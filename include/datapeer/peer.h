@@ -189,8 +189,8 @@ DP_API dp_connection *dp_call_connection(const dp_call *call);
 /* ---- JSON ---- */
 
 /* Strict JSON text to a value and back. Numbers that are integers become DP_VALUE_INT; bytes are written as
- * arrays of numbers (as JSON.stringify of a plain array). MALFORMED, LIMIT (depth 128), UNSUPPORTED (\u0000),
- * TOO_LARGE (over 64 MiB), NO_MEMORY. *text: dp_free. */
+ * arrays of numbers (as JSON.stringify of a plain array). MALFORMED, LIMIT (depth 128), TOO_LARGE (over
+ * 64 MiB), NO_MEMORY. *text: dp_free. */
 DP_API int dp_value_from_json(dp_value **out, const char *text, size_t len);
 DP_API int dp_value_to_json(const dp_value *value, char **text, size_t *len);
 

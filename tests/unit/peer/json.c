@@ -53,6 +53,8 @@ static void reads_and_writes(void **state)
         "\"\xc3\xa9\xf0\x9f\x98\x80\"",
         "\"\\\"\\\\\"",
         "\"\\u0001\"",
+        "\"\\u0000\"",
+        "[\"a\\u0000b\\u0000\",{\"\\u0000k\":\"\\\\\\u0000\\\\u0000\"}]", /* the last is a backslash and text */
     };
     for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++)
         assert_round_trip(same[i], same[i]);
@@ -71,7 +73,7 @@ static void refuses(void **state)
         int error;
     } cases[] = {
         {"", DP_ERR_MALFORMED},        {"nul", DP_ERR_MALFORMED},      {"1 2", DP_ERR_MALFORMED},
-        {"[1", DP_ERR_MALFORMED},      {"\"\x01\"", DP_ERR_MALFORMED}, {"\"\\u0000\"", DP_ERR_UNSUPPORTED},
+        {"[1", DP_ERR_MALFORMED},      {"\"\x01\"", DP_ERR_MALFORMED}, {"\"\\u0000\xff\"", DP_ERR_MALFORMED},
         {"1e999", DP_ERR_MALFORMED},   {"\"\xff\"", DP_ERR_MALFORMED}, {"\"\\ud800\"", DP_ERR_MALFORMED},
         {"{\"a\"}", DP_ERR_MALFORMED}, {"[1,]", DP_ERR_MALFORMED},     {"{}x", DP_ERR_MALFORMED},
         {"\"abc", DP_ERR_MALFORMED},   {"\"abc\\", DP_ERR_MALFORMED},  {"]", DP_ERR_MALFORMED}};
