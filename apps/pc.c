@@ -22,7 +22,8 @@ static const char help[] =
     "  --mdns                 hide local addresses behind names that mDNS resolves\n"
     "  -v, -vv, -vvv          say more on standard error\n"
     "\n"
-    "Example: echo '{\"cmd\":\"open\",\"label\":\"x\"}{\"cmd\":\"start\"}' | tr '}' '}\\n' | datapeer pc "
+    "Example, which prints an offer:\n"
+    "  (printf '%s\\n' '{\"cmd\":\"open\",\"label\":\"x\"}' '{\"cmd\":\"start\"}'; sleep 1) | datapeer pc "
     "offer\n";
 
 enum {
@@ -51,6 +52,7 @@ typedef struct channel {
     struct channel *next;
     dp_channel *dc;
     bool incoming;
+    bool ended; /* its channel is closed */
     bool echo;
     uint64_t sink_count;
     uint64_t sunk;
@@ -70,10 +72,9 @@ typedef struct pc_driver {
     bool offerer;
     bool trickle;
     bool mdns;
-    bool may_open;
+    bool opened; /* an offer can be made */
     channel *channels;
     size_t echo_bytes;
-    dp_deferred restart;
     /* The description that waits for the end of gathering. */
     char *sdp;
     size_t sdp_len;
@@ -117,12 +118,19 @@ static void print(dp_value *line)
     dp_value_free(line);
 }
 
-static void print_error(const char *message, const char *cmd, const channel *c)
+/* cmd NULL: none. */
+static dp_value *error_event(const char *message, const char *cmd)
 {
     dp_value *line = event("error");
     dp_value_set(line, "message", dp_value_string(message));
     if (cmd != NULL)
         dp_value_set(line, "cmd", dp_value_string(cmd));
+    return line;
+}
+
+static void print_error(const char *message, const char *cmd, const channel *c)
+{
+    dp_value *line = error_event(message, cmd);
     if (c != NULL)
         dp_value_set(line, "label", dp_value_string_n(c->label, c->label_len));
     print(line);
@@ -137,7 +145,8 @@ static void print_open(const channel *c)
     dp_value_set(line, "ordered", dp_value_bool(dp_channel_ordered(c->dc)));
     dp_value_set(line, "maxRetransmits", limit(dp_channel_max_retransmits(c->dc)));
     dp_value_set(line, "maxPacketLifeTime", limit(dp_channel_max_packet_lifetime(c->dc)));
-    dp_value_set(line, "protocol", dp_value_string(dp_channel_protocol(c->dc)));
+    dp_value_set(line, "protocol",
+                 dp_value_string_n(dp_channel_protocol(c->dc), dp_channel_protocol_length(c->dc)));
     dp_value_set(line, "negotiated", dp_value_bool(dp_channel_negotiated(c->dc)));
     dp_value_set(line, "incoming", dp_value_bool(c->incoming));
     print(line);
@@ -209,6 +218,13 @@ static void fill_pattern(uint8_t *out, size_t len, uint64_t seed, bool text)
     }
 }
 
+static void print_sent(const channel *c, uint64_t count)
+{
+    dp_value *line = channel_event("sent", c);
+    dp_value_set(line, "count", dp_value_uint(count));
+    print(line);
+}
+
 static bool send_one(pc_driver *d, channel *c, job *j)
 {
     if (j->kind == JOB_PATTERN)
@@ -216,17 +232,13 @@ static bool send_one(pc_driver *d, channel *c, job *j)
     int error = dp_channel_send(c->dc, now_of(d), j->data, j->len, j->binary, false);
     if (error == DP_ERR_WOULD_BLOCK)
         return false;
-    if (error != DP_OK) {
-        print_error(dp_strerror(error), "send", c);
-        j->done = j->count;
-        return true;
-    }
-    j->done++;
-    if (j->done == j->count && j->kind != JOB_ECHO) {
-        dp_value *line = channel_event("sent", c);
-        dp_value_set(line, "count", dp_value_uint(j->count));
-        print(line);
-    }
+    bool is_echo = j->kind == JOB_ECHO;
+    j->done = error == DP_OK ? j->done + 1 : j->count;
+    /* Whoever closes a channel does not want the echoes that would still come. */
+    if (error != DP_OK && !(is_echo && error == DP_ERR_INVALID_STATE))
+        print_error(dp_strerror(error), is_echo ? "echo" : "send", c);
+    else if (j->done == j->count && !is_echo)
+        print_sent(c, j->count);
     return true;
 }
 
@@ -268,8 +280,7 @@ static void on_channel_open(pc_driver *d, const dp_pc_event *e)
 {
     channel *c = dp_channel_user(e->channel);
     if (c == NULL) {
-        const char *label = dp_channel_label(e->channel);
-        c = channel_of(d, label, strlen(label));
+        c = channel_of(d, dp_channel_label(e->channel), dp_channel_label_length(e->channel));
         if (c == NULL)
             return;
         c->dc = e->channel;
@@ -392,8 +403,8 @@ static void on_event(void *user, const dp_pc_event *e)
         line = event("state");
         dp_value_set(line, "state", dp_value_string(dp_pc_state_name(e->state)));
         print(line);
-        if (e->state == DP_PC_FAILED)
-            print_error(e->message, NULL, NULL);
+        if (e->state == DP_PC_FAILED) /* an error event would end a case that waits for this state */
+            app_error("the connection failed: %s", e->message);
         break;
     case DP_PC_EVENT_ICE_STATE:
         line = event("ice");
@@ -420,6 +431,7 @@ static void on_event(void *user, const dp_pc_event *e)
         if (c == NULL)
             break;
         c->dc = NULL;
+        c->ended = true;
         forget_channel(d, c);
         print(channel_event("closed", c));
         break;
@@ -435,35 +447,49 @@ static const char *text_of(const dp_value *line, const char *name)
     return dp_value_get_string(dp_value_get(line, name), NULL);
 }
 
-static int32_t limit_of(const dp_value *line, const char *name)
+/* W3C: unsigned short, null for none. False: it is something else. */
+static bool take_number(int32_t *out, const dp_value *line, const char *name)
 {
-    int64_t value = dp_value_get_int(dp_value_get(line, name), -1);
-    return value >= 0 && value <= 65535 ? (int32_t)value : -1;
+    const dp_value *value = dp_value_get(line, name);
+    int64_t number = dp_value_get_int(value, -1);
+    *out = -1;
+    if (value == NULL || dp_value_get_type(value) == DP_VALUE_NULL)
+        return true;
+    *out = (int32_t)number;
+    return number >= 0 && number <= 65535;
+}
+
+static int create_channel(pc_driver *d, dp_channel **out, const dp_value *line, const channel *c)
+{
+    dp_channel_init init = DP_CHANNEL_INIT(c->label);
+    init.label_length = c->label_len;
+    init.protocol = dp_value_get_string(dp_value_get(line, "protocol"), &init.protocol_length);
+    init.ordered = dp_value_get_bool(dp_value_get(line, "ordered"), true);
+    init.negotiated = dp_value_get_bool(dp_value_get(line, "negotiated"), false);
+    int32_t id;
+    if (!take_number(&init.max_retransmits, line, "maxRetransmits") ||
+        !take_number(&init.max_packet_lifetime, line, "maxPacketLifeTime") ||
+        (!take_number(&id, line, "id") && init.negotiated))
+        return DP_ERR_INVALID_ARGUMENT;
+    init.id = id;
+    return dp_pc_create_channel(pc_of(d), out, now_of(d), &init);
 }
 
 static void cmd_open(pc_driver *d, const dp_value *line, channel *c)
 {
-    const char *protocol = text_of(line, "protocol");
-    dp_channel_init init = DP_CHANNEL_INIT(c->label);
-    init.protocol = protocol != NULL ? protocol : "";
-    init.ordered = dp_value_get_bool(dp_value_get(line, "ordered"), true);
-    init.max_retransmits = limit_of(line, "maxRetransmits");
-    init.max_packet_lifetime = limit_of(line, "maxPacketLifeTime");
-    init.negotiated = dp_value_get_bool(dp_value_get(line, "negotiated"), false);
-    init.id = (int)dp_value_get_int(dp_value_get(line, "id"), -1);
-    if (c->dc != NULL || strlen(c->label) != c->label_len) {
-        print_error(c->dc != NULL ? "the label is in use" : "a label with U+0000 cannot be opened", "open",
-                    c);
+    if (c->dc != NULL) {
+        print_error("the label is in use", "open", c);
         return;
     }
     dp_channel *dc;
-    int error = dp_pc_create_channel(pc_of(d), &dc, now_of(d), &init);
+    int error = create_channel(d, &dc, line, c);
     if (error != DP_OK) {
         print_error(dp_strerror(error), "open", c);
         return;
     }
     c->dc = dc;
-    d->may_open = true;
+    c->incoming = false;
+    d->opened = true;
     dp_channel_set_user(dc, c);
     dp_channel_set_buffered_amount_low_threshold(dc, BUFFERED_LOW);
 }
@@ -495,7 +521,7 @@ static void cmd_start(pc_driver *d)
 {
     if (!d->offerer)
         print_error("the answerer waits for an offer", "start", NULL);
-    else if (!d->may_open)
+    else if (!d->opened)
         print_error("open a channel first", "start", NULL);
     else
         make_description(d, DP_SDP_OFFER, "start");
@@ -512,6 +538,10 @@ static void cmd_description(pc_driver *d, const dp_value *line)
         return;
     }
     bool offer = strcmp(type, "offer") == 0;
+    if (!offer && strcmp(type, "answer") != 0) {
+        print_error("type is neither offer nor answer", "description", NULL);
+        return;
+    }
     int error = dp_pc_set_remote_description(pc_of(d), now_of(d), offer ? DP_SDP_OFFER : DP_SDP_ANSWER, sdp,
                                              len, &why);
     if (error != DP_OK) {
@@ -537,13 +567,12 @@ static void cmd_send(const dp_value *line, channel *c)
     uint64_t count = dp_value_get_uint(dp_value_get(line, "count"), 1);
     if (text == NULL)
         len = (size_t)dp_value_get_uint(dp_value_get(line, "size"), 0);
-    job *j = len <= MAX_MESSAGE ? calloc(1, sizeof(*j) + len) : NULL;
-    if (c->dc == NULL || j == NULL || count == 0) {
-        print_error(c->dc == NULL ? "no such channel"
-                    : j == NULL   ? "the size is too large"
-                                  : "count is 0",
+    job *j = c->dc != NULL && count > 0 && len <= MAX_MESSAGE ? calloc(1, sizeof(*j) + len) : NULL;
+    if (j == NULL) {
+        print_error(c->dc == NULL ? c->ended ? "the channel is closed" : "no such channel"
+                    : count == 0  ? "count is 0"
+                                  : "the size is too large",
                     "send", c);
-        free(j);
         return;
     }
     j->kind = text != NULL ? JOB_BYTES : JOB_PATTERN;
@@ -563,6 +592,10 @@ static void cmd_sink(const dp_value *line, channel *c)
     c->sunk = 0;
     c->sink_size = 0;
     c->sink_count = dp_value_get_uint(dp_value_get(line, "count"), 1);
+    if (c->sink_count == 0) {
+        print_error("count is 0", "sink", c);
+        return;
+    }
     if (dp_sha256_new(&c->sink) != DP_OK)
         app_error("out of memory");
     print(channel_event("armed", c));
@@ -570,6 +603,8 @@ static void cmd_sink(const dp_value *line, channel *c)
 
 static void cmd_close(channel *c)
 {
+    if (c->dc == NULL && c->ended)
+        return; /* the other side was faster */
     job *j = c->dc != NULL ? calloc(1, sizeof(*j)) : NULL;
     if (j == NULL) {
         print_error("no such channel", "close", c);
@@ -602,45 +637,7 @@ static void on_channel_command(pc_driver *d, const char *cmd, const dp_value *li
     }
 }
 
-static void on_line(void *user, const char *text, size_t len)
-{
-    pc_driver *d = user;
-    dp_value *line = NULL;
-    const char *cmd = NULL;
-    if (dp_value_from_json(&line, text, len) == DP_OK)
-        cmd = text_of(line, "cmd");
-    if (cmd == NULL || d->run == NULL) {
-        app_error("ignored a line that is no command");
-    } else if (strcmp(cmd, "start") == 0) {
-        cmd_start(d);
-    } else if (strcmp(cmd, "description") == 0) {
-        cmd_description(d, line);
-    } else if (strcmp(cmd, "candidate") == 0) {
-        cmd_candidate(d, line);
-    } else if (strcmp(cmd, "quit") == 0) {
-        app_stop(&d->app, EXIT_OK);
-    } else if (strcmp(cmd, "die") == 0) {
-        _exit(EXIT_OK); /* no goodbye to the other side */
-    } else if (strcmp(cmd, "reset") == 0) {
-        const char *role = text_of(line, "role");
-        d->offerer = role == NULL || strcmp(role, "answer") != 0;
-        d->trickle = dp_value_get_bool(dp_value_get(line, "trickle"), false);
-        dp_defer(d->app.loop, &d->restart);
-    } else {
-        on_channel_command(d, cmd, line);
-    }
-    dp_value_free(line);
-    if (d->run != NULL)
-        dp_pc_loop_wake(d->run);
-}
-
-static void on_input_end(void *user, bool too_long)
-{
-    pc_driver *d = user;
-    app_stop(&d->app, too_long ? EXIT_USAGE : EXIT_OK);
-}
-
-/* ---- life ---- */
+/* ---- the connection ---- */
 
 static void clear(pc_driver *d)
 {
@@ -654,7 +651,7 @@ static void clear(pc_driver *d)
     d->channels = NULL;
     free(d->sdp);
     d->sdp = NULL;
-    d->gathered = d->may_open = false;
+    d->gathered = d->opened = false;
 }
 
 static bool begin(pc_driver *d)
@@ -682,13 +679,58 @@ static bool begin(pc_driver *d)
     return true;
 }
 
-static void on_restart(void *user)
+static void cmd_reset(pc_driver *d, const dp_value *line)
 {
-    pc_driver *d = user;
+    const char *role = text_of(line, "role");
+    d->offerer = role == NULL || strcmp(role, "answer") != 0;
+    d->trickle = dp_value_get_bool(dp_value_get(line, "trickle"), false);
     clear(d);
     if (!begin(d))
         app_stop(&d->app, EXIT_NETWORK);
 }
+
+/* ---- lines in ---- */
+
+static void on_line(void *user, const char *text, size_t len)
+{
+    pc_driver *d = user;
+    dp_value *line = NULL;
+    const char *cmd = NULL;
+    if (dp_value_from_json(&line, text, len) == DP_OK)
+        cmd = text_of(line, "cmd");
+    if (cmd == NULL || d->run == NULL) {
+        app_error("ignored a line that is no command");
+    } else if (strcmp(cmd, "start") == 0) {
+        cmd_start(d);
+    } else if (strcmp(cmd, "description") == 0) {
+        cmd_description(d, line);
+    } else if (strcmp(cmd, "candidate") == 0) {
+        cmd_candidate(d, line);
+    } else if (strcmp(cmd, "quit") == 0) {
+        app_stop(&d->app, EXIT_OK);
+    } else if (strcmp(cmd, "die") == 0) {
+        _exit(EXIT_OK); /* no goodbye to the other side */
+    } else if (strcmp(cmd, "reset") == 0) {
+        cmd_reset(d, line);
+    } else if (strcmp(cmd, "stats") == 0) {
+        dp_value *answer = error_event("there are no statistics", cmd);
+        dp_value_set(answer, "unsupported", dp_value_bool(true));
+        print(answer);
+    } else {
+        on_channel_command(d, cmd, line);
+    }
+    dp_value_free(line);
+    if (d->run != NULL)
+        dp_pc_loop_wake(d->run);
+}
+
+static void on_input_end(void *user, bool too_long)
+{
+    pc_driver *d = user;
+    app_stop(&d->app, too_long ? EXIT_USAGE : EXIT_OK);
+}
+
+/* ---- life ---- */
 
 /* EXIT_OK; -1: helped. */
 static int take_arguments(pc_driver *d, int argc, char **argv)
@@ -726,7 +768,6 @@ int cmd_pc(int argc, char **argv)
     int code = take_arguments(&d, argc, argv);
     if (code != EXIT_OK)
         return code < 0 ? EXIT_OK : code;
-    d.restart = (dp_deferred){.fn = on_restart, .user = &d};
     code = app_start(&d.app);
     if (code == EXIT_OK && dp_certificate_generate(&d.certificate, &d.app.random, dp_clock_unix()) != DP_OK)
         code = EXIT_NETWORK;
@@ -740,7 +781,6 @@ int cmd_pc(int argc, char **argv)
     else
         d.app.exit_code = code;
     lines_close(d.input);
-    dp_undefer(&d.restart);
     clear(&d);
     dp_certificate_free(d.certificate);
     return app_finish(&d.app);

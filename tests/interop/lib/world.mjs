@@ -79,17 +79,23 @@ export class World {
         return name === 'firefox' ? this.firefox() : this.chromium();
     }
 
+    // One that tells its local addresses to every page.
+    openBrowser(name) {
+        if (name === 'firefox') return this.firefox(undefined, { 'media.peerconnection.ice.obfuscate_host_addresses': false });
+        return this.chromium(CHROMIUM, ['--disable-features=WebRtcHideLocalIpsWithMdns']);
+    }
+
     // executablePath: what becomes Chromium, if that is not the program itself.
-    chromium(executablePath = CHROMIUM) {
-        return this.#launch(chromium, CHROMIUM, { executablePath, args: CHROMIUM_ARGS, chromiumSandbox: false });
+    chromium(executablePath = CHROMIUM, more = []) {
+        return this.#launch(chromium, CHROMIUM, { executablePath, args: [...CHROMIUM_ARGS, ...more], chromiumSandbox: false });
     }
 
     // downloadsPath: where it puts what a page saves. playwright-core makes no download event of a Blob here.
-    async firefox(downloadsPath) {
+    async firefox(downloadsPath, firefoxUserPrefs) {
         // Firefox as root wants a home that is root's, and writes there.
         const env = { ...process.env, HOME: await this.temporaryFolder() };
         // The channel makes playwright-core speak WebDriver BiDi, which every Firefox understands, not the protocol of its own build.
-        return this.#launch(firefox, FIREFOX, { executablePath: FIREFOX, channel: 'moz-firefox', env, downloadsPath });
+        return this.#launch(firefox, FIREFOX, { executablePath: FIREFOX, channel: 'moz-firefox', env, downloadsPath, firefoxUserPrefs });
     }
 
     async #launch(type, program, options) {
@@ -104,15 +110,28 @@ export class World {
 
     // The test page with PeerJS of the given version, in a context of its own; window.client is page/client.js.
     async page(browser, version, peerServer) {
-        if (!this.#pages) {
-            this.#pages = await serveTestPages();
-            this.defer(this.#pages.close);
-        }
+        const page = await this.#open(browser, `/?peerjs=${version}&port=${peerServer.port}`);
+        await page.waitForFunction(() => window.client);
+        return page;
+    }
+
+    // A page without PeerJS; window.driver is page/pc.js.
+    async rawPage(browser) {
+        const page = await this.#open(browser, '/pc.html');
+        await page.waitForFunction(() => window.driver);
+        return page;
+    }
+
+    async #open(browser, path) {
+        this.#pages ??= serveTestPages().then((pages) => {
+            this.defer(pages.close);
+            return pages;
+        });
+        const { port } = await this.#pages;
         const context = await browser.newContext();
         const page = await context.newPage();
         page.on('pageerror', (error) => console.error(`page: ${error.message}`));
-        await page.goto(`http://127.0.0.1:${this.#pages.port}/?peerjs=${version}&port=${peerServer.port}`);
-        await page.waitForFunction(() => window.client);
+        await page.goto(`http://127.0.0.1:${port}${path}`);
         return page;
     }
 
@@ -127,6 +146,7 @@ export class World {
 export class Program {
     #waiters = new Set();
     lines = [];
+    onLine = null; // called with each line to come
 
     constructor(path, args, env) {
         this.name = [path.slice(path.lastIndexOf('/') + 1), args[0]].join(' ');
@@ -142,6 +162,7 @@ export class Program {
         this.child.stderr.on('data', (data) => (this.errors = (this.errors + data).slice(-4000)));
         createInterface({ input: this.child.stdout }).on('line', (line) => {
             this.lines.push(line);
+            this.onLine?.(line);
             for (const waiter of [...this.#waiters]) waiter(line);
         });
     }
@@ -240,7 +261,14 @@ export function parse(line) {
 
 // http://127.0.0.1:PORT/?peerjs=VERSION&port=PORT_OF_THE_PEERSERVER
 async function serveTestPages() {
-    const files = { '/': ['index.html', 'text/html'], '/client.js': ['client.js', 'text/javascript'], '/start.js': ['start.js', 'text/javascript'] };
+    const script = 'text/javascript';
+    const files = {
+        '/': ['index.html', 'text/html'],
+        '/client.js': ['client.js', script],
+        '/start.js': ['start.js', script],
+        '/pc.html': ['pc.html', 'text/html'],
+        '/pc.js': ['pc.js', script],
+    };
     const server = createServer(async (request, response) => {
         const path = new URL(request.url, 'http://localhost').pathname;
         const version = VERSIONS.find((known) => path === `/peerjs-${known}.js`);

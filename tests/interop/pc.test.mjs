@@ -1,0 +1,196 @@
+// `datapeer pc` and raw RTCPeerConnections, and two of our own: each as offerer and as answerer, trickling and not. Many cases share a
+// connection: they use channels of their own.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { CASES, close, open, RELIABLE, sizes } from './lib/cases.mjs';
+import { connect, message, PageDriver, startDatapeer } from './lib/pc.mjs';
+import { BROWSERS, within, World } from './lib/world.mjs';
+
+const world = new World();
+const limit = { timeout: 60000 };
+const NOTICED = 40000; // how long it may take until a vanished side is missed
+const browsers = {};
+const pages = {};
+let deaths;
+
+// One page a browser does for all connections that come one after the other.
+async function pageOf(name, role, trickle) {
+    pages[name] ??= PageDriver.start(world, name, (await browsers[name]).browser, role, trickle);
+    const page = await pages[name];
+    await page.reset(role, trickle);
+    return page;
+}
+
+// The cases that take long, once for each pair and role.
+const LONG = ['20 MB, both ways at once'];
+
+// Two connected sides, of which the first offers, and all cases; at the end the side called first ends the connection.
+function pairing(title, start, first, trickle) {
+    describe(title, () => {
+        let sides;
+        before(async () => {
+            sides = await start();
+            const { own, incoming } = await connect(...sides);
+            const wanted = { ev: 'open', label: 'first', ...RELIABLE, id: own.id };
+            assert.deepEqual([own, incoming], [{ ...wanted, incoming: false }, { ...wanted, incoming: true }]);
+        });
+        for (const [name, run] of Object.entries(CASES)) {
+            if (trickle || !LONG.includes(name)) test(name, limit, () => run(...sides));
+        }
+        test('the end', limit, async () => {
+            const other = sides[1 - first];
+            assert.deepEqual(other.states, ['connecting', 'connected']);
+            await sides[first].reset('offer', false);
+            await other.wait('closed', 'first');
+            assert.equal(other.has('closed', 'first'), false);
+            await other.reset('offer', false);
+        });
+    });
+}
+
+// A connection of its own, until somebody vanishes. Resolves with the state by which the other side notices.
+async function missed(side) {
+    const gone = ({ state }) => ['disconnected', 'failed', 'closed'].includes(state);
+    return (await side.wait('state', gone, NOTICED)).state;
+}
+
+async function programDies(name) {
+    const page = await PageDriver.start(world, name, (await browsers[name]).browser, 'offer', true);
+    const datapeer = await startDatapeer(world, 'answer', '--trickle');
+    await connect(page, datapeer);
+    datapeer.command({ cmd: 'die' });
+    await datapeer.program.exited;
+    return missed(page);
+}
+
+async function browserDies(name) {
+    const { browser, pid } = await world.openBrowser(name);
+    const page = await PageDriver.start(world, name, browser, 'answer', false);
+    const datapeer = await startDatapeer(world, 'offer');
+    await connect(datapeer, page);
+    process.kill(-pid, 'SIGKILL');
+    return missed(datapeer);
+}
+
+before(() => {
+    for (const name of BROWSERS) browsers[name] = world.openBrowser(name);
+    deaths = Object.fromEntries(BROWSERS.map((name) => [name, { program: programDies(name), browser: browserDies(name) }]));
+    for (const { program, browser } of Object.values(deaths)) Promise.allSettled([program, browser]);
+});
+after(() => world.close());
+
+for (const trickle of [true, false]) {
+    const how = trickle ? 'trickling' : 'with all candidates in the descriptions';
+    const options = trickle ? ['--trickle'] : [];
+    for (const name of BROWSERS) {
+        let datapeer; // the role and the way come by arguments at first, then by reset
+        const start = async (role) => {
+            if (datapeer) await datapeer.reset(role, trickle);
+            else datapeer = await startDatapeer(world, role, ...options);
+            const page = await pageOf(name, role === 'offer' ? 'answer' : 'offer', trickle);
+            return role === 'offer' ? [datapeer, page] : [page, datapeer];
+        };
+        pairing(`datapeer calls ${name}, ${how}`, () => start('offer'), 0, trickle);
+        pairing(`${name} calls datapeer, ${how}`, () => start('answer'), 0, trickle);
+    }
+    const both = () => Promise.all(['offer', 'answer'].map((role) => startDatapeer(world, role, ...options)));
+    pairing(`datapeer calls datapeer, ${how}`, both, trickle ? 0 : 1, trickle);
+}
+
+for (const name of BROWSERS) {
+    describe(`datapeer pc and ${name}`, () => {
+        const pair = async (...options) => {
+            const page = await pageOf(name, 'answer', false);
+            const datapeer = await startDatapeer(world, 'offer', ...options);
+            await connect(datapeer, page);
+            return { datapeer, page };
+        };
+
+        test('quit says goodbye', limit, async () => {
+            const { datapeer, page } = await pair();
+            datapeer.command({ cmd: 'quit' });
+            assert.deepEqual(await within(5000, 'its end', datapeer.program.exited), { code: 0, signal: null });
+            await page.wait('closed', 'first');
+        });
+
+        test('so does the end of input', limit, async () => {
+            const { datapeer, page } = await pair('--trickle');
+            datapeer.program.child.stdin.end();
+            assert.deepEqual(await within(5000, 'its end', datapeer.program.exited), { code: 0, signal: null });
+            await page.wait('closed', 'first');
+        });
+
+        test('a page that closes is noticed at once', limit, async () => {
+            const { datapeer, page } = await pair();
+            page.command({ cmd: 'quit' });
+            await datapeer.wait('closed', 'first');
+            await datapeer.wait('state', ({ state }) => state === 'closed');
+            datapeer.command({ cmd: 'quit' }); // also then
+            await datapeer.program.exited;
+        });
+
+        test('--mdns hides our addresses', limit, async () => {
+            const { datapeer, page } = await pair('--mdns');
+            const candidates = datapeer.sdp.match(/^a=candidate:.*$/gm);
+            assert.ok(candidates.length > 0);
+            for (const candidate of candidates) assert.match(candidate, / udp \d+ [0-9a-f-]{36}\.local \d+ typ host/);
+            await CASES['a string'](datapeer, page);
+        });
+
+        test(`${name} misses a program that died`, { timeout: 2 * NOTICED }, async () => assert.notEqual(await deaths[name].program, 'closed'));
+        test(`a killed ${name} is missed`, { timeout: 2 * NOTICED }, async () => assert.notEqual(await deaths[name].browser, 'closed'));
+    });
+}
+
+test('what cannot be done is an error event, and all else goes on', limit, async () => {
+    const [a, b] = await Promise.all(['offer', 'answer'].map((role) => startDatapeer(world, role)));
+    const refused = async (driver, line) => {
+        driver.command(line);
+        const { ev, message: reason, ...rest } = await driver.wait('error');
+        assert.match(reason, /./);
+        return rest;
+    };
+    for (const line of ['', 'open', '[]', '"x"', '{"cmd":', '{"label":"x"}', '\u0000\ufffd']) a.program.child.stdin.write(`${line}\n`);
+    assert.deepEqual(await refused(a, { cmd: 'start' }), { cmd: 'start' });
+    assert.deepEqual(await refused(b, { cmd: 'start' }), { cmd: 'start' });
+    assert.deepEqual(await refused(a, { cmd: 'dance', label: 'x' }), { cmd: 'dance' });
+    assert.deepEqual(await refused(a, { cmd: 'stats' }), { cmd: 'stats', unsupported: true });
+    assert.deepEqual(await refused(a, { cmd: 'candidate', candidate: 'candidate:1' }), { cmd: 'candidate' });
+    assert.deepEqual(await refused(b, { cmd: 'description', type: 'offer', sdp: 'v=0\r\n' }), { cmd: 'description' });
+    for (const bad of [
+        { maxRetransmits: 65536 },
+        { maxRetransmits: 'many' },
+        { maxPacketLifeTime: -1 },
+        { maxRetransmits: 0, maxPacketLifeTime: 0 },
+        { negotiated: true },
+        { negotiated: true, id: 65535 },
+        { negotiated: true, id: 4294967296 },
+        { protocol: 'p'.repeat(65536) },
+    ])
+        assert.deepEqual(await refused(a, { cmd: 'open', label: 'bad', ...bad }), { cmd: 'open', label: 'bad' });
+    await connect(a, b);
+    await open(b, a, 'x', { maxRetransmits: 65535 });
+    assert.deepEqual(await refused(a, { cmd: 'open', label: 'x' }), { cmd: 'open', label: 'x' });
+    assert.deepEqual(await refused(a, { cmd: 'send', label: 'x', size: b.maxMessageSize + 1 }), { cmd: 'send', label: 'x' });
+    assert.deepEqual(await refused(a, { cmd: 'send', label: 'y', size: 1 }), { cmd: 'send', label: 'y' });
+    await sizes(a, b, 'x', [b.maxMessageSize, 1]);
+    await close(a, b, 'x');
+    assert.deepEqual(await refused(a, { cmd: 'send', label: 'x', size: 1 }), { cmd: 'send', label: 'x' });
+    a.command({ cmd: 'close', label: 'x' }); // as in the W3C's API, nothing
+    await open(a, b, 'z');
+});
+
+test('a channel that waits for room holds no other up', limit, async () => {
+    const [a, b] = await Promise.all(['offer', 'answer'].map((role) => startDatapeer(world, role)));
+    await connect(a, b);
+    await Promise.all([open(a, b, 'much'), open(a, b, 'little')]);
+    b.command({ cmd: 'sink', label: 'much', count: 4000 });
+    a.commands([
+        { cmd: 'send', label: 'much', size: 65535, count: 4000 },
+        { cmd: 'send', label: 'little', size: 10, seed: 1 },
+    ]);
+    assert.deepEqual(await b.wait('message', 'little'), message('little', 10, 1));
+    assert.equal(b.has('sunk', 'much'), false);
+    a.command({ cmd: 'reset', role: 'offer' });
+    await b.wait('closed', 'much');
+});
