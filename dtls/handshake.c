@@ -26,7 +26,8 @@
 /* RFC 8827 §6.5 leaves the length of a chain open; browsers send one certificate. */
 #define CHAIN_MAX 8
 
-#define RECORD_NUMBER 5 /* where the upper 16 of its 48 bits stand in a record's header */
+#define MESSAGE_SEQ   17 /* in a datagram that begins with a handshake record */
+#define RECORD_NUMBER 5  /* where the upper 16 of its 48 bits stand in a record's header */
 
 #define MASTER_SECRET DP_MBEDTLS_MASTER_SECRET
 #define RANDOM        DP_MBEDTLS_RANDOM
@@ -56,7 +57,7 @@ struct dp_handshake {
     dp_time burst_began;
     unsigned burst; /* datagrams since then */
     uint64_t drawn; /* blocks of random bytes */
-    bool cookie;    /* HelloVerifyRequest came */
+    bool cookie;    /* a second ClientHello has left, with the cookie of HelloVerifyRequest */
 
     identity identity;
     dp_fingerprint peer;
@@ -147,6 +148,8 @@ static int send_datagram(void *ctx, const unsigned char *data, size_t len)
     bool alert = len > 0 && data[0] == DP_RECORD_ALERT;
     if (alert && keep_quiet(h))
         return (int)len;
+    h->cookie |= len > MESSAGE_SEQ + 1 && data[0] == DP_RECORD_HANDSHAKE &&
+                 data[DP_RECORD_HEADER] == DP_HANDSHAKE_CLIENT_HELLO && data[MESSAGE_SEQ + 1] > 0;
     h->sent++;
     h->latest_len = len <= sizeof h->latest ? len : 0;
     memcpy(h->latest, data, h->latest_len);
@@ -338,9 +341,6 @@ dp_handshake_result dp_handshake_step(dp_handshake *h, dp_time now, const uint8_
     h->now = now;
     h->in = record;
     h->in_len = len;
-    if (record != NULL && len > DP_RECORD_HEADER && record[0] == DP_RECORD_HANDSHAKE &&
-        record[DP_RECORD_HEADER] == DP_HANDSHAKE_HELLO_VERIFY_REQUEST)
-        h->cookie = true;
     int ret = mbedtls_ssl_handshake(&h->ssl);
     /* A timer that has run out makes it return before it has looked for the record. */
     if (wants_more(ret) && h->in != NULL)

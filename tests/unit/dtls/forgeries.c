@@ -10,6 +10,28 @@
 
 /* ---- forgeries during the handshake ------------------------------------------------------------------ */
 
+#define CERTIFICATE 11 /* its HandshakeType */
+
+/* A handshake message of one record; returns the datagram's length. */
+static size_t message(uint8_t out[1500], uint8_t type, uint8_t message_seq, const uint8_t *body, size_t len)
+{
+    dp_wr wr = dp_wr_init(out, 1500);
+    dp_wr_u8(&wr, DP_RECORD_HANDSHAKE);
+    dp_wr_u16(&wr, DP_RECORD_VERSION);
+    dp_wr_u16(&wr, 0);
+    dp_wr_u48(&wr, 9);
+    dp_wr_u16(&wr, (uint16_t)(DP_HANDSHAKE_HEADER + len));
+    dp_wr_u8(&wr, type);
+    dp_wr_u24(&wr, (uint32_t)len);
+    dp_wr_u16(&wr, message_seq);
+    dp_wr_u24(&wr, 0);
+    dp_wr_u24(&wr, (uint32_t)len);
+    dp_wr_bytes(&wr, body, len);
+    size_t total = 0;
+    assert_int_equal(dp_wr_finish(&wr, &total), DP_OK);
+    return total;
+}
+
 /* Row 27: forged alerts before each datagram of both sides. */
 static bool forge_alerts(pair *p, int from, uint8_t *data, size_t *len)
 {
@@ -188,6 +210,31 @@ static void test_client_begins_again(void **state)
     pair_clear(&p);
 }
 
+/* In front of the first ServerHello, a HelloVerifyRequest whose cookie is longer than it. */
+static bool forge_verify_request(pair *p, int from, uint8_t *data, size_t *len)
+{
+    static const uint8_t body[] = {0xfe, 0xff, 200, 1};
+    uint8_t forged[1500];
+    (void)data;
+    (void)len;
+    if (from == SERVER && p->tap_count++ == 0)
+        pair_inject(p, CLIENT, forged, message(forged, 3, 0, body, sizeof body));
+    return true;
+}
+
+/* It ends the attempt, but nobody has asked for a cookie: the next one begins with the same ClientHello. */
+static void test_forged_verify_request(void **state)
+{
+    (void)state;
+    pair p;
+    pair_init(&p, 288);
+    p.tap = forge_verify_request;
+    pair_connect(&p);
+    assert_true(p.tap_count > 0);
+    assert_int_equal(p.now, DP_SECONDS(1000) + DP_MS(60));
+    pair_clear(&p);
+}
+
 /* Breaks the first CertificateVerify: the server's context ends, the client notices from the alert and the
  * silence. */
 static bool break_verify(pair *p, int from, uint8_t *data, size_t *len)
@@ -213,28 +260,6 @@ static void test_server_begins_again(void **state)
     pair_connect(&p);
     assert_int_equal(p.tap_count, 1);
     pair_clear(&p);
-}
-
-#define CERTIFICATE 11 /* its HandshakeType */
-
-/* A handshake message of one record; returns the datagram's length. */
-static size_t message(uint8_t out[1500], uint8_t type, uint8_t message_seq, const uint8_t *body, size_t len)
-{
-    dp_wr wr = dp_wr_init(out, 1500);
-    dp_wr_u8(&wr, DP_RECORD_HANDSHAKE);
-    dp_wr_u16(&wr, DP_RECORD_VERSION);
-    dp_wr_u16(&wr, 0);
-    dp_wr_u48(&wr, 9);
-    dp_wr_u16(&wr, (uint16_t)(DP_HANDSHAKE_HEADER + len));
-    dp_wr_u8(&wr, type);
-    dp_wr_u24(&wr, (uint32_t)len);
-    dp_wr_u16(&wr, message_seq);
-    dp_wr_u24(&wr, 0);
-    dp_wr_u24(&wr, (uint32_t)len);
-    dp_wr_bytes(&wr, body, len);
-    size_t total = 0;
-    assert_int_equal(dp_wr_finish(&wr, &total), DP_OK);
-    return total;
 }
 
 /* A stranger's certificate, in front of the client's. */
@@ -443,6 +468,7 @@ int main(void)
         cmocka_unit_test(test_forged_finished),
         cmocka_unit_test(test_forged_client_hello),
         cmocka_unit_test(test_client_begins_again),
+        cmocka_unit_test(test_forged_verify_request),
         cmocka_unit_test(test_server_begins_again),
         cmocka_unit_test(test_forged_certificate),
         cmocka_unit_test(test_flood_of_repetitions),
