@@ -210,6 +210,61 @@ static void test_client_begins_again(void **state)
     pair_clear(&p);
 }
 
+/* A good ClientHello of somebody else, in front of the client's second flight: the handshake moves, so it goes on. */
+static bool forge_good_hello(pair *p, int from, uint8_t *data, size_t *len)
+{
+    dp_dtls *other = NULL;
+    dp_dtls_config config;
+    dp_fingerprint fp = {.algorithm = DP_FINGERPRINT_SHA256, .length = 32};
+    uint8_t hello[1500];
+    size_t hello_len = 0;
+    (void)len;
+    if (from == SERVER || data[DP_RECORD_HEADER] == DP_HANDSHAKE_CLIENT_HELLO)
+        return true;
+    p->tap_count++;
+    pair_config(p, CLIENT, &config);
+    assert_int_equal(dp_dtls_new(&other, &config), DP_OK);
+    assert_int_equal(dp_dtls_set_remote_fingerprints(other, &fp, 1), DP_OK);
+    assert_int_equal(dp_dtls_start(other, p->now), DP_OK);
+    assert_true(dp_dtls_poll_transmit(other, hello, sizeof hello, &hello_len));
+    dp_dtls_free(other);
+    pair_inject(p, SERVER, hello, hello_len);
+    return true;
+}
+
+static void test_another_client_hello(void **state)
+{
+    (void)state;
+    pair p;
+    pair_init(&p, 289);
+    p.tap = forge_good_hello;
+    pair_connect(&p);
+    assert_true(p.tap_count > 0);
+    assert_int_equal(p.now, DP_SECONDS(1000) + DP_MS(40)); /* as fast as ever */
+    pair_clear(&p);
+}
+
+/* The same, but the client is gone, and the new one is the client: soon the server takes it. */
+static void test_client_starts_over(void **state)
+{
+    (void)state;
+    pair p;
+    pair_init(&p, 290);
+    pair_start(&p);
+    assert_true(pair_step(&p)); /* its ClientHello arrives */
+    dp_dtls_free(p.side[CLIENT].dtls);
+    dp_dtls_config config;
+    pair_config(&p, CLIENT, &config);
+    assert_int_equal(dp_dtls_new(&p.side[CLIENT].dtls, &config), DP_OK);
+    pair_expect(&p, CLIENT, p.side[SERVER].certificate);
+    assert_int_equal(dp_dtls_start(p.side[CLIENT].dtls, p.now), DP_OK);
+    pair_collect(&p);
+    pair_run(&p);
+    assert_true(p.side[CLIENT].connected && p.side[SERVER].connected);
+    assert_in_range(p.now, DP_SECONDS(1001), DP_SECONDS(1005));
+    pair_clear(&p);
+}
+
 /* In front of the first ServerHello, a HelloVerifyRequest whose cookie is longer than it. */
 static bool forge_verify_request(pair *p, int from, uint8_t *data, size_t *len)
 {
@@ -468,6 +523,8 @@ int main(void)
         cmocka_unit_test(test_forged_finished),
         cmocka_unit_test(test_forged_client_hello),
         cmocka_unit_test(test_client_begins_again),
+        cmocka_unit_test(test_another_client_hello),
+        cmocka_unit_test(test_client_starts_over),
         cmocka_unit_test(test_forged_verify_request),
         cmocka_unit_test(test_server_begins_again),
         cmocka_unit_test(test_forged_certificate),
