@@ -62,7 +62,7 @@ struct dp_dtls {
     dp_protection protection; /* as soon as the attempt has keys */
     bool have_keys;
     dp_srtp_keys srtp;
-    uint8_t last_flight[DP_LAST_FLIGHT_MAX]; /* a server's, until the client's first sealed data or alert */
+    uint8_t last_flight[DP_LAST_FLIGHT_MAX]; /* a server's */
     size_t last_flight_len;
     size_t record_max; /* of the application data in a record */
     dp_queue out;      /* of dp_outgoing */
@@ -627,11 +627,7 @@ static void sealed_record(dp_dtls *dtls, const dp_record *record, uint8_t *bytes
     }
     if (record->type == DP_RECORD_HANDSHAKE) {
         sealed_handshake(dtls, plain, len);
-        return;
-    }
-    /* The client seals data or an alert only after our Finished: the last flight is never asked for again. */
-    dtls->last_flight_len = 0;
-    if (record->type == DP_RECORD_ALERT) {
+    } else if (record->type == DP_RECORD_ALERT) {
         alert_record(dtls, plain, len);
     } else if (record->type == DP_RECORD_APPLICATION_DATA && len > 0) {
         dtls->event_data = plain;
