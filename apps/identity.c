@@ -3,9 +3,12 @@
 #include "app.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,6 +55,13 @@ bool identity_check(const identity_options *o, const char *command)
 
 /* ---- the certificate ---- */
 
+/* sudo may leave a user's HOME to root, whose folders in it would shut out that user, from ~/.local as a whole. */
+static bool is_usable(const char *folder)
+{
+    struct stat st;
+    return folder != NULL && folder[0] == '/' && (geteuid() != 0 || stat(folder, &st) != 0 || st.st_uid == 0);
+}
+
 /* XDG Base Directory Specification: what is to stay over restarts, but is of no worth elsewhere; relative paths do not
  * count. False: there is no home. */
 static bool default_file(char *out, size_t capacity)
@@ -59,9 +69,9 @@ static bool default_file(char *out, size_t capacity)
     static const char name[] = "datapeer/certificate.pem";
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
     int len = 0;
-    if (state != NULL && state[0] == '/')
+    if (is_usable(state))
         len = snprintf(out, capacity, "%s/%s", state, name);
-    else if (home != NULL && home[0] == '/')
+    else if (is_usable(home))
         len = snprintf(out, capacity, "%s/.local/state/%s", home, name);
     return len > 0 && (size_t)len < capacity;
 }
@@ -104,8 +114,8 @@ bool identity_open(dp_certificate **out, const identity_options *o, const dp_ran
     if (lasting && !o->ephemeral) {
         if (default_file(path, sizeof(path)))
             return keep(out, path, random, true, verbose);
-        app_error("without a HOME the certificate can't be kept, and the next start has another fingerprint; "
-                  "--certificate FILE keeps it");
+        app_error("without a HOME of our own the certificate can't be kept, and the next start has another "
+                  "fingerprint; --certificate FILE keeps it");
     }
     int error = dp_certificate_generate(out, random, dp_clock_unix());
     if (error != DP_OK)
@@ -118,13 +128,15 @@ bool identity_open(dp_certificate **out, const identity_options *o, const dp_ran
 static void log_key(void *ctx, const char *line)
 {
     key_log_file *file = ctx;
-    char text[512]; /* a line has 176 bytes */
-    int len = snprintf(text, sizeof(text), "%s\n", line);
     /* In one piece: other programs may add to the same file. */
-    if (write(file->fd, text, (size_t)len) == len || file->broken)
+    size_t len = strlen(line);
+    struct iovec pieces[] = {{(void *)line, len}, {"\n", 1}};
+    ssize_t written = writev(file->fd, pieces, 2);
+    if (written == (ssize_t)len + 1 || file->broken)
         return;
     file->broken = true;
-    app_error("a key could not be added to %s (SSLKEYLOGFILE): %s", file->path, strerror(errno));
+    app_error("a key could not be added to %s (SSLKEYLOGFILE): %s", file->path,
+              written < 0 ? strerror(errno) : "there is no room for all of it");
 }
 
 dp_key_log key_log_open(key_log_file *file, const char *path)
@@ -138,6 +150,8 @@ dp_key_log key_log_open(key_log_file *file, const char *path)
         app_error("keys can't be added to %s (SSLKEYLOGFILE): %s; going on without", path, strerror(errno));
         return (dp_key_log){0};
     }
+    /* Whoever reads a FIFO may leave: that makes an error of the next line, and must not end us. */
+    signal(SIGPIPE, SIG_IGN);
     file->open = true;
     file->path = path;
     app_error("SSLKEYLOGFILE is set: whoever reads %s can decrypt the connections of this run", path);

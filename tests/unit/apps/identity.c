@@ -2,8 +2,12 @@
 #include "capture.h"
 
 #include "apps/app.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 static char folder[64];
@@ -171,8 +175,27 @@ static void without_a_home_nothing_is_kept(void **state)
     static const char *const homes[] = {NULL, "", "relative"};
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(homes[i] == NULL ? unsetenv("HOME") : setenv("HOME", homes[i], 1), 0);
-        open_as(none, true, false, "datapeer: without a HOME the certificate can't be kept");
+        open_as(none, true, false, "datapeer: without a HOME of our own the certificate can't be kept");
     }
+}
+
+/* As after sudo -E: a folder of root's in it would keep its user out. */
+static void root_makes_nothing_in_another_users_home(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(mkdir(in_folder("home"), 0700), 0);
+    assert_int_equal(chown(in_folder("home"), 65534, 65534), 0);
+    assert_int_equal(setenv("HOME", in_folder("home"), 1), 0);
+    open_as(none, true, false, "datapeer: without a HOME of our own");
+    assert_int_equal(setenv("XDG_STATE_HOME", in_folder("home"), 1), 0);
+    open_as(none, true, false, "datapeer: without a HOME of our own");
+    assert_int_equal(rmdir(in_folder("home")), 0); /* it is empty */
+    /* Its own is used, and so is one that is to be made. */
+    assert_int_equal(setenv("HOME", folder, 1), 0);
+    assert_int_equal(setenv("XDG_STATE_HOME", in_folder("new"), 1), 0);
+    same(open_as(none, true, false, ""), open_as(none, true, false, ""));
 }
 
 static void a_file_that_is_no_good_ends_it(void **state)
@@ -273,6 +296,58 @@ static void a_full_disk_is_told(void **state)
     key_log_close(&file);
 }
 
+/* A FIFO whose reader has left raises SIGPIPE, which would end the program. */
+static void a_reader_may_leave(void **state)
+{
+    (void)state;
+    key_log_file file;
+    char text[8] = "";
+    const char *path = in_folder("fifo");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    int reader = open(path, O_RDONLY | O_NONBLOCK);
+    assert_true(reader >= 0);
+    signal(SIGPIPE, SIG_DFL);
+    capture();
+    dp_key_log log = key_log_open(&file, path);
+    log.fn(log.ctx, "one");
+    assert_non_null(strstr(end_capture(), "SSLKEYLOGFILE is set"));
+    assert_int_equal(read(reader, text, sizeof(text)), 4);
+    assert_memory_equal(text, "one\n", 4);
+    close(reader);
+    capture();
+    log.fn(log.ctx, "two");
+    assert_non_null(strstr(end_capture(), strerror(EPIPE)));
+    key_log_close(&file);
+}
+
+/* As on a disk with less room than a line needs; what is told goes into a pipe, which has no such limit. */
+static void half_a_line_is_told(void **state)
+{
+    (void)state;
+    key_log_file file;
+    struct rlimit old;
+    int out[2];
+    char said[512];
+    capture();
+    dp_key_log log = key_log_open(&file, in_folder("keys"));
+    assert_int_equal(pipe(out), 0);
+    assert_int_equal(dup2(out[1], STDERR_FILENO), STDERR_FILENO);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    struct rlimit limit = {2, old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    errno = 0;
+    log.fn(log.ctx, "one");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    end_capture();
+    close(out[1]);
+    ssize_t len = read(out[0], said, sizeof(said) - 1);
+    assert_true(len >= 0);
+    said[len] = '\0';
+    assert_non_null(strstr(said, "(SSLKEYLOGFILE): there is no room for all of it"));
+    close(out[0]);
+    key_log_close(&file);
+}
+
 static void the_environment_turns_it_on(void **state)
 {
     (void)state;
@@ -302,11 +377,14 @@ int main(void)
         TEST(a_server_is_the_same_tomorrow),
         TEST(others_are_new_each_time),
         TEST(without_a_home_nothing_is_kept),
+        TEST(root_makes_nothing_in_another_users_home),
         TEST(a_file_that_is_no_good_ends_it),
         TEST(keys_are_added_to_the_file),
         TEST(no_log_is_silent),
         TEST(a_log_that_cannot_be_written_is_told),
         TEST(a_full_disk_is_told),
+        TEST(a_reader_may_leave),
+        TEST(half_a_line_is_told),
         TEST(the_environment_turns_it_on),
     };
     return cmocka_run_group_tests_name("identity", tests, NULL, NULL);
