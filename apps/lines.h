@@ -9,7 +9,7 @@ typedef struct lines lines;
 typedef struct lines_config {
     dp_loop *loop;
     void (*on_line)(void *user, const char *text, size_t len); /* not empty, without its end */
-    void (*on_end)(void *user, bool too_long); /* end of input, or a line over 64 MiB; nothing comes after it */
+    void (*on_end)(void *user, bool too_long); /* of the input, or a line over 64 MiB; the last call */
     void *user;
 } lines_config;
 

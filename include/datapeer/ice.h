@@ -76,7 +76,7 @@ typedef enum dp_ice_transport { DP_ICE_UDP, DP_ICE_TCP, DP_ICE_TLS } dp_ice_tran
 /* "stun:host", "turn:host:port?transport=tcp", "turns:[2001:db8::1]" (RFC 7064, RFC 7065), taken apart. */
 typedef struct dp_ice_url {
     bool turn;
-    dp_ice_transport transport;     /* turns: is TLS; stuns: and transports that are none of ours: UNSUPPORTED */
+    dp_ice_transport transport; /* turns: is TLS; stuns: and transports that are none of ours: UNSUPPORTED */
     char host[DP_ICE_HOST_MAX + 1]; /* a name or a numeric address, without brackets */
     uint16_t port;                  /* the scheme's default if absent: 3478, 5349 */
 } dp_ice_url;
@@ -90,8 +90,8 @@ typedef struct dp_ice_server {
     bool turn;
     dp_ice_transport transport; /* to a TURN server; STUN is asked by UDP */
     dp_address address;
-    const char *name;       /* TLS: what its certificate must say; NULL: the address */
-    const char *username;   /* TURN (long-term credentials, RFC 8489 §9.2); UTF-8, SASLprep'd by the caller */
+    const char *name;     /* TLS: what its certificate must say; NULL: the address */
+    const char *username; /* TURN (long-term credentials, RFC 8489 §9.2); UTF-8, SASLprep'd by the caller */
     const char *credential; /* the password */
 } dp_ice_server;
 
@@ -104,10 +104,10 @@ typedef struct dp_ice_config {
     dp_ice_role role;
     dp_duration pacing;         /* Ta between new transactions; 0: 50 ms (RFC 8445 §14.2) */
     dp_duration gather_timeout; /* when to stop waiting for servers; 0: 10 s */
-    bool lite;                  /* RFC 8445 §2.5: answers checks, makes none; for servers with a public address */
-    bool relay_only;            /* only relayed candidates, so that the peer never learns an address of ours */
-    bool tcp;                   /* RFC 6544: also connects to the peer's TCP candidates */
-    bool hide_addresses;        /* host candidates are signalled as UUID.local (mDNS); see LOCAL_CANDIDATE */
+    bool lite;           /* RFC 8445 §2.5: answers checks, makes none; for servers with a public address */
+    bool relay_only;     /* only relayed candidates, so that the peer never learns an address of ours */
+    bool tcp;            /* RFC 6544: also connects to the peer's TCP candidates */
+    bool hide_addresses; /* host candidates are signalled as UUID.local (mDNS); see LOCAL_CANDIDATE */
 } dp_ice_config;
 
 /* Errors: NO_MEMORY, INVALID_ARGUMENT, CRYPTO (the random source failed). */
@@ -203,7 +203,8 @@ DP_API void dp_ice_link_opened(dp_ice *ice, dp_time now, uint32_t link);
 /* A stream was accepted on the listener local, and its first frame (RFC 4571: two bytes of length, then a STUN
  * request) names this agent, see dp_ice_peek_ufrag: returns the link's id; give it all bytes from the first on. 0:
  * not wanted, close it. */
-DP_API uint32_t dp_ice_link_accepted(dp_ice *ice, dp_time now, const dp_address *local, const dp_address *remote);
+DP_API uint32_t dp_ice_link_accepted(dp_ice *ice, dp_time now, const dp_address *local,
+                                     const dp_address *remote);
 /* Takes bytes from the front of data and returns how many; call it until all are taken. payload->len is not 0 if
  * they held data of the peer's. */
 DP_API size_t dp_ice_link_input(dp_ice *ice, dp_time now, uint32_t link, uint8_t *data, size_t len,

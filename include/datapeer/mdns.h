@@ -41,8 +41,8 @@ DP_API int dp_mdns_publish(dp_mdns *mdns, dp_time now, const char *name, const d
 /* NOT_FOUND. */
 DP_API int dp_mdns_withdraw(dp_mdns *mdns, dp_time now, const char *name);
 
-DP_API void dp_mdns_input(dp_mdns *mdns, dp_time now, const uint8_t *data, size_t len, const dp_address *local,
-                          const dp_address *remote);
+DP_API void dp_mdns_input(dp_mdns *mdns, dp_time now, const uint8_t *data, size_t len,
+                          const dp_address *local, const dp_address *remote);
 DP_API void dp_mdns_handle_timeout(dp_mdns *mdns, dp_time now);
 DP_API dp_time dp_mdns_next_timeout(const dp_mdns *mdns);
 /* out->local: which socket; out->remote: the group, or whoever asked. */

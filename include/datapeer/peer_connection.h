@@ -95,11 +95,13 @@ DP_API unsigned dp_pc_mline_index(const dp_pc *pc);
 DP_API const char *dp_pc_local_ufrag(const dp_pc *pc);
 
 /* See dp_ice_link_opened and its neighbours, dp_ice_resolved. */
-DP_API uint32_t dp_pc_link_accepted(dp_pc *pc, dp_time now, const dp_address *local, const dp_address *remote);
+DP_API uint32_t dp_pc_link_accepted(dp_pc *pc, dp_time now, const dp_address *local,
+                                    const dp_address *remote);
 DP_API void dp_pc_link_opened(dp_pc *pc, dp_time now, uint32_t link);
 DP_API void dp_pc_link_input(dp_pc *pc, dp_time now, uint32_t link, uint8_t *data, size_t len);
 DP_API void dp_pc_link_closed(dp_pc *pc, dp_time now, uint32_t link);
-DP_API void dp_pc_resolved(dp_pc *pc, dp_time now, const char *hostname, const dp_address *addresses, size_t count);
+DP_API void dp_pc_resolved(dp_pc *pc, dp_time now, const char *hostname, const dp_address *addresses,
+                           size_t count);
 
 /* A datagram that came to the socket bound to local. data is changed in place. */
 DP_API void dp_pc_input(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const dp_address *local,
@@ -124,13 +126,13 @@ typedef enum dp_pc_event_type {
     DP_PC_EVENT_ICE_STATE,       /* ice_state */
     DP_PC_EVENT_LOCAL_CANDIDATE, /* candidate: send it to the peer; hostname, local: see dp_ice_event */
     DP_PC_EVENT_GATHERING_COMPLETE,
-    DP_PC_EVENT_SELECTED_PAIR,       /* local, remote, local_type, remote_type */
-    DP_PC_EVENT_RESOLVE,             /* hostname: dp_pc_resolved is due */
-    DP_PC_EVENT_PUBLISH,             /* hostname, local: publish it by mDNS (its candidate was in a description) */
-    DP_PC_EVENT_LINK_OPEN,           /* link */
-    DP_PC_EVENT_LINK_CLOSE,          /* link.id */
-    DP_PC_EVENT_CHANNEL_OPEN,        /* channel, incoming */
-    DP_PC_EVENT_MESSAGE,             /* channel, data, len, binary */
+    DP_PC_EVENT_SELECTED_PAIR, /* local, remote, local_type, remote_type */
+    DP_PC_EVENT_RESOLVE,       /* hostname: dp_pc_resolved is due */
+    DP_PC_EVENT_PUBLISH,       /* hostname, local: publish it by mDNS (its candidate was in a description) */
+    DP_PC_EVENT_LINK_OPEN,     /* link */
+    DP_PC_EVENT_LINK_CLOSE,    /* link.id */
+    DP_PC_EVENT_CHANNEL_OPEN,  /* channel, incoming */
+    DP_PC_EVENT_MESSAGE,       /* channel, data, len, binary */
     DP_PC_EVENT_BUFFERED_AMOUNT_LOW, /* channel */
     DP_PC_EVENT_CHANNEL_ERROR,       /* channel, error */
     DP_PC_EVENT_CHANNEL_CLOSED,      /* channel, invalid after the next call */
