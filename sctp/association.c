@@ -8,6 +8,7 @@
 #include "early.h"
 #include "filter.h"
 #include "forward.h"
+#include "sender.h"
 
 #include <string.h>
 #include <usrsctp.h>
@@ -19,11 +20,17 @@
 #define SACK_DELAY_MS    20u
 #define MAX_BURST        16u
 #define RTO_INITIAL_MS   500u
-#define RTO_MIN_MS       250u /* over the peer's delayed SACK of 200 ms, else a lone packet is sent twice */
+#define RTO_MIN_MS       250u  /* over the peer's delayed SACK of 200 ms, else a lone packet is sent twice */
+#define RTO_MIN_BULK_MS  2000u /* at most */
+#define BULK_ROUND_TRIPS 20u
+#define BULK_CHUNKS      32u
 #define RTO_MAX_MS       5000u
 #define MAX_RETRANSMIT   10u
 #define MAX_INIT         8u
 #define MAX_CHUNKS_QUEUE 4096u
+#define DATA_HEADER      16u
+#define SACK_HEADER      16u
+#define UNREAD_MAX       16384u /* chunks: usrsctp spends up to 420 bytes on one, and its window counts payload */
 #define OUTPUT_INITIAL   4096u
 #define OUTPUT_KEEP      65536u
 
@@ -46,10 +53,20 @@ struct dp_association {
     bool down;
     bool readable;
     bool in_flight; /* sent data may be unacknowledged */
+    bool bulk;      /* much is under way, or the rest of it */
+    uint32_t rto_min;
+    bool partial;   /* messages may be given up */
     dp_time ticked; /* last tick of this association: another's must not put off its own */
     dp_time active_until;
+    dp_time now;     /* of the last call that told it */
+    size_t fragment; /* the largest that fits into a packet */
     dp_forward forward;
+    dp_sender sender;
     dp_early_reset early;
+    size_t unread; /* chunks since usrsctp had nothing to read, at most */
+    bool refused;  /* the peer was told that the window is closed, and usrsctp does not know */
+    uint8_t sack[DP_SCTP_COMMON_HEADER + SACK_HEADER]; /* usrsctp's last one, gap blocks left out */
+    bool has_sack;
     /* Packets to send, each behind its 2-byte length. */
     uint8_t *output;
     size_t output_capacity;
@@ -74,8 +91,32 @@ static bool output_reserve(dp_association *a, size_t more)
                    needed < OUTPUT_INITIAL ? OUTPUT_INITIAL : needed, a->output_max, 1) == DP_OK;
 }
 
-/* usrsctp's output callback: queues a copy, nothing else. A packet that finds no room counts as lost by the
- * network. */
+/* A packet that finds no room counts as lost by the network. */
+static void queue_output(dp_association *a, const uint8_t *packet, size_t len)
+{
+    if (!output_reserve(a, 2 + len))
+        return;
+    uint8_t *at = a->output + a->output_len;
+    at[0] = (uint8_t)(len >> 8);
+    at[1] = (uint8_t)len;
+    memcpy(at + 2, packet, len);
+    dp_sctp_checksum_write(at + 2, len);
+    a->output_len += 2 + len;
+}
+
+/* RFC 9260 §3.3.4: length 16, cumulative TSN, a_rwnd, no gap blocks, no duplicates. */
+static void keep_sack(dp_association *a, const uint8_t *packet, size_t len)
+{
+    if (len < sizeof a->sack || packet[DP_SCTP_COMMON_HEADER] != SCTP_SELECTIVE_ACK)
+        return;
+    memcpy(a->sack, packet, sizeof a->sack);
+    memset(a->sack + DP_SCTP_COMMON_HEADER + 1, 0, 2);
+    a->sack[DP_SCTP_COMMON_HEADER + 3] = SACK_HEADER;
+    memset(a->sack + DP_SCTP_COMMON_HEADER + 12, 0, 4);
+    a->has_sack = true;
+}
+
+/* usrsctp's output callback: queues a copy and takes notes, nothing else. */
 static int on_output(void *address, void *packet, size_t len, uint8_t tos, uint8_t set_df)
 {
     (void)tos;
@@ -84,15 +125,11 @@ static int on_output(void *address, void *packet, size_t len, uint8_t tos, uint8
     dp_association *a = (dp_association *)dp_table_get(&stack.associations, &id, sizeof id);
     if (a == NULL || len < DP_SCTP_COMMON_HEADER || len > UINT16_MAX)
         return 0;
-    dp_forward_output(&a->forward, (const uint8_t *)packet, len);
-    if (!output_reserve(a, 2 + len))
-        return 0;
-    uint8_t *at = a->output + a->output_len;
-    at[0] = (uint8_t)(len >> 8);
-    at[1] = (uint8_t)len;
-    memcpy(at + 2, packet, len);
-    dp_sctp_checksum_write(at + 2, len);
-    a->output_len += 2 + len;
+    bool leaves = dp_forward_output(&a->forward, (const uint8_t *)packet, len);
+    dp_sender_output(&a->sender, a->now, (const uint8_t *)packet, len);
+    keep_sack(a, (const uint8_t *)packet, len);
+    if (leaves)
+        queue_output(a, (const uint8_t *)packet, len);
     return 0;
 }
 
@@ -282,6 +319,10 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     a->id = ++stack.last_id;
     a->local_port = config->local_port;
     dp_forward_init(&a->forward, config->max_streams);
+    dp_sender_init(&a->sender);
+    a->rto_min = RTO_MIN_MS;
+    a->fragment = ((config->mtu - DP_SCTP_COMMON_HEADER) & ~(size_t)3) - DATA_HEADER;
+    a->now = now;
     a->ticked = now;
     /* All that can be in flight fits twice (first transmission and retransmission), each packet with its
      * length. */
@@ -326,6 +367,7 @@ void dp_association_free(dp_association *a)
     if (stack.associations.count == 0)
         dp_table_clear(&stack.associations);
     dp_forward_clear(&a->forward);
+    dp_sender_clear(&a->sender);
     dp_early_reset_clear(&a->early);
     dp_free(a->output);
     dp_free(a);
@@ -336,6 +378,45 @@ void dp_association_free(dp_association *a)
 static void to_usrsctp(void *ctx, const uint8_t *packet, size_t len)
 {
     usrsctp_conninput((void *)(uintptr_t)((dp_association *)ctx)->id, packet, len, 0);
+}
+
+/* usrsctp starts T3-rtx once and does not restart it when a SACK acknowledges something (RFC 9260 §6.3.2, R3), so it
+ * expires again and again while data flows; what is then older than the smoothed round trip counts as lost, and the window
+ * falls to one packet. So it is made long while much is under way, when fast retransmission does the work; but not where
+ * it is needed to repeat a FORWARD-TSN. */
+static void adapt_timer(dp_association *a)
+{
+    uint32_t in_flight = dp_sender_in_flight(&a->sender);
+    a->bulk = !a->partial && (a->bulk ? in_flight > 0 : in_flight >= BULK_CHUNKS);
+    uint64_t least = a->bulk ? BULK_ROUND_TRIPS * a->sender.least / 1000 : RTO_MIN_MS;
+    least = least < RTO_MIN_MS ? RTO_MIN_MS : least > RTO_MIN_BULK_MS ? RTO_MIN_BULK_MS : least;
+    if (least == a->rto_min)
+        return;
+    a->rto_min = (uint32_t)least;
+    struct sctp_rtoinfo rto = {SCTP_FUTURE_ASSOC, RTO_INITIAL_MS, RTO_MAX_MS, a->rto_min};
+    if (rto.srto_initial < rto.srto_min)
+        rto.srto_initial = rto.srto_min;
+    (void)set(a->socket, IPPROTO_SCTP, SCTP_RTOINFO, &rto, sizeof rto);
+}
+
+/* The owner reads nothing, and the peer sends small messages. It learns that the window is closed. */
+static void refuse(dp_association *a)
+{
+    uint8_t packet[sizeof a->sack];
+    memcpy(packet, a->sack, sizeof packet);
+    memset(packet + DP_SCTP_COMMON_HEADER + 8, 0, 4);
+    a->refused = true;
+    if (a->has_sack)
+        queue_output(a, packet, sizeof packet);
+}
+
+static void all_read(dp_association *a)
+{
+    a->readable = false;
+    a->unread = 0;
+    if (a->refused && a->has_sack)
+        queue_output(a, a->sack, sizeof a->sack);
+    a->refused = false;
 }
 
 /* Its data may be acknowledged now. */
@@ -353,7 +434,7 @@ static int input_sound(dp_association *a, const uint8_t *packet, size_t len)
     uint8_t *rest = NULL;
     size_t rest_len;
     int error = DP_OK;
-    if (a->forward.supported) /* else it does not know what is acknowledged */
+    if (a->forward.synced) /* else it does not know what is acknowledged */
         error = dp_early_reset_take(&a->early, &rest, &rest_len, packet, len, a->forward.cumulative);
     if (error != DP_OK)
         return error;
@@ -373,14 +454,27 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
     if (!dp_sctp_checksum_ok(packet, len))
         return DP_ERR_MALFORMED;
     a->active_until = now + IDLE_AFTER;
-    return input_sound(a, packet, len);
+    a->now = now;
+    size_t chunks = dp_sender_input(&a->sender, now, packet, len);
+    if (chunks > 0 && a->unread >= UNREAD_MAX) {
+        refuse(a);
+        return DP_ERR_LIMIT;
+    }
+    a->unread += chunks;
+    error = input_sound(a, packet, len);
+    adapt_timer(a);
+    return error;
 }
 
 void dp_association_tick(dp_association *a, dp_time now)
 {
-    a->ticked = now;
+    a->ticked = a->now = now;
     stack_tick(now);
     give_early_reset(a);
+    const uint8_t *packet;
+    size_t len;
+    if (dp_sender_repeats(&a->sender, now, &packet, &len))
+        queue_output(a, packet, len);
     if (now >= a->active_until) {
         output_shrink(a);
         dp_forward_shrink(&a->forward);
@@ -401,23 +495,33 @@ int dp_association_send(dp_association *a, size_t *sent, const dp_association_ou
     static const uint16_t policies[] = {[DP_ASSOCIATION_RELIABLE] = SCTP_PR_SCTP_NONE,
                                         [DP_ASSOCIATION_MAX_RETRANSMITS] = SCTP_PR_SCTP_RTX,
                                         [DP_ASSOCIATION_MAX_LIFETIME] = SCTP_PR_SCTP_TTL};
+    size_t room = dp_sender_room(&a->sender, a->now);
+    *sent = 0;
+    if (room < len) {
+        len = room - room % a->fragment; /* no small chunks in the middle of a message */
+        last = false;
+    }
+    if (len == 0)
+        return DP_ERR_WOULD_BLOCK;
     struct sctp_sendv_spa info;
     memset(&info, 0, sizeof info);
     info.sendv_flags = SCTP_SEND_SNDINFO_VALID;
     info.sendv_sndinfo.snd_sid = how->stream;
     info.sendv_sndinfo.snd_ppid = htonl(how->ppid);
     info.sendv_sndinfo.snd_flags = (uint16_t)((last ? SCTP_EOR : 0) | (how->unordered ? SCTP_UNORDERED : 0));
+    a->partial |= how->limit != DP_ASSOCIATION_RELIABLE;
     if (how->limit != DP_ASSOCIATION_RELIABLE)
         info.sendv_flags |= SCTP_SEND_PRINFO_VALID;
     info.sendv_prinfo.pr_policy = policies[how->limit];
     info.sendv_prinfo.pr_value = how->limit_value;
+    dp_sender_hand_over(&a->sender, len); /* before: it may leave at once */
     ssize_t n = usrsctp_sendv(a->socket, data, len, NULL, 0, &info, sizeof info, SCTP_SENDV_SPA, 0);
+    *sent = n > 0 ? (size_t)n : 0;
+    dp_sender_take_back(&a->sender, len - *sent);
     if (n > 0) {
         a->in_flight = true;
-        *sent = (size_t)n;
         return DP_OK;
     }
-    *sent = 0;
     return n == 0 || errno == EWOULDBLOCK || errno == ENOMEM || errno == ENOBUFS ? DP_ERR_WOULD_BLOCK
                                                                                  : DP_ERR_CLOSED;
 }
@@ -578,7 +682,7 @@ void dp_association_receive(dp_association *a, dp_association_event *event, uint
     ssize_t n = usrsctp_recvv(a->socket, buffer, capacity, (struct sockaddr *)&from, &from_len, &info,
                               &info_len, &info_type, &flags);
     if (n < 0 && (errno == EWOULDBLOCK || errno == EINTR)) {
-        a->readable = false;
+        all_read(a);
         return;
     }
     if (n <= 0) {

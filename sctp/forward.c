@@ -220,8 +220,11 @@ static void read_sack(dp_forward *f, dp_rd *body)
     f->synced = true;
     if (cumulative - f->cumulative > RING_MAX)
         return;
-    while (f->cumulative != cumulative)
+    while (f->supported && f->cumulative != cumulative)
         advance(f);
+    f->cumulative = cumulative;
+    if (f->reset_pending && !before(cumulative, f->reset_tsn))
+        reset_done(f);
     if (!f->probing)
         return;
     f->probing = false;
@@ -255,18 +258,20 @@ static bool next_chunk(dp_rd *rd, uint8_t *type, uint8_t *flags, dp_rd *body)
     return !rd->error;
 }
 
-void dp_forward_output(dp_forward *f, const uint8_t *packet, size_t len)
+bool dp_forward_output(dp_forward *f, const uint8_t *packet, size_t len)
 {
-    if (!f->supported)
-        return;
     dp_rd rd = dp_rd_init(packet, len);
     dp_rd_skip(&rd, DP_SCTP_COMMON_HEADER);
-    uint8_t type, flags;
+    uint8_t type = CHUNK_DATA, flags;
     dp_rd body;
+    bool asked_for = f->probing && f->quiet;
     /* Control chunks go before DATA: RFC 9260 §6.10. */
-    while (dp_rd_left(&rd) > 0 && next_chunk(&rd, &type, &flags, &body) && type != CHUNK_DATA)
+    while (dp_rd_left(&rd) > 0 && next_chunk(&rd, &type, &flags, &body) && type != CHUNK_DATA) {
+        asked_for &= type == CHUNK_SACK;
         if (type == CHUNK_SACK)
             read_sack(f, &body);
+    }
+    return !asked_for || type == CHUNK_DATA;
 }
 
 /* ---- what a packet says ------------------------------------------------------------------------- */
@@ -296,16 +301,16 @@ static void note_init(dp_forward *f, dp_rd *body)
 }
 
 /* RFC 6525 §4.1. SSNs begin again at 0 once all up to the TSN has come. */
-static int note_reset(dp_forward *f, dp_rd *body)
+static int note_reset(dp_forward *f, dp_rd body)
 {
-    while (dp_rd_left(body) > 0) {
-        uint16_t type = dp_rd_u16(body);
-        size_t length = dp_rd_u16(body);
-        if (body->error || length < 4)
+    while (dp_rd_left(&body) > 0) {
+        uint16_t type = dp_rd_u16(&body);
+        size_t length = dp_rd_u16(&body);
+        if (body.error || length < 4)
             return DP_OK;
-        dp_rd value = dp_rd_sub(body, length - 4);
+        dp_rd value = dp_rd_sub(&body, length - 4);
         size_t padding = (4 - length % 4) % 4;
-        dp_rd_skip(body, padding < dp_rd_left(body) ? padding : dp_rd_left(body));
+        dp_rd_skip(&body, padding < dp_rd_left(&body) ? padding : dp_rd_left(&body));
         uint32_t request = dp_rd_u32(&value);
         dp_rd_skip(&value, 4);
         uint32_t tsn = dp_rd_u32(&value);
@@ -409,7 +414,7 @@ static void skip_messages(plan *p, uint16_t stream, uint16_t ssn)
     stream_plan *s = &p->streams[stream];
     while (ssn_before(s->next, ssn) && p->free_from != p->free_to) {
         uint32_t tsn = p->free_from++;
-        if ((slot(p->f, tsn)->flags & FREE) != 0)
+        if ((slot(p->f, tsn)->flags & (FREE | ACCEPTED)) == FREE)
             put(p->f, tsn, MADE | FIRST | LAST, stream, s->next++);
     }
 }
@@ -558,6 +563,26 @@ static void write_data(dp_wr *wr, uint32_t tsn, const dp_forward_chunk *chunk)
     dp_wr_zeros(wr, 4);
 }
 
+/* usrsctp refuses for lack of room only what is above all that it has: so the highest goes first, and when that is taken
+ * the rest is. Half of it would be no good: SSNs do not follow the order of the peer's TSNs. */
+static bool deliver_last(dp_forward *f, uint32_t to, const uint8_t *header, dp_forward_deliver *deliver,
+                         void *ctx)
+{
+    dp_forward_chunk *chunk = find(f, to);
+    if (chunk == NULL || (chunk->flags & (MADE | ACCEPTED)) != MADE)
+        return true;
+    uint8_t packet[DP_SCTP_COMMON_HEADER + DATA_HEADER + 4];
+    dp_wr wr = dp_wr_init(packet, sizeof packet);
+    dp_wr_bytes(&wr, header, DP_SCTP_COMMON_HEADER);
+    write_data(&wr, to, chunk);
+    f->probing = true;
+    f->quiet = before(f->cumulative + 1, to);
+    deliver(ctx, packet, wr.len);
+    f->probing = false;
+    chunk = find(f, to);
+    return !before(f->cumulative, to) || (chunk != NULL && (chunk->flags & ACCEPTED) != 0);
+}
+
 static void deliver_made(dp_forward *f, uint32_t to, const uint8_t *header, dp_forward_deliver *deliver,
                          void *ctx)
 {
@@ -565,11 +590,9 @@ static void deliver_made(dp_forward *f, uint32_t to, const uint8_t *header, dp_f
     dp_wr wr = dp_wr_init(packet, sizeof packet);
     dp_wr_bytes(&wr, header, DP_SCTP_COMMON_HEADER);
     for (uint32_t tsn = f->cumulative + 1; !before(to, tsn); tsn++) {
-        dp_forward_chunk *chunk = find(f, tsn);
-        if (chunk != NULL && (chunk->flags & (MADE | ACCEPTED)) == MADE) {
-            chunk->flags &= (uint8_t)~FREE;
+        const dp_forward_chunk *chunk = find(f, tsn);
+        if (chunk != NULL && (chunk->flags & (MADE | ACCEPTED)) == MADE)
             write_data(&wr, tsn, chunk);
-        }
         if (wr.len > DP_SCTP_COMMON_HEADER && (tsn == to || wr.capacity - wr.len < DATA_HEADER + 4)) {
             deliver(ctx, packet, wr.len);
             wr.len = DP_SCTP_COMMON_HEADER;
@@ -579,7 +602,7 @@ static void deliver_made(dp_forward *f, uint32_t to, const uint8_t *header, dp_f
 
 /* A chunk that usrsctp knows already makes it send a SACK, which says what it has: it may have refused some of what it
  * was given, for lack of room. False: there was none, the association is not up. */
-static bool probe(dp_forward *f, const uint8_t *header, dp_forward_deliver *deliver, void *ctx)
+static bool probe(dp_forward *f, bool quiet, const uint8_t *header, dp_forward_deliver *deliver, void *ctx)
 {
     static const dp_forward_chunk known = {0, 0, FIRST | LAST};
     uint8_t packet[DP_SCTP_COMMON_HEADER + DATA_HEADER + 4];
@@ -589,6 +612,7 @@ static bool probe(dp_forward *f, const uint8_t *header, dp_forward_deliver *deli
     for (size_t i = 0; i < f->capacity; i++)
         f->chunks[i].flags &= (uint8_t)~ACCEPTED;
     f->probing = true;
+    f->quiet = quiet;
     deliver(ctx, packet, wr.len);
     bool answered = !f->probing;
     f->probing = false;
@@ -622,15 +646,17 @@ static int forward(dp_forward *f, dp_rd list, const uint8_t *header, dp_forward_
     int error = DP_OK;
     uint32_t missing = WINDOW + 1;
     for (int pass = 0; pass < MAX_PASSES && error == DP_OK; pass++) {
-        if ((pass > 0 || f->count > 0 || !before(f->cumulative, to)) && !probe(f, header, deliver, ctx))
+        if ((pass > 0 || f->count > 0 || !before(f->cumulative, to)) &&
+            !probe(f, before(f->cumulative, to), header, deliver, ctx))
             break;
         uint32_t left = count_missing(f, to);
         if (!before(f->cumulative, to) || left >= missing)
             break;
         missing = left;
         error = make_chunks(f, to, list);
-        if (error == DP_OK)
-            deliver_made(f, to, header, deliver, ctx);
+        if (error != DP_OK || !deliver_last(f, to, header, deliver, ctx))
+            break;
+        deliver_made(f, to, header, deliver, ctx);
         if (!before(f->cumulative, to))
             break;
     }
@@ -708,8 +734,8 @@ static int input_chunks(dp_forward *f, transit *t, dp_forward_deliver *deliver, 
             note_init(f, &body);
         else if (type == CHUNK_DATA && f->supported)
             error = input_data(f, t, at, flags, &body);
-        else if (type == CHUNK_RE_CONFIG && f->supported)
-            error = note_reset(f, &body);
+        else if (type == CHUNK_RE_CONFIG)
+            error = note_reset(f, body);
         if (error != DP_OK)
             return error;
         if (type != CHUNK_FORWARD_TSN)

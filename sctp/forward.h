@@ -38,6 +38,7 @@ typedef struct dp_forward {
     size_t capacity;
     size_t count;
     bool probing;   /* gap blocks of the next SACK are wanted */
+    bool quiet;     /* and the peer needs not see it, for another follows */
     bool truncated; /* there may be more above the highest of them, which is: */
     uint32_t known;
     uint16_t *next_ssn; /* of each stream, behind cumulative */
@@ -67,8 +68,8 @@ void dp_forward_shrink(dp_forward *forward);
  * packet, or the rest of it, had been lost. */
 int dp_forward_input(dp_forward *forward, const uint8_t *packet, size_t len, dp_forward_deliver *deliver,
                      void *ctx);
-/* A packet that usrsctp sends. */
-void dp_forward_output(dp_forward *forward, const uint8_t *packet, size_t len);
+/* A packet that usrsctp sends. False: it need not leave. */
+bool dp_forward_output(dp_forward *forward, const uint8_t *packet, size_t len);
 /* A message, or a part of it, has come out of usrsctp: true if it must be dropped. tsn: of the message's first
  * chunk; complete: nothing more of it comes. */
 bool dp_forward_drops(dp_forward *forward, uint32_t tsn, uint32_t ppid, bool complete);

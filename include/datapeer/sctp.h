@@ -29,8 +29,8 @@ typedef struct dp_sctp_config {
     dp_log log;
     size_t mtu;                 /* largest SCTP packet, 12-byte common header included; 0: 1160 */
     size_t max_message_size;    /* largest message that is accepted; 0: 262144 */
-    size_t send_buffer_size;    /* of one association; 0: 1 MiB; see sctp/sctp.c */
-    size_t receive_buffer_size; /* of one association; 0: 1 MiB */
+    size_t send_buffer_size;    /* of one association; 0: 4 MiB; see sctp/sctp.c */
+    size_t receive_buffer_size; /* of one association; 0: 4 MiB */
     /* Stream ids 0 to max_channels-1 may be used, half of them for each side to open; 0: 1024. An association begins
      * with initial_channels (0: 128) and asks the peer for more when a channel needs them (RFC 6525 §4.5). Peers that
      * announce all ids at once (Chromium, pion) do not answer that: with them initial_channels is the limit. A stream

@@ -130,8 +130,7 @@ static void model_sack(void)
     dp_wr_patch_u16(&wr, length, wr.len - DP_SCTP_COMMON_HEADER);
     assert_false(wr.error);
     model.unacknowledged = 0;
-    dp_forward_output(&model.forward, buffer, wr.len);
-    if (!peer_chance(&evil, model.sack_loss))
+    if (dp_forward_output(&model.forward, buffer, wr.len) && !peer_chance(&evil, model.sack_loss))
         peer_input(&evil, buffer, wr.len);
 }
 

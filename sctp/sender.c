@@ -1,0 +1,220 @@
+#include "sender.h"
+
+#include "base/mem.h"
+#include "base/rd.h"
+#include "filter.h"
+
+#include <string.h>
+
+/* A SACK opens two packets, or after a recovery as many as usrsctp's maximum burst: there must be something to send. */
+#define UNSENT_MAX        32768u
+#define SAMPLE_EVERY      DP_MS(2)
+#define STALLED_AFTER     DP_MS(400)
+#define DELAY_LEAST       DP_MS(4)
+#define DELAY_MOST        DP_MS(16)
+#define CHUNK_DATA        0u
+#define CHUNK_SACK        3u
+#define CHUNK_FORWARD_TSN 0xc0u
+#define REPEAT_AFTER      DP_MS(300)
+#define DATA_HEADER       16u
+#define LEAST_WINDOW      16u
+#define LARGE_WINDOW      128u
+
+static bool before(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 0; }
+
+void dp_sender_init(dp_sender *s)
+{
+    memset(s, 0, sizeof *s);
+    s->least = UINT64_MAX;
+    s->window = UINT32_MAX;
+    s->slow_start = true;
+}
+
+void dp_sender_clear(dp_sender *s)
+{
+    dp_free(s->forward);
+    dp_sender_init(s);
+}
+
+uint32_t dp_sender_in_flight(const dp_sender *s) { return s->sent_tsn - s->acked_tsn; }
+
+/* Nothing under way, nothing waits: usrsctp may have given up what it had, which it does not tell. And if it has given up
+ * a message whose end it does not have, and its FORWARD-TSN is lost, it does nothing until there is new data: some goes
+ * to it from time to time even if it is full. */
+size_t dp_sender_room(dp_sender *s, dp_time now)
+{
+    uint32_t in_flight = dp_sender_in_flight(s);
+    if (in_flight == 0)
+        return UNSENT_MAX;
+    if (now - s->progress > STALLED_AFTER) {
+        s->progress = now;
+        s->unsent = 0;
+        return UNSENT_MAX;
+    }
+    return s->unsent >= UNSENT_MAX || in_flight >= s->window ? 0 : UNSENT_MAX - s->unsent;
+}
+
+void dp_sender_hand_over(dp_sender *s, size_t len)
+{
+    s->unsent = dp_sender_in_flight(s) == 0 ? len : s->unsent + len;
+}
+
+void dp_sender_take_back(dp_sender *s, size_t len) { s->unsent -= len < s->unsent ? len : s->unsent; }
+
+static void sent(dp_sender *s, dp_time now, uint32_t tsn, size_t len)
+{
+    if (!s->begun) {
+        s->begun = true;
+        s->acked_tsn = tsn - 1;
+        s->round_end = tsn;
+    } else if (!before(s->sent_tsn, tsn)) {
+        return; /* a retransmission */
+    }
+    s->sent_tsn = tsn;
+    s->progress = now;
+    dp_sender_take_back(s, len);
+    size_t last = (s->first_sample + s->sample_count + DP_SENDER_SAMPLES - 1) % DP_SENDER_SAMPLES;
+    if (s->sample_count == DP_SENDER_SAMPLES ||
+        (s->sample_count > 0 && now - s->samples[last].sent < SAMPLE_EVERY))
+        return;
+    last = (s->first_sample + s->sample_count++) % DP_SENDER_SAMPLES;
+    s->samples[last].tsn = tsn;
+    s->samples[last].in_flight = dp_sender_in_flight(s);
+    s->samples[last].sent = now;
+}
+
+/* All recent round trips are longer than the shortest ever: there is a queue. */
+static bool is_delayed(const dp_sender *s)
+{
+    dp_duration tolerated = s->least / 8;
+    tolerated = tolerated < DELAY_LEAST ? DELAY_LEAST : tolerated > DELAY_MOST ? DELAY_MOST : tolerated;
+    for (size_t i = 0; i < DP_SENDER_RECENT; i++)
+        if (s->recent[i] <= s->least + tolerated)
+            return false;
+    return s->recent_count >= DP_SENDER_RECENT;
+}
+
+/* Slow start in the manner of RFC 9406 (HyStart++): it ends when the round trip gets longer, and it does not double a
+ * window that is large already, for the delay is seen a round late. usrsctp cannot be told so; but what is under way can
+ * be held, and then grow as in congestion avoidance, faster in a round without delay: it may have been an accident. */
+static void end_of_round(dp_sender *s)
+{
+    uint32_t in_flight = dp_sender_in_flight(s);
+    if (!s->slow_start && s->window / 2 < in_flight)
+        s->window += is_delayed(s) ? 1 : s->window / 4;
+    else if (s->slow_start && in_flight >= LARGE_WINDOW)
+        s->window = in_flight + in_flight / 2;
+    s->round_end = s->sent_tsn;
+}
+
+static void timed(dp_sender *s, dp_time now)
+{
+    dp_duration round_trip = now - s->samples[s->first_sample].sent;
+    uint32_t in_flight = s->samples[s->first_sample].in_flight;
+    s->first_sample = (s->first_sample + 1) % DP_SENDER_SAMPLES;
+    s->sample_count--;
+    s->recent[s->recent_count++ % DP_SENDER_RECENT] = round_trip;
+    if (round_trip < s->least)
+        s->least = round_trip;
+    if (!s->slow_start || !is_delayed(s))
+        return;
+    s->slow_start = false;
+    s->window = in_flight < LEAST_WINDOW ? LEAST_WINDOW : in_flight;
+}
+
+static void acked(dp_sender *s, dp_time now, uint32_t tsn)
+{
+    s->acked_tsn = tsn;
+    s->progress = now;
+    while (s->sample_count > 0 && !before(tsn, s->samples[s->first_sample].tsn))
+        timed(s, now);
+    if (!before(tsn, s->round_end))
+        end_of_round(s);
+    if (s->lossy)
+        s->window = UINT32_MAX;
+}
+
+static bool next_chunk(dp_rd *rd, uint8_t *type, dp_rd *body)
+{
+    *type = dp_rd_u8(rd);
+    dp_rd_skip(rd, 1);
+    size_t length = dp_rd_u16(rd);
+    if (rd->error || length < 4)
+        return false;
+    *body = dp_rd_sub(rd, length - 4);
+    size_t padding = (4 - length % 4) % 4;
+    dp_rd_skip(rd, padding < dp_rd_left(rd) ? padding : dp_rd_left(rd));
+    return !rd->error;
+}
+
+static void keep_forward(dp_sender *s, dp_time now, const uint8_t *packet, const uint8_t *chunk, size_t len,
+                         uint32_t tsn)
+{
+    s->forward_len = 0;
+    if (dp_grow((void **)&s->forward, &s->forward_capacity, DP_SCTP_COMMON_HEADER + len, UINT16_MAX, 1) !=
+        DP_OK)
+        return;
+    memcpy(s->forward, packet, DP_SCTP_COMMON_HEADER);
+    memcpy(s->forward + DP_SCTP_COMMON_HEADER, chunk, len);
+    s->forward_len = DP_SCTP_COMMON_HEADER + len;
+    s->forward_tsn = tsn;
+    s->forward_sent = now;
+}
+
+bool dp_sender_repeats(dp_sender *s, dp_time now, const uint8_t **packet, size_t *len)
+{
+    if (s->forward_len == 0 || now - s->forward_sent < REPEAT_AFTER)
+        return false;
+    if (!before(s->acked_tsn, s->forward_tsn)) {
+        s->forward_len = 0;
+        return false;
+    }
+    s->forward_sent = now;
+    *packet = s->forward;
+    *len = s->forward_len;
+    return true;
+}
+
+void dp_sender_output(dp_sender *s, dp_time now, const uint8_t *packet, size_t len)
+{
+    dp_rd rd = dp_rd_init(packet, len);
+    dp_rd_skip(&rd, DP_SCTP_COMMON_HEADER);
+    uint8_t type;
+    dp_rd body;
+    for (size_t at = DP_SCTP_COMMON_HEADER; at < len && next_chunk(&rd, &type, &body);
+         at = len - dp_rd_left(&rd)) {
+        size_t value = dp_rd_left(&body);
+        uint32_t tsn = dp_rd_u32(&body);
+        if (type == CHUNK_DATA)
+            sent(s, now, tsn, value - (DATA_HEADER - 4));
+        else if (type == CHUNK_FORWARD_TSN)
+            keep_forward(s, now, packet, packet + at, 4 + value, tsn);
+    }
+}
+
+static void read_sack(dp_sender *s, dp_time now, dp_rd *body)
+{
+    uint32_t tsn = dp_rd_u32(body);
+    dp_rd_skip(body, 4);
+    s->lossy |= dp_rd_u16(body) > 0; /* gap blocks */
+    if (!s->begun || !before(s->acked_tsn, tsn))
+        return;
+    if (before(s->sent_tsn, tsn))
+        s->sent_tsn = tsn; /* what is given up before it is sent has a TSN, too */
+    acked(s, now, tsn);
+}
+
+size_t dp_sender_input(dp_sender *s, dp_time now, const uint8_t *packet, size_t len)
+{
+    dp_rd rd = dp_rd_init(packet, len);
+    dp_rd_skip(&rd, DP_SCTP_COMMON_HEADER);
+    uint8_t type;
+    dp_rd body;
+    size_t chunks = 0;
+    while (dp_rd_left(&rd) > 0 && next_chunk(&rd, &type, &body)) {
+        if (type == CHUNK_SACK)
+            read_sack(s, now, &body);
+        chunks += type == CHUNK_DATA;
+    }
+    return chunks;
+}

@@ -1,0 +1,57 @@
+/* How much usrsctp's sender may hold. What is handed to it leaves in that order, so whatever waits there delays a small
+ * message that comes later; and its slow start ends only with losses, as many as the queue of the narrowest link has room
+ * for, from which it takes seconds to recover (sctp/README.md). Both are seen from the packets on their way out and the
+ * SACKs on their way in. */
+#ifndef SCTP_SENDER_H
+#define SCTP_SENDER_H
+
+#include <datapeer/base.h>
+
+#define DP_SENDER_SAMPLES 32u
+#define DP_SENDER_RECENT  8u
+
+typedef struct dp_sender {
+    bool begun;
+    bool lossy;         /* the path has lost something: usrsctp's own window is the right one from now on */
+    uint32_t sent_tsn;  /* the highest that has left */
+    uint32_t acked_tsn; /* the cumulative one */
+    size_t unsent;      /* bytes that usrsctp has and has not sent, at most */
+    dp_time progress;   /* something has left or was acknowledged */
+    /* Chunks under way whose round trip is timed. */
+    struct {
+        uint32_t tsn;
+        uint32_t in_flight; /* with it */
+        dp_time sent;
+    } samples[DP_SENDER_SAMPLES];
+    size_t first_sample, sample_count;
+    dp_duration least; /* round trip of all time */
+    dp_duration recent[DP_SENDER_RECENT];
+    size_t recent_count; /* of all time */
+    uint32_t round_end;  /* TSN */
+    bool slow_start;
+    uint32_t window; /* chunks that may be under way */
+    /* usrsctp's last FORWARD-TSN as a packet, until it is acknowledged. */
+    uint8_t *forward;
+    size_t forward_len, forward_capacity;
+    uint32_t forward_tsn;
+    dp_time forward_sent;
+} dp_sender;
+
+void dp_sender_init(dp_sender *sender);
+void dp_sender_clear(dp_sender *sender);
+/* A packet leaves. */
+void dp_sender_output(dp_sender *sender, dp_time now, const uint8_t *packet, size_t len);
+/* A packet that has passed the filter arrives, and usrsctp sees it next. Returns how many DATA chunks it brings. */
+size_t dp_sender_input(dp_sender *sender, dp_time now, const uint8_t *packet, size_t len);
+/* Bytes are about to be handed over; so many were not. */
+void dp_sender_hand_over(dp_sender *sender, size_t len);
+void dp_sender_take_back(dp_sender *sender, size_t len);
+/* How many bytes may be handed over now. */
+size_t dp_sender_room(dp_sender *sender, dp_time now);
+/* usrsctp does not repeat a FORWARD-TSN that is lost, unless new data is sent: true if it is time for it. The packet is
+ * valid until the next call. */
+bool dp_sender_repeats(dp_sender *sender, dp_time now, const uint8_t **packet, size_t *len);
+/* Chunks under way. */
+uint32_t dp_sender_in_flight(const dp_sender *sender);
+
+#endif
