@@ -43,6 +43,11 @@ TEST_SRC  := $(wildcard tests/unit/*/*.c)
 FUZZ_SRC  := $(wildcard fuzz/*/*.c)
 BENCH_SRC := $(wildcard bench/*.c)
 EXAMPLE_SRC := $(wildcard examples/*.c)
+# libuv is needed by nothing else: where it is missing, its example is left out.
+UV_LIBS     := $(shell pkg-config --libs libuv 2>/dev/null)
+ifeq ($(UV_LIBS),)
+EXAMPLE_SRC := $(filter-out examples/foreign_uv.c,$(EXAMPLE_SRC))
+endif
 
 obj        = $(patsubst %.c,$(B)/obj/%.o,$(1))
 layer_obj  = $(call obj,$(wildcard $(1)/*.c))
@@ -94,6 +99,8 @@ $(B)/datapeer: $(call obj,$(APP_SRC)) $(B)/libdatapeer.a
 $(B)/examples/%: $(B)/obj/examples/%.o $(B)/libdatapeer.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/examples/foreign_uv: LIBS += $(UV_LIBS)
 
 $(B)/bench/%: $(B)/obj/bench/%.o $(B)/libdatapeer.a
 	@mkdir -p $(@D)
