@@ -33,6 +33,7 @@ function pairing(title, start, first, trickle) {
             const { own, incoming } = await connect(...sides);
             const wanted = { ev: 'open', label: 'first', ...RELIABLE, id: own.id };
             assert.deepEqual([own, incoming], [{ ...wanted, incoming: false }, { ...wanted, incoming: true }]);
+            for (const { maxMessageSize } of sides) assert.ok(maxMessageSize >= 262143);
         });
         for (const [name, run] of Object.entries(CASES)) {
             if (trickle || !LONG.includes(name)) test(name, limit, () => run(...sides));

@@ -25,6 +25,8 @@ class Driver {
     peer = null;
     sdp = null; // its description
     maxMessageSize = 0; // the largest that it takes
+    maxLabelSize = 65535;
+    reusesIds = true; // of channels that it opened: the lowest one that is free
     states = [];
 
     #note({ sdp }) {
@@ -124,6 +126,7 @@ export class PageDriver extends Driver {
     static async start(world, name, browser, role, trickle) {
         const driver = new PageDriver();
         driver.name = name;
+        driver.reusesIds = name !== 'firefox'; // takes the next one
         driver.#page = await world.rawPage(browser);
         driver.#listen();
         await driver.reset(role, trickle);

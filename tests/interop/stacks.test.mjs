@@ -1,0 +1,125 @@
+// `datapeer pc` and the stacks of Debian: each as offerer and as answerer, trickling and not, the four pairs side by side.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { CASES, open, RELIABLE } from './lib/cases.mjs';
+import { connect, message, ProgramDriver, startDatapeer } from './lib/pc.mjs';
+import { build, root, World } from './lib/world.mjs';
+
+const drivers = join(root, 'tests/interop/drivers');
+const world = new World();
+const NOTICED = 40000; // how long it may take until a vanished side is missed
+const limit = { timeout: 120000 };
+const LARGE = '20 MB, both ways at once';
+
+// What they cannot do is theirs: facts about the versions in Debian 12.
+const STACKS = {
+    aiortc: {
+        program: async () => ['/usr/bin/python3', join(drivers, 'aiortc_driver.py')],
+        largest: 65536, // says so
+    },
+    pion: {
+        program: async () => {
+            const path = join(build, 'interop/pion_driver');
+            await promisify(execFile)(join(drivers, 'build_pion'), [path]);
+            return [path];
+        },
+        largest: 65535, // says nothing, which means 65,536 (RFC 8841 §6.1), but reads into a buffer of this size
+        largestLabel: 8000, // an OPEN over 8,192 bytes ends its accepting
+        reusesIds: false,
+    },
+};
+
+const programs = {};
+
+async function start(name, role, trickle) {
+    const [path, ...args] = await (programs[name] ??= STACKS[name].program());
+    return ProgramDriver.start(world, name, path, [...args, role, ...(trickle ? ['--trickle'] : [])]);
+}
+
+// The two, connected: [offerer, answerer, ours, theirs].
+async function pair(name, weOffer, trickle) {
+    const options = trickle ? ['--trickle'] : [];
+    const [ours, theirs] = await Promise.all([
+        startDatapeer(world, weOffer ? 'offer' : 'answer', ...options),
+        start(name, weOffer ? 'answer' : 'offer', trickle),
+    ]);
+    const sides = weOffer ? [ours, theirs] : [theirs, ours];
+    const { own, incoming } = await connect(...sides);
+    const wanted = { ev: 'open', label: 'first', ...RELIABLE, id: own.id };
+    assert.deepEqual([own, incoming], [{ ...wanted, incoming: false }, { ...wanted, incoming: true }]);
+    const { largest, largestLabel = 65535, reusesIds = true } = STACKS[name];
+    Object.assign(theirs, { maxMessageSize: largest, maxLabelSize: largestLabel, reusesIds });
+    return [...sides, ours, theirs];
+}
+
+// Resolves when side has noticed that the other one has vanished.
+function missed(side) {
+    return side.wait('state', ({ state }) => ['disconnected', 'failed', 'closed'].includes(state), NOTICED);
+}
+
+async function death(name, weDie) {
+    const [, , ours, theirs] = await pair(name, weDie, true);
+    const [dying, other] = weDie ? [ours, theirs] : [theirs, ours];
+    dying.command({ cmd: 'die' });
+    await dying.program.exited;
+    return missed(other);
+}
+
+const deaths = {};
+before(() => {
+    for (const name of Object.keys(STACKS)) {
+        deaths[name] = [true, false].map((weDie) => death(name, weDie));
+        Promise.allSettled(deaths[name]);
+    }
+});
+after(() => world.close());
+
+function pairing(name, weOffer, trickle) {
+    const title = weOffer ? `datapeer calls ${name}` : `${name} calls datapeer`;
+    describe(`${title}, ${trickle ? 'trickling' : 'with all candidates in the descriptions'}`, { concurrency: 1 }, () => {
+        let a, b, ours, theirs;
+        before(async () => ([a, b, ours, theirs] = await pair(name, weOffer, trickle)));
+        for (const [title, run] of Object.entries(CASES)) {
+            // aiortc needs 15 s of processor time for it: once in each role, trickling and not.
+            if (title === LARGE && weOffer !== trickle) continue;
+            test(title, limit, () => run(a, b));
+        }
+        test('what is too large for the other side is refused', limit, async () => {
+            const label = 'too large';
+            await open(a, b, label);
+            ours.command({ cmd: 'send', label, size: 65537 });
+            const { cmd, message: why } = await ours.wait('error', label);
+            assert.deepEqual({ cmd, why }, { cmd: 'send', why: 'too large' });
+            ours.command({ cmd: 'send', label, size: 10, seed: 1 });
+            assert.deepEqual(await theirs.wait('message', label), message(label, 10, 1));
+        });
+        if (name === 'aiortc') {
+            test('it sends more than it takes', limit, async () => {
+                await open(a, b, 'huge');
+                theirs.command({ cmd: 'send', label: 'huge', size: 262143, seed: 4 });
+                assert.deepEqual(await ours.wait('message', 'huge'), message('huge', 262143, 4));
+            });
+        }
+        test('the end', limit, async () => {
+            assert.deepEqual(ours.states, ['connecting', 'connected']);
+            const [first, other] = trickle ? [ours, theirs] : [theirs, ours];
+            first.command({ cmd: 'quit' });
+            assert.equal((await first.program.exited).code, 0);
+            await other.wait('closed', 'first');
+        });
+    });
+}
+
+for (const name of Object.keys(STACKS)) {
+    describe(name, { concurrency: 4 }, () => {
+        for (const weOffer of [true, false]) for (const trickle of [true, false]) pairing(name, weOffer, trickle);
+    });
+}
+
+for (const name of Object.keys(STACKS)) {
+    test(`${name} misses a program that died`, limit, async () => assert.equal((await deaths[name][0]).ev, 'state'));
+    test(`a killed ${name} is missed`, limit, async () => assert.equal((await deaths[name][1]).ev, 'state'));
+}
