@@ -394,6 +394,30 @@ static void test_flood_of_repetitions(void **state)
     pair_clear(&p);
 }
 
+/* A record longer than mbedTLS's buffer, of fragments that are fine. */
+static void test_longest_record(void **state)
+{
+    (void)state;
+    enum { FRAGMENT = 9000, PART = DP_HANDSHAKE_HEADER + FRAGMENT, LEN = DP_RECORD_HEADER + 2 * PART };
+    static uint8_t datagram[LEN] = {DP_RECORD_HANDSHAKE, 0xfe,
+                                    0xfd, [11] = 2 * PART >> 8, [12] = 2 * PART & 0xff};
+    for (size_t at = DP_RECORD_HEADER; at < LEN; at += PART) {
+        datagram[at] = CERTIFICATE;
+        datagram[at + 2] = datagram[at + 10] = FRAGMENT >> 8;
+        datagram[at + 3] = datagram[at + 11] = FRAGMENT & 0xff;
+    }
+    pair p;
+    pair_init(&p, 291);
+    pair_start(&p);
+    assert_true(pair_step(&p)); /* the ClientHello arrives */
+    for (int i = 0; i < 2; i++)
+        dp_dtls_input(p.side[i].dtls, p.now, datagram, sizeof datagram);
+    pair_run(&p);
+    assert_true(p.side[CLIENT].connected && p.side[SERVER].connected);
+    assert_int_equal(p.now, DP_SECONDS(1000) + DP_MS(40));
+    pair_clear(&p);
+}
+
 /* A ServerHello that fits nothing, a thousand times: each of the first ends an attempt, and brings another ClientHello. */
 static void test_flood_of_server_hellos(void **state)
 {
@@ -529,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_server_begins_again),
         cmocka_unit_test(test_forged_certificate),
         cmocka_unit_test(test_flood_of_repetitions),
+        cmocka_unit_test(test_longest_record),
         cmocka_unit_test(test_flood_of_server_hellos),
         cmocka_unit_test(test_replay_is_dropped),
         cmocka_unit_test(test_altered_records_are_dropped),
