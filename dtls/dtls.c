@@ -678,6 +678,16 @@ void dp_dtls_input(dp_dtls *dtls, dp_time now, uint8_t *data, size_t len)
     pump(dtls);
 }
 
+const char *dp_dtls_cipher_suite(const dp_dtls *dtls)
+{
+    static const char *const names[] = {
+        [DP_AEAD_AES_128_GCM] = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        [DP_AEAD_AES_256_GCM] = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        [DP_AEAD_CHACHA20_POLY1305] = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    };
+    return dtls->state == DP_DTLS_CONNECTED ? names[dtls->protection.write.cipher] : NULL;
+}
+
 int dp_dtls_srtp_keys(const dp_dtls *dtls, dp_srtp_keys *out)
 {
     if (dtls->state != DP_DTLS_CONNECTED)

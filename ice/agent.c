@@ -130,7 +130,11 @@ void dp_ice_set_role(dp_ice *ice, dp_ice_role role)
 }
 
 dp_ice_role dp_ice_get_role(const dp_ice *ice) { return ice->role; }
-void dp_ice_get_stats(const dp_ice *ice, dp_ice_stats *out) { *out = ice->stats; }
+void dp_ice_get_stats(const dp_ice *ice, dp_ice_stats *out)
+{
+    *out = ice->stats;
+    out->current_round_trip_time = ice->round_trip;
+}
 
 /* ---- state ---- */
 

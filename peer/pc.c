@@ -231,6 +231,8 @@ static void input_payload(dp_pc *pc, dp_time now, const dp_ice_payload *payload)
         return;
     if (start_dtls(pc, now) != DP_OK)
         return;
+    pc->packets_received++;
+    pc->bytes_received += payload->len;
     dp_dtls_input(pc->dtls, now, payload->data, payload->len);
     pump_dtls(pc, now);
 }
@@ -303,6 +305,18 @@ dp_time dp_pc_next_timeout(const dp_pc *pc)
 
 /* ---- the way out: sctp -> dtls -> ice -> datagram ---- */
 
+/* False: ICE has no way to the peer any more. */
+static bool send_payload(dp_pc *pc, dp_datagram *out, size_t headroom)
+{
+    size_t len = out->length;
+    dp_ice_send_end(pc->ice, out, headroom);
+    if (out->length == 0)
+        return false;
+    pc->packets_sent++;
+    pc->bytes_sent += len;
+    return true;
+}
+
 /* usrsctp's packet is encrypted straight into the slot, behind what a relay puts in front of it: the only copy
  * after usrsctp's own. False: nothing to send, or no way to the peer. */
 static bool transmit_sctp(dp_pc *pc, dp_datagram *out)
@@ -318,8 +332,7 @@ static bool transmit_sctp(dp_pc *pc, dp_datagram *out)
                    dp_strerror(error));
             continue;
         }
-        dp_ice_send_end(pc->ice, out, headroom);
-        if (out->length > 0)
+        if (send_payload(pc, out, headroom))
             return true;
     }
     return false;
@@ -330,8 +343,7 @@ static bool transmit_dtls(dp_pc *pc, dp_datagram *out)
     size_t headroom;
     while (pc->dtls != NULL && dp_ice_send_begin(pc->ice, out, &headroom) &&
            dp_dtls_poll_transmit(pc->dtls, out->data + headroom, out->capacity - headroom, &out->length)) {
-        dp_ice_send_end(pc->ice, out, headroom);
-        if (out->length > 0)
+        if (send_payload(pc, out, headroom))
             return true;
     }
     return false;
@@ -405,6 +417,7 @@ void dp_pc_take_ice_event(dp_pc *pc, dp_time now, dp_pc_event *out, const dp_ice
         pc->ice_state = ice->state;
         update_state(pc, now);
     } else if (ice->type == DP_ICE_EVENT_SELECTED_PAIR) {
+        pc->pair_changes++;
         log_selected_pair(pc, ice);
         if (pc->dtls != NULL && start_dtls(pc, now) == DP_OK)
             pump_dtls(pc, now);
@@ -502,4 +515,32 @@ void dp_pc_close(dp_pc *pc, dp_time now)
         return;
     pc->closing = true;
     end(pc, now, DP_PC_CLOSED);
+}
+
+int dp_pc_get_stats(const dp_pc *pc, dp_pc_stats *out)
+{
+    if (out->size != sizeof *out)
+        return DP_ERR_INVALID_ARGUMENT;
+    memset(out, 0, sizeof *out);
+    out->size = sizeof *out;
+    out->packets_sent = pc->packets_sent;
+    out->packets_received = pc->packets_received;
+    out->bytes_sent = pc->bytes_sent;
+    out->bytes_received = pc->bytes_received;
+    out->selected_candidate_pair_changes = pc->pair_changes;
+    out->ice_state = pc->ice_state;
+    out->has_selected_pair = dp_ice_selected_pair(pc->ice, &out->local, &out->remote);
+    dp_ice_get_stats(pc->ice, &out->ice);
+    dp_sctp_get_stats(pc->sctp, &out->sctp);
+    if (pc->dtls == NULL)
+        return DP_OK;
+    dp_srtp_keys srtp;
+    out->dtls_state = dp_dtls_get_state(pc->dtls);
+    out->dtls_role = pc->dtls_client ? DP_DTLS_CLIENT : DP_DTLS_SERVER;
+    out->dtls_cipher = dp_dtls_cipher_suite(pc->dtls);
+    out->tls_version = out->dtls_cipher != NULL ? "FEFD" : NULL;
+    if (dp_dtls_srtp_keys(pc->dtls, &srtp) == DP_OK)
+        out->srtp_profile = (uint16_t)srtp.profile;
+    dp_wipe(&srtp, sizeof srtp);
+    return DP_OK;
 }

@@ -73,6 +73,12 @@ struct dp_pc {
     bool ice_closed;
     int error;
     char message[512];
+
+    uint64_t packets_sent;
+    uint64_t packets_received;
+    uint64_t bytes_sent;
+    uint64_t bytes_received;
+    uint32_t pair_changes;
 };
 
 /* Copies an error text for the FAILED event; the first one stays. */

@@ -704,3 +704,19 @@ void dp_association_receive(dp_association *a, dp_association_event *event, uint
         dp_forward_drops(&a->forward, event->tsn, event->ppid, event->complete))
         event->type = DP_ASSOCIATION_IGNORED;
 }
+
+void dp_association_get_stats(const dp_association *a, dp_sctp_stats *out)
+{
+    struct sctp_status status;
+    socklen_t len = sizeof status;
+    memset(&status, 0, sizeof status);
+    if (!a->up || a->down || usrsctp_getsockopt(a->socket, IPPROTO_SCTP, SCTP_STATUS, &status, &len) != 0)
+        return;
+    out->smoothed_round_trip_time = DP_MS(status.sstat_primary.spinfo_srtt);
+    out->congestion_window = status.sstat_primary.spinfo_cwnd;
+    out->receiver_window = status.sstat_rwnd;
+    out->mtu = status.sstat_primary.spinfo_mtu + DP_SCTP_COMMON_HEADER;
+    out->unack_data = dp_sender_in_flight(&a->sender);
+    out->chunks_sent = a->sender.chunks_sent;
+    out->chunks_retransmitted = a->sender.chunks_retransmitted;
+}

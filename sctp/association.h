@@ -3,7 +3,7 @@
 #ifndef SCTP_ASSOCIATION_H
 #define SCTP_ASSOCIATION_H
 
-#include <datapeer/base.h>
+#include <datapeer/sctp.h>
 
 typedef struct dp_association dp_association;
 
@@ -100,6 +100,9 @@ void dp_association_receive(dp_association *association, dp_association_event *e
 #define DP_ASSOCIATION_READ_MIN 4096u
 /* The i-th stream of a RESET event that was read into buffer. */
 uint16_t dp_association_reset_at(const uint8_t *buffer, size_t i);
+
+/* The association's own part of them: the rest of out stays. */
+void dp_association_get_stats(const dp_association *association, dp_sctp_stats *out);
 
 /* Some data may be waiting for receive. */
 bool dp_association_readable(const dp_association *association);

@@ -61,6 +61,8 @@ struct dp_channel {
     int64_t credit; /* bytes that it may still hand over in this turn */
     size_t buffered;
     size_t low_threshold;
+    dp_channel_stats stats;
+    bool was_open;
     dp_time close_deadline;
     void *user;
     char *label; /* and a NUL behind it */
@@ -136,6 +138,8 @@ struct dp_sctp {
     dp_time received_at;
     dp_partial *delivered; /* the event that was given out points into it */
     uint64_t dropped;      /* packets and messages */
+    uint32_t opened;       /* channels whose OPEN event was given out */
+    uint32_t closed;       /* and CLOSED, too */
 };
 
 /* streams.c */

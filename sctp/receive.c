@@ -258,6 +258,8 @@ static bool receive_message(dp_sctp *sctp, const dp_partial *message, dp_sctp_ev
     event->binary = binary;
     event->data = message->data;
     event->len = empty ? 0 : message->len;
+    channel->stats.messages_received++;
+    channel->stats.bytes_received += event->len;
     return true;
 }
 

@@ -208,6 +208,8 @@ static void channel_event(dp_sctp *sctp, dp_sctp_event *event)
     event->incoming = channel->incoming;
     if ((channel->pending & DP_PENDING_OPEN) != 0) {
         channel->pending &= ~(unsigned)DP_PENDING_OPEN;
+        channel->was_open = true;
+        sctp->opened++;
         event->type = DP_SCTP_EVENT_CHANNEL_OPEN;
     } else if ((channel->pending & DP_PENDING_LOW) != 0) {
         channel->pending &= ~(unsigned)DP_PENDING_LOW;
@@ -218,6 +220,7 @@ static void channel_event(dp_sctp *sctp, dp_sctp_event *event)
         event->error = channel->error;
     } else {
         channel->pending = 0;
+        sctp->closed += channel->was_open;
         event->type = DP_SCTP_EVENT_CHANNEL_CLOSED;
         event->error = channel->error;
         sctp->reap = channel;
@@ -265,4 +268,13 @@ bool dp_sctp_poll_event(dp_sctp *sctp, dp_sctp_event *event)
         return true;
     }
     return false;
+}
+
+void dp_sctp_get_stats(const dp_sctp *sctp, dp_sctp_stats *out)
+{
+    memset(out, 0, sizeof *out);
+    if (sctp->association != NULL)
+        dp_association_get_stats(sctp->association, out);
+    out->data_channels_opened = sctp->opened;
+    out->data_channels_closed = sctp->closed;
 }

@@ -309,6 +309,8 @@ int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_
     if (message == NULL)
         return DP_ERR_NO_MEMORY;
     message->ppid = ppid_of(binary, empty);
+    channel->stats.messages_sent++;
+    channel->stats.bytes_sent += len;
     message->unordered = !channel->ordered && !force_ordered;
     message->counted = !empty;
     if (channel->max_packet_lifetime >= 0)
@@ -333,6 +335,8 @@ int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_
 }
 
 size_t dp_channel_buffered_amount(const dp_channel *channel) { return channel->buffered; }
+
+void dp_channel_get_stats(const dp_channel *channel, dp_channel_stats *out) { *out = channel->stats; }
 
 void dp_channel_set_buffered_amount_low_threshold(dp_channel *channel, size_t bytes)
 {

@@ -63,12 +63,14 @@ void dp_sender_take_back(dp_sender *s, size_t len) { s->unsent -= len < s->unsen
 
 static void sent(dp_sender *s, dp_time now, uint32_t tsn, size_t len)
 {
+    s->chunks_sent++;
     if (!s->begun) {
         s->begun = true;
         s->acked_tsn = tsn - 1;
         s->round_end = tsn;
     } else if (!before(s->sent_tsn, tsn)) {
-        return; /* a retransmission */
+        s->chunks_retransmitted++;
+        return;
     }
     s->sent_tsn = tsn;
     s->progress = now;

@@ -14,6 +14,8 @@ typedef struct dp_sender {
     bool begun;
     bool lossy;         /* the path has lost something: usrsctp's own window is the right one from now on */
     uint32_t sent_tsn;  /* the highest that has left */
+    uint64_t chunks_sent;
+    uint64_t chunks_retransmitted; /* among them */
     uint32_t acked_tsn; /* the cumulative one */
     size_t unsent;      /* bytes that usrsctp has and has not sent, at most */
     dp_time progress;   /* something has left or was acknowledged */

@@ -105,6 +105,9 @@ typedef struct dp_dtls_event {
     const char *message; /* what happened and, for a fingerprint mismatch, both fingerprints */
 } dp_dtls_event;
 
+/* The cipher suite by its IANA name, from CONNECTED until the end; else NULL. */
+DP_API const char *dp_dtls_cipher_suite(const dp_dtls *dtls);
+
 /* The protection profiles of SRTP by their IANA numbers. */
 typedef enum dp_srtp_profile {
     DP_SRTP_NONE = 0,

@@ -158,6 +158,33 @@ typedef struct dp_pc_event {
     const char *message;
 } dp_pc_event;
 
+/* Figures of the connection; names and meanings are those of W3C webrtc-stats. What is not known yet is 0 or NULL. */
+typedef struct dp_pc_stats {
+    size_t size; /* sizeof(dp_pc_stats), set by the caller */
+    /* RTCTransportStats: DTLS datagrams, without ICE's own. */
+    uint64_t packets_sent;
+    uint64_t packets_received;
+    uint64_t bytes_sent;
+    uint64_t bytes_received;
+    uint32_t selected_candidate_pair_changes;
+    dp_dtls_state dtls_state;
+    dp_dtls_role dtls_role;  /* once both descriptions are there */
+    const char *tls_version; /* "FEFD": DTLS 1.2 */
+    const char *dtls_cipher; /* IANA's name */
+    uint16_t srtp_profile;   /* dp_srtp_profile */
+    /* RTCIceTransport, RTCIceCandidatePairStats of the selected pair. */
+    dp_ice_state ice_state;
+    bool has_selected_pair;
+    dp_address local;
+    dp_address remote;
+    dp_ice_stats ice;
+    /* RTCPeerConnectionStats, RTCSctpTransportStats. */
+    dp_sctp_stats sctp;
+} dp_pc_stats;
+
+/* INVALID_ARGUMENT if out->size is not one that this library knows. A channel's own: dp_channel_get_stats. */
+DP_API int dp_pc_get_stats(const dp_pc *pc, dp_pc_stats *out);
+
 DP_API bool dp_pc_poll_event(dp_pc *pc, dp_time now, dp_pc_event *event);
 DP_API dp_pc_state dp_pc_get_state(const dp_pc *pc);
 

@@ -124,6 +124,29 @@ DP_API void dp_channel_set_buffered_amount_low_threshold(dp_channel *channel, si
 /* What was sent still arrives, then the stream is reset (RFC 8831 §6.7); CHANNEL_CLOSED follows. */
 DP_API void dp_channel_close(dp_channel *channel, dp_time now);
 
+/* RTCDataChannelStats: messages of the user, and their bytes, since the channel is there. */
+typedef struct dp_channel_stats {
+    uint64_t messages_sent; /* accepted by send */
+    uint64_t bytes_sent;
+    uint64_t messages_received; /* given out as events */
+    uint64_t bytes_received;
+} dp_channel_stats;
+DP_API void dp_channel_get_stats(const dp_channel *channel, dp_channel_stats *out);
+
+/* RTCSctpTransportStats of webrtc-stats, and counts. All 0 before the association is up. */
+typedef struct dp_sctp_stats {
+    dp_duration smoothed_round_trip_time;
+    size_t congestion_window; /* bytes */
+    size_t receiver_window;   /* bytes: what the peer says that it can take */
+    size_t mtu;               /* largest packet, common header included */
+    uint32_t unack_data;      /* DATA chunks that are under way */
+    uint64_t chunks_sent;     /* DATA chunks, retransmissions included */
+    uint64_t chunks_retransmitted;
+    uint32_t data_channels_opened; /* RTCPeerConnectionStats: so many have ever been open */
+    uint32_t data_channels_closed; /* and so many of them are no longer */
+} dp_sctp_stats;
+DP_API void dp_sctp_get_stats(const dp_sctp *sctp, dp_sctp_stats *out);
+
 /* Ends the association at once with ABORT (a packet for poll_transmit), as browsers do. CHANNEL_CLOSED for
  * every channel, then CLOSED. */
 DP_API void dp_sctp_abort(dp_sctp *sctp, dp_time now);
