@@ -2,6 +2,7 @@
  * with ours. */
 #include "app.h"
 #include "lines.h"
+#include "pc_stats.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -614,6 +615,19 @@ static void cmd_close(channel *c)
     push_job(c, j);
 }
 
+static void cmd_stats(const pc_driver *d)
+{
+    dp_value *channels = dp_value_array();
+    for (const channel *c = d->channels; c != NULL; c = c->next)
+        if (c->dc != NULL)
+            dp_value_push(channels, pc_stats_channel(c->dc));
+    dp_value *stats = pc_stats(pc_of(d));
+    dp_value_set(stats, "dataChannels", channels);
+    dp_value *line = event("stats");
+    dp_value_set(line, "stats", stats);
+    print(line);
+}
+
 static void on_channel_command(pc_driver *d, const char *cmd, const dp_value *line)
 {
     size_t len;
@@ -713,9 +727,7 @@ static void on_line(void *user, const char *text, size_t len)
     } else if (strcmp(cmd, "reset") == 0) {
         cmd_reset(d, line);
     } else if (strcmp(cmd, "stats") == 0) {
-        dp_value *answer = error_event("there are no statistics", cmd);
-        dp_value_set(answer, "unsupported", dp_value_bool(true));
-        print(answer);
+        cmd_stats(d);
     } else {
         on_channel_command(d, cmd, line);
     }
