@@ -456,6 +456,8 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
     a->active_until = now + IDLE_AFTER;
     a->now = now;
     size_t chunks = dp_sender_input(&a->sender, now, packet, len);
+    if (!a->readable)
+        a->unread = 0; /* what usrsctp has is parts of messages */
     if (chunks > 0 && a->unread >= UNREAD_MAX) {
         refuse(a);
         return DP_ERR_LIMIT;

@@ -318,7 +318,7 @@ static void test_ssn_wraps(void **state)
 static dp_association *good;
 static int went_down;
 static uint32_t messages; /* that came out */
-static bool deaf;
+static bool deaf, raw;    /* raw: the test writes chunks of its own */
 
 static void read_events(void)
 {
@@ -333,7 +333,7 @@ static void read_events(void)
         len += event.len;
         if (!event.complete)
             continue;
-        const char *wrong = peer_check(&evil, event.stream, event.unordered, message, len);
+        const char *wrong = raw ? NULL : peer_check(&evil, event.stream, event.unordered, message, len);
         if (wrong != NULL)
             fail_msg("message with TSN %u: %s", event.tsn, wrong);
         len = 0;
@@ -375,7 +375,7 @@ static void connect_good(uint64_t seed, uint32_t tsn)
     memset(&model, 0, sizeof model);
     went_down = 0;
     messages = 0;
-    deaf = false;
+    deaf = raw = false;
     assert_int_equal(dp_association_new(&good, virtual_now, &config), DP_OK);
     const uint8_t *packet;
     size_t len;
@@ -417,12 +417,118 @@ static void test_usrsctp(void **state)
     assert_true(forwards > 4000);
 }
 
+static void raw_data(dp_wr *wr, uint32_t tsn, uint8_t flags, uint16_t stream, uint16_t ssn)
+{
+    dp_wr_u8(wr, 0);
+    dp_wr_u8(wr, flags);
+    dp_wr_u16(wr, 17);
+    dp_wr_u32(wr, tsn);
+    dp_wr_u16(wr, stream);
+    dp_wr_u16(wr, ssn);
+    dp_wr_u32(wr, 53);
+    dp_wr_zeros(wr, 4);
+}
+
+static void raw_forward(dp_wr *wr, uint32_t tsn, const uint16_t *list, size_t count)
+{
+    dp_wr_u16(wr, 0xc000);
+    dp_wr_u16(wr, (uint16_t)(8 + 4 * count));
+    dp_wr_u32(wr, tsn);
+    for (size_t i = 0; i < 2 * count; i++)
+        dp_wr_u16(wr, list[i]);
+}
+
+/* Streams that do not exist, SSNs that no TSN is left for, a TSN out of the window: nothing of it harms others. */
+static void test_hostile(void **state)
+{
+    (void)state;
+    static const uint16_t list[] = {9, 5, 1, 30000, 2, 65535, 65535, 65535};
+    uint8_t buffer[256];
+    connect_good(1, 1000);
+    raw = true;
+    dp_wr wr = peer_packet(&evil, buffer, sizeof buffer);
+    raw_forward(&wr, 1000 + 4096, NULL, 0);
+    peer_deliver(&evil, &wr);
+    pass_time(DP_MS(200));
+    assert_int_equal(evil.acked, 999);
+    wr = peer_packet(&evil, buffer, sizeof buffer);
+    raw_forward(&wr, 1001, list, 4);
+    raw_data(&wr, 1002, 3, 3, 0);
+    peer_deliver(&evil, &wr);
+    pass_time(DP_MS(200));
+    assert_int_equal(evil.acked, 1002);
+    wr = peer_packet(&evil, buffer, sizeof buffer);
+    raw_forward(&wr, 1002 + 4088, list, 4); /* as far as usrsctp goes */
+    peer_deliver(&evil, &wr);
+    pass_time(DP_MS(200));
+    assert_int_equal(evil.acked, 1002 + 4088);
+    assert_int_equal(messages, 1);
+    wr = peer_packet(&evil, buffer, sizeof buffer);
+    raw_data(&wr, 1003 + 4088, 3, 3, 1);
+    peer_deliver(&evil, &wr);
+    assert_int_equal(messages, 2);
+    assert_int_equal(went_down, 0);
+    dp_association_free(good);
+}
+
+static int raw_many(uint32_t tsn, uint32_t step)
+{
+    uint8_t buffer[1160];
+    dp_wr wr = peer_packet(&evil, buffer, sizeof buffer);
+    for (uint32_t i = 0; i < 50; i++)
+        raw_data(&wr, tsn + i * step, 7, 0, 0);
+    dp_sctp_checksum_write(buffer, wr.len);
+    return dp_association_input(good, virtual_now, buffer, wr.len);
+}
+
+/* Small messages that the owner does not read: their number closes the window, and reading opens it. step 0: the same one
+ * again and again, of which usrsctp's window sees nothing. */
+static void unread(uint32_t step)
+{
+    connect_good(1, 1000);
+    deaf = raw = true;
+    uint32_t tsn = 1000;
+    int packets = 0;
+    for (; raw_many(tsn, step) == DP_OK && packets < 1000; packets++) {
+        tsn += 50 * step;
+        drain_good();
+    }
+    assert_in_range(packets, 16384 / 50, 16384 / 50 + 1);
+    const uint8_t *packet;
+    size_t len;
+    assert_true(dp_association_poll_transmit(good, &packet, &len));
+    assert_int_equal(len, 28);
+    assert_memory_equal(packet + 20, "\0\0\0\0", 4); /* a_rwnd */
+    assert_true(dp_sctp_checksum_ok(packet, len));
+    deaf = false;
+    read_events();
+    assert_int_equal(messages, step == 0 ? 1 : tsn - 1000);
+    uint32_t open = 0;
+    while (dp_association_poll_transmit(good, &packet, &len)) {
+        dp_rd rd = dp_rd_init(packet + 20, 4);
+        if (packet[12] == 3)
+            open = dp_rd_u32(&rd);
+    }
+    assert_true(open > 100000);
+    assert_int_equal(raw_many(1000 + messages, 1), DP_OK);
+    uint32_t before = messages;
+    drain_good();
+    assert_int_equal(messages, before + 50);
+    dp_association_free(good);
+}
+
+static void test_unread(void **state)
+{
+    (void)state;
+    unread(1);
+    unread(0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model),
-        cmocka_unit_test(test_ssn_wraps),
-        cmocka_unit_test(test_usrsctp),
+        cmocka_unit_test(test_model),   cmocka_unit_test(test_ssn_wraps), cmocka_unit_test(test_usrsctp),
+        cmocka_unit_test(test_hostile), cmocka_unit_test(test_unread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

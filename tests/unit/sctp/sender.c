@@ -1,0 +1,172 @@
+#include "sctp/sender.h"
+
+#include "base/wr.h"
+#include "sctp/filter.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+/* cmocka wants the headers above */
+#include <cmocka.h>
+
+#define CHUNK 1000u
+
+static dp_sender sender;
+static dp_time now;
+
+static dp_wr packet(uint8_t *out, size_t capacity)
+{
+    dp_wr wr = dp_wr_init(out, capacity);
+    dp_wr_zeros(&wr, DP_SCTP_COMMON_HEADER);
+    return wr;
+}
+
+/* usrsctp sends a chunk. */
+static void leaves(uint32_t tsn, size_t len)
+{
+    uint8_t out[2048];
+    dp_wr wr = packet(out, sizeof out);
+    dp_wr_u16(&wr, 0x0003);
+    dp_wr_u16(&wr, (uint16_t)(16 + len));
+    dp_wr_u32(&wr, tsn);
+    dp_wr_zeros(&wr, 8 + len);
+    dp_sender_output(&sender, now, out, wr.len);
+}
+
+static void sack(uint32_t tsn, uint16_t gaps)
+{
+    uint8_t in[64];
+    dp_wr wr = packet(in, sizeof in);
+    dp_wr_u16(&wr, 0x0300);
+    dp_wr_u16(&wr, (uint16_t)(16 + 4 * gaps));
+    dp_wr_u32(&wr, tsn);
+    dp_wr_u32(&wr, 100000);
+    dp_wr_u16(&wr, gaps);
+    dp_wr_u16(&wr, 0);
+    for (uint16_t i = 0; i < gaps; i++)
+        dp_wr_u32(&wr, 0x00020002);
+    assert_int_equal(dp_sender_input(&sender, now, in, wr.len), 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    now = DP_SECONDS(1);
+    dp_sender_init(&sender);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    dp_sender_clear(&sender);
+    return 0;
+}
+
+static void test_unsent_is_bounded(void **state)
+{
+    (void)state;
+    size_t all = dp_sender_room(&sender, now);
+    assert_int_equal(all, 32768);
+    dp_sender_hand_over(&sender, all);
+    leaves(0xffffffff, CHUNK);
+    assert_int_equal(dp_sender_room(&sender, now), CHUNK);
+    dp_sender_hand_over(&sender, CHUNK);
+    assert_int_equal(dp_sender_room(&sender, now), 0);
+    dp_sender_take_back(&sender, 10);
+    assert_int_equal(dp_sender_room(&sender, now), 10);
+    leaves(0xffffffff, CHUNK); /* again: it was sent already */
+    assert_int_equal(dp_sender_room(&sender, now), 10);
+    leaves(0, CHUNK);
+    assert_int_equal(dp_sender_in_flight(&sender), 2);
+    assert_int_equal(dp_sender_room(&sender, now), CHUNK + 10);
+}
+
+/* usrsctp gives up messages and does not say so: what it has seems to be more than it is. */
+static void test_given_up(void **state)
+{
+    (void)state;
+    dp_sender_hand_over(&sender, 32768);
+    leaves(7, CHUNK);
+    dp_sender_hand_over(&sender, CHUNK);
+    assert_int_equal(dp_sender_room(&sender, now), 0);
+    now += DP_MS(500);
+    assert_int_equal(dp_sender_room(&sender, now), 32768); /* nothing moves */
+    dp_sender_hand_over(&sender, 32768);
+    assert_int_equal(dp_sender_room(&sender, now), 0); /* only now and then */
+    sack(9, 0);                                        /* two TSNs that never left */
+    assert_int_equal(dp_sender_in_flight(&sender), 0);
+    assert_int_equal(dp_sender_room(&sender, now), 32768);
+}
+
+/* A sender in slow start, two chunks more for each two that a SACK acknowledges, before a link that takes 200 us a chunk and
+ * 100 ms. Returns the most that was under way: 500 chunks fill the link. */
+static uint32_t slow_start(uint16_t gaps)
+{
+    static dp_time arrivals[65536];
+    uint32_t next = 0, acknowledged = 0, window = 10, most = 0;
+    dp_time free_at = now;
+    dp_sender_init(&sender);
+    for (int i = 0; i < 3000; i++) {
+        while (next - acknowledged < window && dp_sender_room(&sender, now) >= CHUNK) {
+            dp_sender_hand_over(&sender, CHUNK);
+            free_at = (free_at > now ? free_at : now) + 200;
+            arrivals[next] = free_at + DP_MS(100);
+            leaves(next++, CHUNK);
+        }
+        if (next - acknowledged > most)
+            most = next - acknowledged;
+        acknowledged += 2;
+        now = arrivals[acknowledged - 1];
+        sack(acknowledged - 1, gaps);
+        window += 2;
+    }
+    return most;
+}
+
+static void test_slow_start_ends(void **state)
+{
+    (void)state;
+    assert_in_range(slow_start(0), 500, 1000);
+    assert_true(slow_start(1) > 2000); /* where there are losses, usrsctp's own window decides */
+}
+
+/* RFC 3758 §3.5 F: it is repeated until it is acknowledged. */
+static void test_forward_is_repeated(void **state)
+{
+    (void)state;
+    uint8_t out[64];
+    const uint8_t *again;
+    size_t len;
+    leaves(100, CHUNK);
+    dp_wr wr = packet(out, sizeof out);
+    dp_wr_u32(&wr, 0xc000000c);
+    dp_wr_u32(&wr, 101);
+    dp_wr_u32(&wr, 0x00010002);
+    dp_sender_output(&sender, now, out, wr.len);
+    assert_false(dp_sender_repeats(&sender, now + DP_MS(299), &again, &len));
+    for (int i = 0; i < 3; i++) {
+        now += DP_MS(300);
+        assert_true(dp_sender_repeats(&sender, now, &again, &len));
+        assert_int_equal(len, wr.len);
+        assert_memory_equal(again, out, len);
+        assert_false(dp_sender_repeats(&sender, now, &again, &len));
+    }
+    sack(100, 0);
+    now += DP_MS(300);
+    assert_true(dp_sender_repeats(&sender, now, &again, &len));
+    sack(101, 0);
+    now += DP_MS(300);
+    assert_false(dp_sender_repeats(&sender, now, &again, &len));
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_unsent_is_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_slow_start_ends, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_forward_is_repeated, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
