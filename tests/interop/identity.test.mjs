@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHash, X509Certificate } from 'node:crypto';
 import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { build, Program, World } from './lib/world.mjs';
@@ -123,6 +124,37 @@ test('a PeerServer that answers with a device of its own deceives who has no pin
     const { code, out, errors } = await get('--fingerprint', real.fingerprint);
     assert.equal(code, 4, errors);
     assert.equal(out, '');
+});
+
+// What it passes on to the client is changed, in frames whose length stays.
+async function forgingProxy(pattern, replacement) {
+    const sockets = [];
+    const proxy = createServer((client) => {
+        const upstream = connect(server.port, '127.0.0.1');
+        sockets.push(client, upstream);
+        client.on('error', () => {}).pipe(upstream);
+        upstream.on('error', () => {}).on('end', () => client.end());
+        upstream.on('data', (data) => client.write(data.toString('latin1').replace(pattern, replacement), 'latin1'));
+    });
+    await new Promise((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    world.defer(() => {
+        sockets.forEach((socket) => socket.destroy());
+        proxy.close();
+    });
+    return `ws://127.0.0.1:${proxy.address().port}`;
+}
+
+test('a description that names another certificate ends get with 4, and does not matter with a pin', limit, async () => {
+    const { fingerprint } = await serve('described', '--ephemeral');
+    const [, bytes] = fingerprint.split(' ');
+    const url = await forgingProxy(bytes, altered(bytes));
+    const { code, out, errors } = await run('get', 'described:file', '-o', '-', '--server', url);
+    assert.equal(code, 4, errors);
+    assert.equal(out, '');
+    assert.ok(errors.includes(fingerprint) && errors.includes(altered(fingerprint)), errors);
+    assert.match(errors, /described is not what its description names/);
+    const pinned = await run('get', 'described:file', '-o', '-', '--server', url, '--fingerprint', fingerprint);
+    assert.equal(pinned.out, 'content', pinned.errors);
 });
 
 test('a pin that can be none is wrong use', limit, async () => {
