@@ -306,12 +306,29 @@ static bool break_verify(pair *p, int from, uint8_t *data, size_t *len)
     return true;
 }
 
+/* Both ends have signed something in the first attempt: the second one's random bytes are others. ctx has the first
+ * hello's random of either end. */
+static bool break_verify_and_compare(pair *p, int from, uint8_t *data, size_t *len)
+{
+    uint8_t(*first)[28] = p->tap_ctx;
+    const uint8_t *random = data + DP_RECORD_HEADER + DP_HANDSHAKE_HEADER + 2 + 4; /* behind the seconds */
+    if (data[0] == DP_RECORD_HANDSHAKE && data[DP_RECORD_HEADER] == (from == CLIENT ? 1 : 2)) {
+        if (p->tap_count == 0)
+            memcpy(first[from], random, sizeof first[from]);
+        else
+            assert_memory_not_equal(first[from], random, sizeof first[from]);
+    }
+    return break_verify(p, from, data, len);
+}
+
 static void test_server_begins_again(void **state)
 {
     (void)state;
+    uint8_t first[2][28];
     pair p;
     pair_init(&p, 283);
-    p.tap = break_verify;
+    p.tap = break_verify_and_compare;
+    p.tap_ctx = first;
     pair_connect(&p);
     assert_int_equal(p.tap_count, 1);
     pair_clear(&p);
