@@ -39,8 +39,31 @@ struct mux {
     acceptor *acceptors[MAX_SOCKETS]; /* of the same place's address and port; NULL: none */
     uint16_t port;                    /* what was asked for, else the first socket's; 0: none yet */
     mux_member *members;
+    mux_member *touched; /* to be polled; empty between two calls */
     dp_table routes;
+    mux_route *recent; /* the route of the last datagram that needed one, or NULL */
 };
+
+/* ---- who is to be polled ---- */
+
+static void touch(mux *m, mux_member *member)
+{
+    if (member->touched)
+        return;
+    member->touched = true;
+    member->next_touched = m->touched;
+    m->touched = member;
+}
+
+static mux_member *take_touched(mux *m)
+{
+    mux_member *member = m->touched;
+    if (member == NULL)
+        return NULL;
+    m->touched = member->next_touched;
+    member->touched = false;
+    return member;
+}
 
 /* ---- routes ---- */
 
@@ -64,6 +87,8 @@ static void drop_route(mux *m, mux_route *route)
             route->member->route_count--;
             break;
         }
+    if (m->recent == route)
+        m->recent = NULL;
     dp_table_remove(&m->routes, &route->key, sizeof(route->key));
     dp_free(route);
 }
@@ -108,7 +133,7 @@ static mux_member *member_by_ufrag(const mux *m, const char *ufrag)
 static void give(mux *m, mux_member *member, dp_udp_packet *packet, const dp_address *local)
 {
     dp_pc_input(member->pc, dp_loop_now(m->network->loop), packet->data, packet->len, local, &packet->remote);
-    member->touched = true;
+    touch(m, member);
 }
 
 static mux_member *member_by_transaction(const mux *m, const dp_udp_packet *packet)
@@ -129,20 +154,41 @@ static void learn_route(mux *m, mux_member *member, const route_key *key, bool t
     add_route(m, member, key);
 }
 
+/* Nearly all of it keeps paths alive that have a route: only what begins a path is looked for among all members. */
+static mux_member *member_of_stun(const mux *m, const dp_udp_packet *packet, const route_key *key,
+                                  bool request, const char *ufrag)
+{
+    const mux_route *route = dp_table_get(&m->routes, key, sizeof(*key));
+    mux_member *likely = route != NULL ? route->member : NULL;
+    if (!request)
+        return likely != NULL && dp_pc_awaits(likely->pc, packet->data, packet->len)
+                   ? likely
+                   : member_by_transaction(m, packet);
+    if (likely != NULL && strcmp(dp_pc_local_ufrag(likely->pc), ufrag) == 0)
+        return likely;
+    mux_member *named = member_by_ufrag(m, ufrag);
+    /* After an ICE restart the peer still checks the old path, with the old ufrag. */
+    return named != NULL ? named : likely;
+}
+
 static void input_stun(mux *m, dp_udp_packet *packet, const dp_address *local, const route_key *key)
 {
     char ufrag[DP_ICE_UFRAG_MAX + 1];
     bool request = dp_ice_peek_ufrag(packet->data, packet->len, ufrag);
-    mux_member *member = request ? member_by_ufrag(m, ufrag) : member_by_transaction(m, packet);
-    /* After an ICE restart the peer still checks the old path, with the old ufrag. */
-    const mux_route *route = member == NULL && request ? dp_table_get(&m->routes, key, sizeof(*key)) : NULL;
-    if (route != NULL)
-        member = route->member;
+    mux_member *member = member_of_stun(m, packet, key, request, ufrag);
     if (member == NULL)
         return;
     give(m, member, packet, local);
     if (dp_pc_is_validated(member->pc, local, &packet->remote))
         learn_route(m, member, key, !request);
+}
+
+/* Datagrams come in runs from one address. */
+static mux_route *route_of(mux *m, const route_key *key)
+{
+    if (m->recent == NULL || memcmp(&m->recent->key, key, sizeof(*key)) != 0)
+        m->recent = dp_table_get(&m->routes, key, sizeof(*key));
+    return m->recent;
 }
 
 static void input(mux *m, size_t socket, dp_udp_packet *packet)
@@ -153,7 +199,7 @@ static void input(mux *m, size_t socket, dp_udp_packet *packet)
         input_stun(m, packet, local, &key);
         return;
     }
-    mux_route *route = dp_table_get(&m->routes, &key, sizeof(key));
+    mux_route *route = route_of(m, &key);
     if (route != NULL)
         give(m, route->member, packet, local);
 }
@@ -166,13 +212,9 @@ static void on_packets(void *user, dp_udp *udp, dp_udp_packet *packets, size_t c
         socket++;
     for (size_t i = 0; i < count; i++)
         input(m, socket, &packets[i]);
-    for (mux_member *member = m->members, *next; member != NULL; member = next) {
-        next = member->next; /* on_input never frees: connections end in a deferred call */
-        if (member->touched) {
-            member->touched = false;
-            member->on_input(member->user);
-        }
-    }
+    /* on_input never frees: connections end in a deferred call */
+    for (mux_member *member; (member = take_touched(m)) != NULL;)
+        member->on_input(member->user);
 }
 
 static void on_writable(void *user, dp_udp *udp)
@@ -343,7 +385,7 @@ static void remove_socket(mux *m, size_t i)
     close_socket(m, i);
     for (mux_member *member = m->members; member != NULL; member = member->next) {
         (void)dp_pc_remove_local_address(member->pc, dp_loop_now(m->network->loop), &local);
-        member->touched = true;
+        touch(m, member);
     }
 }
 
@@ -367,7 +409,7 @@ static void add_socket(mux *m, const dp_address *address)
         if (give_socket(m, socket_on(m, address), member->pc) != DP_OK)
             DP_LOG(&m->network->log, DP_LOG_WARN, layer, "a connection has too many addresses for %s",
                    dp_address_format_ip(address, text));
-        member->touched = true;
+        touch(m, member);
     }
 }
 
@@ -386,13 +428,8 @@ void dp_mux_update(mux *m)
     for (size_t i = 0; i < net->address_count; i++)
         if (socket_on(m, &net->addresses[i]) == MAX_SOCKETS)
             add_socket(m, &net->addresses[i]);
-    for (mux_member *member = m->members, *next; member != NULL; member = next) {
-        next = member->next;
-        if (member->touched) {
-            member->touched = false;
-            member->on_changed(member->user);
-        }
-    }
+    for (mux_member *member; (member = take_touched(m)) != NULL;)
+        member->on_changed(member->user);
 }
 
 /* ---- life ---- */

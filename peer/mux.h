@@ -21,6 +21,7 @@ typedef struct mux_member {
     struct mux_member *next;
     struct mux_route *routes;
     size_t route_count;
+    struct mux_member *next_touched;
     bool touched;
 } mux_member;
 

@@ -428,6 +428,8 @@ static bool take_kept_event(dp_pc *pc, dp_pc_event *event)
 {
     if (!dp_queue_pop(&pc->kept, &pc->current))
         return false;
+    if (pc->kept.count == 0)
+        dp_queue_clear(&pc->kept); /* there are no more before the next description, and they are large */
     *event = pc->current.event;
     event->hostname = event->hostname != NULL ? pc->current.text : NULL;
     event->link.name = event->link.name != NULL ? pc->current.text : NULL;
