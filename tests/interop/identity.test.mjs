@@ -24,10 +24,8 @@ const environment = () => ({ PEER_SERVER_URL: server.url, XDG_STATE_HOME: join(f
 
 async function run(...args) {
     const program = new Program(join(build, 'datapeer'), args, environment());
-    const closed = new Promise((resolve) => program.child.once('close', resolve)); // all that it has printed was read
     world.defer(() => program.stop());
     const { code } = await program.exited;
-    await closed;
     return { code, out: program.lines.join('\n'), errors: program.errors };
 }
 

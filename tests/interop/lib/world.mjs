@@ -155,7 +155,7 @@ export class Program {
         alive.add(this.child);
         this.exited = new Promise((resolve) => {
             this.child.once('error', (error) => resolve({ error }));
-            this.child.once('exit', (code, signal) => resolve({ code, signal }));
+            this.child.once('close', (code, signal) => resolve({ code, signal })); // all that it has printed was read
         });
         this.exited.then(() => alive.delete(this.child));
         this.child.stdin.on('error', () => {}); // told by exited
