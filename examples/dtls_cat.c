@@ -193,9 +193,10 @@ static int exchange_fingerprints(const cat *c, const dp_certificate *certificate
     fprintf(stderr, "fingerprint %s\n", dp_fingerprint_format(&fingerprint, line));
     setvbuf(stdin, NULL, _IONBF, 0); /* what follows the line is data, and left to read(2) */
     const char *text = c->fingerprint != NULL ? c->fingerprint : fgets(line, sizeof line, stdin);
-    if (text == NULL)
-        return DP_ERR_NOT_FOUND;
-    int error = dp_fingerprint_parse(&fingerprint, text, strcspn(text, "\n"));
+    int error =
+        text == NULL ? DP_ERR_NOT_FOUND : dp_fingerprint_parse(&fingerprint, text, strcspn(text, "\n"));
+    if (error != DP_OK)
+        fprintf(stderr, "dtls_cat: the peer's fingerprint should be given as 'sha-256 AB:CD:...'\n");
     return error == DP_OK ? dp_dtls_set_remote_fingerprints(c->dtls, &fingerprint, 1) : error;
 }
 

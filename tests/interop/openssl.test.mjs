@@ -121,5 +121,11 @@ test('what it says about its arguments', { timeout: 60000 }, async () => {
     for (const args of [[], ['127.0.0.1'], ['--fingerprint', '127.0.0.1', '1'], ['--no-such', '127.0.0.1', '1']]) {
         assert.deepEqual(await run(...args).exited, { code: 2, signal: null });
     }
-    assert.deepEqual(await run('--fingerprint', 'sha-1 AB', '127.0.0.1', '1').exited, { code: 1, signal: null });
+    const bad = run('--fingerprint', 'sha-1 AB', '127.0.0.1', '1');
+    const none = run('127.0.0.1', '1');
+    none.child.stdin.end();
+    for (const cat of [bad, none]) {
+        assert.deepEqual(await cat.exited, { code: 1, signal: null });
+        assert.match(cat.errors, /the peer's fingerprint should be given as 'sha-256 AB:CD:\.\.\.'/);
+    }
 });
