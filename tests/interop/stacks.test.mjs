@@ -1,4 +1,4 @@
-// `datapeer pc` and the stacks of Debian: each as offerer and as answerer, trickling and not, the four pairs side by side.
+// `datapeer pc` and other stacks, two of Debian and one of npm: each as offerer and as answerer, trickling and not, two pairs at a time.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
@@ -14,11 +14,11 @@ const NOTICED = 40000; // how long it may take until a vanished side is missed
 const limit = { timeout: 120000 };
 const LARGE = '20 MB, both ways at once';
 
-// What they cannot do is theirs: facts about the versions in Debian 12.
+// What they cannot do is theirs: facts about the versions in Debian 12 and package.json.
 const STACKS = {
     aiortc: {
         program: async () => ['/usr/bin/python3', join(drivers, 'aiortc_driver.py')],
-        largest: 65536, // says so
+        limits: { maxMessageSize: 65536 }, // says so
     },
     pion: {
         program: async () => {
@@ -26,9 +26,15 @@ const STACKS = {
             await promisify(execFile)(join(drivers, 'build_pion'), [path]);
             return [path];
         },
-        largest: 65535, // says nothing, which means 65,536 (RFC 8841 §6.1), but reads into a buffer of this size
-        largestLabel: 8000, // an OPEN over 8,192 bytes ends its accepting
-        reusesIds: false,
+        limits: {
+            maxMessageSize: 65535, // says nothing, which means 65,536 (RFC 8841 §6.1), but reads into a buffer of this size
+            maxLabelSize: 8000, // an OPEN over 8,192 bytes ends its accepting
+            reusesIds: false,
+        },
+    },
+    werift: {
+        program: async () => [process.execPath, join(drivers, 'werift_driver.mjs')],
+        limits: { maxMessageSize: 65536, minMessageSize: 1, brokenUnordered: true },
     },
 };
 
@@ -50,8 +56,7 @@ async function pair(name, weOffer, trickle) {
     const { own, incoming } = await connect(...sides);
     const wanted = { ev: 'open', label: 'first', ...RELIABLE, id: own.id };
     assert.deepEqual([own, incoming], [{ ...wanted, incoming: false }, { ...wanted, incoming: true }]);
-    const { largest, largestLabel = 65535, reusesIds = true } = STACKS[name];
-    Object.assign(theirs, { maxMessageSize: largest, maxLabelSize: largestLabel, reusesIds });
+    Object.assign(theirs, STACKS[name].limits);
     return [...sides, ours, theirs];
 }
 
@@ -114,7 +119,7 @@ function pairing(name, weOffer, trickle) {
 }
 
 for (const name of Object.keys(STACKS)) {
-    describe(name, { concurrency: 4 }, () => {
+    describe(name, { concurrency: 2 }, () => {
         for (const weOffer of [true, false]) for (const trickle of [true, false]) pairing(name, weOffer, trickle);
     });
 }

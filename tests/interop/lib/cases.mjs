@@ -37,7 +37,8 @@ export async function sizes(a, b, label, sent) {
 }
 
 export async function mixed(a, b, label, count) {
-    const wanted = Array.from({ length: count }, (_, j) => ({ size: (j * 37) % 3000, seed: j, binary: j % 3 !== 0 }));
+    const size = (j) => Math.max((j * 37) % 3000, a.minMessageSize);
+    const wanted = Array.from({ length: count }, (_, j) => ({ size: size(j), seed: j, binary: j % 3 !== 0 }));
     a.commands(wanted.map((what) => ({ cmd: 'send', label, ...what })));
     for (const { size, seed, binary } of wanted) assert.deepEqual(await b.wait('message', label), message(label, size, seed, binary));
 }
@@ -82,8 +83,9 @@ export const NAMES = [
 export const CASES = {
     'text and bytes of all sizes': async (a, b) => {
         await open(a, b, 'sizes');
-        const largest = Math.min(a.maxMessageSize, b.maxMessageSize);
-        await sizes(a, b, 'sizes', [0, 1, 1200, 16384, 65535, 65536, 262143].filter((size) => size <= largest));
+        const [smallest, largest] = [Math.max(a.minMessageSize, b.minMessageSize), Math.min(a.maxMessageSize, b.maxMessageSize)];
+        const possible = [0, 1, 1200, 16384, 65535, 65536, 262143].filter((size) => size >= smallest && size <= largest);
+        await sizes(a, b, 'sizes', possible);
     },
     'a string': async (a, b) => {
         const text = 'na\u00efve \u{1f600} \u0000 "\\';
@@ -106,7 +108,9 @@ export const CASES = {
         ];
         for (const [n, kind] of kinds.entries()) {
             const label = `kind ${n}`;
-            await (n % 2 === 0 ? open(a, b, label, kind) : open(b, a, label, kind));
+            const [opener, other] = n % 2 === 0 ? [a, b] : [b, a];
+            if (opener.brokenUnordered && !kind.ordered && n < 4) continue;
+            await open(opener, other, label, kind);
             for (const [from, to] of [[a, b], [b, a]]) {
                 from.command({ cmd: 'send', label, size: 1000, seed: 7 });
                 assert.deepEqual(await to.wait('message', label), message(label, 1000, 7));
@@ -114,8 +118,9 @@ export const CASES = {
         }
     },
     'a negotiated id, twice': async (a, b) => {
+        const ordered = a.brokenUnordered || b.brokenUnordered;
         for (const label of ['negotiated', 'negotiated again']) {
-            const init = { negotiated: true, id: 100, ordered: false, maxRetransmits: 1, protocol: 'mine' };
+            const init = { negotiated: true, id: 100, ordered, maxRetransmits: 1, protocol: 'mine' };
             for (const side of [a, b]) side.command({ cmd: 'open', label, ...init });
             const wanted = { ev: 'open', label, ...RELIABLE, ...init, incoming: false };
             assert.deepEqual(await Promise.all([a.wait('open', label), b.wait('open', label)]), [wanted, wanted]);

@@ -25,7 +25,9 @@ class Driver {
     peer = null;
     sdp = null; // its description
     maxMessageSize = 0; // the largest that it takes
+    minMessageSize = 0; // the smallest that it sends
     maxLabelSize = 65535;
+    brokenUnordered = false; // forgets it in an OPEN with a limit; never resets a stream on which all that it sent was unordered
     reusesIds = true; // of channels that it opened: the lowest one that is free
     states = [];
 
