@@ -254,8 +254,8 @@ typedef struct dp_ice_stats {
     uint64_t dropped_unauthorized; /* no or wrong integrity, wrong user name */
     uint64_t dropped_unexpected;   /* no transaction of ours, unknown socket, other methods and classes */
     uint64_t dropped_limit; /* over a cap: early checks, peer-reflexive candidates, pairs, outgoing queue */
-    uint64_t candidates_skipped; /* remote candidates that are of no use or over the cap */
-    uint64_t role_conflicts;     /* 487 sent or received */
+    uint64_t candidates_skipped;         /* remote candidates that are of no use or over the cap */
+    uint64_t role_conflicts;             /* 487 sent or received */
     dp_duration current_round_trip_time; /* of the selected pair's last consent check; 0: none yet */
 } dp_ice_stats;
 
