@@ -33,7 +33,9 @@ enum {
 
 static const char what[] = "channels: what data channels cost on this machine, as JSON lines";
 
-static measure_options options = {.seconds = 1, .runs = 5, .connections = 2000};
+static const char *const parts[] = {"throughput", "messages", "round_trip", "setup", "memory", "loss", NULL};
+
+static measure_options options = {.seconds = 1, .runs = 5, .connections = 2000, .parts = parts};
 
 /* ---- one end of a connection ---- */
 
@@ -94,6 +96,8 @@ static void on_event(void *user, const dp_pc_event *event)
         on_message(e, event);
     } else if (event->type == DP_PC_EVENT_STATE &&
                (event->state == DP_PC_CLOSED || event->state == DP_PC_FAILED)) {
+        if (event->state == DP_PC_FAILED)
+            fprintf(stderr, "channels: a connection has failed: %s\n", event->message);
         e->over = true;
         e->channel = NULL;
     }
@@ -595,11 +599,17 @@ int main(int argc, char **argv)
     parse_options(&options, argc, argv, what);
     one_way *x = shared_memory(sizeof *x);
     times *t = shared_memory(sizeof *t);
-    throughput(x);
-    messages(x);
-    round_trips(t);
-    setup(t);
-    in_a_process(run_memory, NULL);
-    loss(x);
+    if (is_wanted(&options, "throughput"))
+        throughput(x);
+    if (is_wanted(&options, "messages"))
+        messages(x);
+    if (is_wanted(&options, "round_trip"))
+        round_trips(t);
+    if (is_wanted(&options, "setup"))
+        setup(t);
+    if (is_wanted(&options, "memory"))
+        in_a_process(run_memory, NULL);
+    if (is_wanted(&options, "loss"))
+        loss(x);
     return 0;
 }

@@ -109,15 +109,21 @@ typedef struct measure_options {
     double seconds; /* of one run */
     unsigned runs;
     unsigned connections; /* 0: the program has no such option */
+    /* The parts that can be asked for by name, NULL behind the last; NULL: there are none. */
+    const char *const *parts;
+    char **wanted; /* out: the names, NULL behind the last; none: all parts */
 } measure_options;
 
 static inline void usage(FILE *to, const char *what, const measure_options *defaults)
 {
+    fprintf(to, "%s\n\n", what);
+    for (const char *const *part = defaults->parts; part != NULL && *part != NULL; part++)
+        fprintf(to, "%s%s", part == defaults->parts ? "Parts, if not all are wanted: " : " ", *part);
     fprintf(to,
-            "%s\n\n"
+            "%s"
             "  --seconds S      length of one run, 0.1 to 60 (%g)\n"
             "  --runs N         runs of each, of which the medians are printed, 1 to %d (%u)\n",
-            what, defaults->seconds, MAX_RUNS, defaults->runs);
+            defaults->parts != NULL ? "\n\n" : "", defaults->seconds, MAX_RUNS, defaults->runs);
     if (defaults->connections != 0)
         fprintf(to, "  --connections N  most idle connections, 1 to 10000 (%u)\n", defaults->connections);
     fprintf(to, "  --help\n\nExit codes: 0, 1 a measurement failed, 2 wrong arguments\n");
@@ -128,6 +134,22 @@ static inline bool number(const char *text, double least, double most, double *o
     char *end;
     *out = strtod(text, &end);
     return end != text && *end == '\0' && *out >= least && *out <= most;
+}
+
+static inline bool is_wanted(const measure_options *options, const char *part)
+{
+    char **name = options->wanted;
+    while (*name != NULL && strcmp(*name, part) != 0)
+        name++;
+    return options->wanted[0] == NULL || *name != NULL;
+}
+
+static inline bool is_part(const measure_options *options, const char *name)
+{
+    const char *const *part = options->parts;
+    while (part != NULL && *part != NULL && strcmp(*part, name) != 0)
+        part++;
+    return part != NULL && *part != NULL;
 }
 
 /* options has the defaults. Exits on --help and on wrong arguments. */
@@ -155,7 +177,10 @@ static inline void parse_options(measure_options *options, int argc, char **argv
             fine = false;
         }
     }
-    if (!fine || optind != argc) {
+    options->wanted = argv + optind;
+    for (int i = optind; i < argc; i++)
+        fine = fine && is_part(options, argv[i]);
+    if (!fine) {
         usage(stderr, what, &defaults);
         exit(2);
     }
