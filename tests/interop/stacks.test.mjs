@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import { CASES, open, RELIABLE } from './lib/cases.mjs';
+import { CASES, close, open, RELIABLE } from './lib/cases.mjs';
 import { connect, message, ProgramDriver, startDatapeer } from './lib/pc.mjs';
 import { build, root, World } from './lib/world.mjs';
 
@@ -35,6 +35,8 @@ const STACKS = {
     werift: {
         program: async () => [process.execPath, join(drivers, 'werift_driver.mjs')],
         limits: { maxMessageSize: 65536, minMessageSize: 1, brokenUnordered: true },
+        // What reuses an id at once: it tells of the end before its own reset is confirmed, and that ends the next channel, too.
+        without: ['a negotiated id, twice', 'closing after a send, from both sides, and the id again', 'a channel that both close at once'],
     },
 };
 
@@ -85,11 +87,12 @@ after(() => world.close());
 function pairing(name, weOffer, trickle) {
     const title = weOffer ? `datapeer calls ${name}` : `${name} calls datapeer`;
     describe(`${title}, ${trickle ? 'trickling' : 'with all candidates in the descriptions'}`, { concurrency: 1 }, () => {
+        const { without = [] } = STACKS[name];
         let a, b, ours, theirs;
         before(async () => ([a, b, ours, theirs] = await pair(name, weOffer, trickle)));
         for (const [title, run] of Object.entries(CASES)) {
             // aiortc needs 15 s of processor time for it: once in each role, trickling and not.
-            if (title === LARGE && weOffer !== trickle) continue;
+            if ((title === LARGE && weOffer !== trickle) || without.includes(title)) continue;
             test(title, limit, () => run(a, b));
         }
         test('what is too large for the other side is refused', limit, async () => {
@@ -106,6 +109,13 @@ function pairing(name, weOffer, trickle) {
                 await open(a, b, 'huge');
                 theirs.command({ cmd: 'send', label: 'huge', size: 262143, seed: 4 });
                 assert.deepEqual(await ours.wait('message', 'huge'), message('huge', 262143, 4));
+            });
+        }
+        if (without.length > 0) {
+            test('closing from both sides', limit, async () => {
+                for (const label of ['ours', 'theirs']) await open(a, b, label);
+                await close(ours, theirs, 'ours');
+                await close(theirs, ours, 'theirs');
             });
         }
         test('the end', limit, async () => {
