@@ -69,7 +69,9 @@ async function browserDies(name) {
     await connect(datapeer, page);
     process.kill(-pid, 'SIGKILL');
     await datapeer.wait('state', ({ state }) => state === 'failed', NOTICED);
-    return datapeer.wait('closed', 'first');
+    await datapeer.wait('closed', 'first');
+    datapeer.command({ cmd: 'echo', label: 'x' });
+    return datapeer.wait('armed', 'x'); // and no error came before it
 }
 
 before(() => {
@@ -196,7 +198,7 @@ test('a channel that waits for room holds no other up', limit, async () => {
     ]);
     assert.deepEqual(await b.wait('message', 'before'), message('before', 10, 1));
     assert.deepEqual(await b.wait('message', 'after'), message('after', 10, 2));
-    assert.equal(b.has('sunk', 'much'), false);
+    assert.equal(a.has('sent', 'much'), false);
 });
 
 test('what follows a reset is for the new connection', limit, async () => {
