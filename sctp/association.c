@@ -340,15 +340,20 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     return DP_OK;
 }
 
+/* With linger 0 this sends ABORT with cause 12. SCTP_ABORT to send would leave the association: but usrsctp refuses it
+ * like any other message while the send buffer is full or that stream is being reset. */
+static void close_socket(dp_association *a)
+{
+    if (a->socket == NULL)
+        return;
+    usrsctp_set_upcall(a->socket, NULL, NULL);
+    usrsctp_close(a->socket);
+    a->socket = NULL;
+}
+
 void dp_association_abort(dp_association *a)
 {
-    static const char reason[] = "closed";
-    struct sctp_sndinfo info;
-    memset(&info, 0, sizeof info);
-    info.snd_flags = SCTP_ABORT;
-    if (!a->down)
-        usrsctp_sendv(a->socket, reason, sizeof reason - 1, NULL, 0, &info, sizeof info, SCTP_SENDV_SNDINFO,
-                      0);
+    close_socket(a);
     a->down = true;
 }
 
@@ -358,10 +363,7 @@ void dp_association_free(dp_association *a)
         return;
     /* First out of the table: packets of the closing socket find nobody and are dropped. */
     dp_table_remove(&stack.associations, &a->id, sizeof a->id);
-    if (a->socket != NULL) {
-        usrsctp_set_upcall(a->socket, NULL, NULL);
-        usrsctp_close(a->socket);
-    }
+    close_socket(a);
     if (a->registered)
         usrsctp_deregister_address((void *)(uintptr_t)a->id);
     if (stack.associations.count == 0)
@@ -390,7 +392,7 @@ static void adapt_timer(dp_association *a)
     a->bulk = !a->partial && (a->bulk ? in_flight > 0 : in_flight >= BULK_CHUNKS);
     uint64_t least = a->bulk ? BULK_ROUND_TRIPS * a->sender.least / 1000 : RTO_MIN_MS;
     least = least < RTO_MIN_MS ? RTO_MIN_MS : least > RTO_MIN_BULK_MS ? RTO_MIN_BULK_MS : least;
-    if (least == a->rto_min)
+    if (least == a->rto_min || a->socket == NULL)
         return;
     a->rto_min = (uint32_t)least;
     struct sctp_rtoinfo rto = {SCTP_FUTURE_ASSOC, RTO_INITIAL_MS, RTO_MAX_MS, a->rto_min};
@@ -547,7 +549,7 @@ static bool get_status(const dp_association *a, struct sctp_status *status)
 {
     socklen_t len = sizeof *status;
     memset(status, 0, sizeof *status);
-    return usrsctp_getsockopt(a->socket, IPPROTO_SCTP, SCTP_STATUS, status, &len) == 0;
+    return a->socket != NULL && usrsctp_getsockopt(a->socket, IPPROTO_SCTP, SCTP_STATUS, status, &len) == 0;
 }
 
 /* usrsctp forgets, when it moves its streams to a larger array, which of them it is in the middle of a message of

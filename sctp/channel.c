@@ -140,12 +140,14 @@ static void became_open(dp_channel *channel)
 static void open_or_wait(dp_channel *channel)
 {
     dp_sctp *sctp = channel->sctp;
-    if (channel->id < sctp->streams_out)
-        became_open(channel);
-    else if (channel->id < sctp->stream_limit)
-        dp_streams_want(sctp, channel->id);
-    else
+    if (channel->id >= sctp->streams_out && channel->id >= sctp->stream_limit) {
         dp_channel_fail(channel, DP_ERR_LIMIT);
+        return;
+    }
+    /* The peer may have its stream of a negotiated channel before we have ours, and sends then. */
+    if (channel->id < sctp->streams_out || channel->negotiated)
+        became_open(channel);
+    dp_streams_want(sctp, channel->id);
 }
 
 static void forget(dp_channel *channel)

@@ -37,6 +37,8 @@ enum {
     CHUNK_INIT = 0x01,
     CHUNK_INIT_ACK = 0x02,
     CHUNK_SACK = 0x03,
+    CHUNK_COOKIE_ECHO = 0x0a,
+    CHUNK_COOKIE_ACK = 0x0b,
     CHUNK_RE_CONFIG = 0x82,
     CHUNK_FORWARD_TSN = 0xc0,
     PARAMETER_OUTGOING_RESET = 13,
@@ -270,6 +272,10 @@ bool dp_forward_output(dp_forward *f, const uint8_t *packet, size_t len)
         asked_for &= type == CHUNK_SACK;
         if (type == CHUNK_SACK)
             read_sack(f, &body);
+        else if (type == CHUNK_INIT)
+            f->synced = false;
+        else if (type == CHUNK_COOKIE_ECHO || type == CHUNK_COOKIE_ACK)
+            f->synced = true;
     }
     return !asked_for || type == CHUNK_DATA;
 }

@@ -27,8 +27,10 @@ typedef struct dp_forward_chunk {
 } dp_forward_chunk;
 
 typedef struct dp_forward {
-    bool supported;          /* the peer's INIT says that it knows FORWARD-TSN */
-    bool synced;             /* usrsctp has acknowledged something: INIT says nothing new any more */
+    bool supported; /* the peer's INIT says that it knows FORWARD-TSN */
+    /* usrsctp has chosen an INIT or INIT ACK, by its COOKIE ECHO or COOKIE ACK. What comes later does not count: the
+     * answer to an INIT that was late (RFC 9260 §5.2.2) names another TSN. */
+    bool synced;
     uint16_t streams;        /* that the peer may have */
     uint32_t cumulative;     /* the cumulative TSN that usrsctp has acknowledged */
     dp_forward_message edge; /* the message that the chunk with this TSN belongs to */
