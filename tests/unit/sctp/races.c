@@ -82,29 +82,34 @@ static bool closed_at_both(pair *p)
 
 /* An INIT that comes once more when the association is up is answered with another TSN (RFC 9260 §5.2.2), which must not
  * be taken for the peer's: its stream resets would seem early for ever. */
-static void test_late_init(void **state)
+static void late_init(uint64_t seed)
 {
-    (void)state;
     pair p;
     memset(saw, 0, sizeof saw);
     first_init_len = 0;
-    pair_init(&p, 43);
+    pair_init(&p, seed);
     p.on_event = on_event;
     p.on_packet = keep_init;
     pair_start(&p);
     pair_run(&p, DP_MS(100));
     assert_int_equal(saw[0].connected + saw[1].connected, 2);
     assert_true(first_init_len > 0);
-    for (int i = 0; i < 4; i++) {
-        dp_sctp_input(p.end[1], virtual_now, first_init, first_init_len);
-        pair_run(&p, DP_MS(100));
-    }
+    dp_sctp_input(p.end[1], virtual_now, first_init, first_init_len);
+    pair_run(&p, DP_MS(100));
     dp_channel *channel = open_channel(&p, 1, "x", true);
     pair_run(&p, DP_MS(100));
     assert_int_equal(saw[0].incoming, 1);
     dp_channel_close(channel, virtual_now);
     assert_true(pair_run_until(&p, closed_at_both, DP_SECONDS(2)));
     pair_clear(&p);
+}
+
+/* The other TSN is random: one that seems old does no harm. */
+static void test_late_init(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 43; seed < 63; seed++)
+        late_init(seed);
 }
 
 int main(void)
