@@ -1,5 +1,5 @@
 # The simulation: each program of SIM_NAMES links the rest of tests/sim and the whole library.
-SIM_NAMES    := self matrix random connection setup changes dtls
+SIM_NAMES    := self matrix random connection setup changes dtls lifetimes
 SIM_PROGRAMS := $(SIM_NAMES:%=$(B)/sim/%)
 SIM_COMMON   := $(filter-out $(SIM_NAMES:%=tests/sim/%.c),$(wildcard tests/sim/*.c))
 
@@ -10,6 +10,9 @@ $(B)/sim/%: $(B)/obj/tests/sim/%.o $(call obj,$(SIM_COMMON)) $(B)/libdatapeer.a
 # One cipher suite a run.
 $(B)/sim/dtls: DP_LDFLAGS += -Wl,--wrap=mbedtls_ssl_conf_ciphersuites
 
+# A fuzz target in virtual time.
+$(B)/fuzz/sctp/session: $(B)/obj/tests/sim/clock.o
+
 # What make check runs of it.
 sim-check: $(SIM_PROGRAMS)
 	@$(B)/sim/self
@@ -19,6 +22,7 @@ sim-check: $(SIM_PROGRAMS)
 	@$(B)/sim/setup > $(B)/sim/setup.txt
 	@$(B)/sim/changes > $(B)/sim/changes.txt
 	@$(B)/sim/dtls $(if $(SAN),300,5000) > $(B)/sim/dtls.txt
+	@$(B)/sim/lifetimes $(if $(SAN),300,5000) > $(B)/sim/lifetimes.txt
 
 # The table of the NAT matrix.
 sim-matrix: $(B)/sim/matrix
@@ -42,4 +46,9 @@ sim-dtls: N = 5000
 sim-dtls: $(B)/sim/dtls
 	@$< $(N) $(SEED)
 
-.PHONY: sim sim-dtls sim-check sim-matrix sim-setup
+# N lifetimes of SCTP associations, likewise.
+sim-sctp: N = 5000
+sim-sctp: $(B)/sim/lifetimes
+	@$< $(N) $(SEED)
+
+.PHONY: sim sim-dtls sim-sctp sim-check sim-matrix sim-setup
