@@ -48,7 +48,7 @@ uint32_t dp_crc32c_table(uint32_t crc, const uint8_t *data, size_t len)
 #if defined(__x86_64__)
 /* The instruction takes a result 3 cycles after its operands, and one may begin in each: so three blocks that follow one
  * another are taken at once, each with a CRC of its own, which are then shifted over the blocks behind them and added. */
-enum { BLOCK = 128 };
+#define BLOCK (size_t)128
 
 static uint64_t load(const uint8_t *data)
 {
@@ -71,12 +71,12 @@ __attribute__((target("sse4.2,pclmul"))) static uint32_t crc32c_hardware(uint32_
                                                                          size_t len)
 {
     uint64_t state = ~crc;
-    for (; len >= (size_t)3 * BLOCK; data += 3 * BLOCK, len -= (size_t)3 * BLOCK) {
+    for (; len >= 3 * BLOCK; data += 3 * BLOCK, len -= 3 * BLOCK) {
         uint64_t second = 0, third = 0;
         for (size_t i = 0; i < BLOCK; i += 8) {
             state = _mm_crc32_u64(state, load(data + i));
             second = _mm_crc32_u64(second, load(data + BLOCK + i));
-            third = _mm_crc32_u64(third, load(data + (size_t)2 * BLOCK + i));
+            third = _mm_crc32_u64(third, load(data + 2 * BLOCK + i));
         }
         state = shift(state, OVER_TWO_BLOCKS) ^ shift(second, OVER_ONE_BLOCK) ^ third;
     }

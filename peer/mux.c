@@ -186,7 +186,8 @@ static void input_stun(mux *m, dp_udp_packet *packet, const dp_address *local, c
 /* Datagrams come in runs from one address. */
 static mux_route *route_of(mux *m, const route_key *key)
 {
-    if (m->recent == NULL || memcmp(&m->recent->key, key, sizeof(*key)) != 0)
+    if (m->recent == NULL || m->recent->key.socket != key->socket ||
+        !dp_address_equal(&m->recent->key.remote, &key->remote))
         m->recent = dp_table_get(&m->routes, key, sizeof(*key));
     return m->recent;
 }
