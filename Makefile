@@ -70,7 +70,7 @@ help:
 	@echo 'make deps       only install what is missing (Debian packages, npm modules)'
 	@echo 'make test       unit tests, fuzz corpora, simulation: no browser, nothing installed'
 	@echo 'make sim        N=100000 [SEED=1]: ICE in random simulated networks; make sim-matrix: every pair of NAT kinds'
-	@echo 'make sim-dtls   N=100000 [SEED=1]: DTLS handshakes with loss; make sim-sctp: associations and their channels'
+	@echo 'make sim-dtls   N=100000 [SEED=1]: DTLS handshakes with loss; make sim-sctp, sim-soak: associations'
 	@echo 'make fuzz       build libFuzzer targets with clang; FUZZ=ice/stun TIME=60 runs one'
 	@echo 'make bench      run the benchmarks; make bench-netns: set-up through real NATs (root)'
 	@echo 'make bench-channels  what data channels cost beside what this machine can do, as JSON lines (loss: root)'

@@ -19,6 +19,7 @@ typedef struct ledger_message {
     size_t len;
     bool binary;
     bool ordered;
+    bool wanted; /* the other side had the channel, too, when it was sent */
 } ledger_message;
 
 /* One side of a channel. */
@@ -104,6 +105,16 @@ static bool ledger_is(const ledger_message *m, const uint8_t *data, size_t len, 
            memcmp(data + LEDGER_HEADER, ledger_pattern(m->number), len - LEDGER_HEADER) == 0;
 }
 
+/* Where a negotiated channel is not open on the other side yet, messages are lost. */
+static bool ledger_wanted(const ledger *l, const ledger_channel *c)
+{
+    const ledger_channel *other = l->channels;
+    while (other != NULL &&
+           (other->end == c->end || other->id != dp_channel_id(c->channel) || other->channel == NULL))
+        other = other->next;
+    return !c->negotiated || other != NULL;
+}
+
 static inline int ledger_send(ledger *l, ledger_channel *c, dp_time now, size_t len, bool binary,
                               bool force_ordered)
 {
@@ -115,7 +126,11 @@ static inline int ledger_send(ledger *l, ledger_channel *c, dp_time now, size_t 
     if (error != DP_OK)
         return error;
     ledger_message *m = (ledger_message *)ledger_alloc(sizeof *m);
-    *m = (ledger_message){.number = l->message_number++, .len = len, .binary = binary, .ordered = ordered};
+    *m = (ledger_message){.number = l->message_number++,
+                          .len = len,
+                          .binary = binary,
+                          .ordered = ordered,
+                          .wanted = ledger_wanted(l, c)};
     if (c->last == NULL)
         c->first = m;
     else
@@ -155,7 +170,7 @@ static bool ledger_take(ledger *l, ledger_channel *from, const dp_sctp_event *ev
         }
         if (one == m)
             m = NULL;
-        else if (from->reliable && !l->forged)
+        else if (from->reliable && one->wanted && !l->forged)
             ledger_wrong(l, "out of order");
         *at = one->next;
         free(one);

@@ -1,5 +1,5 @@
 # The simulation: each program of SIM_NAMES links the rest of tests/sim and the whole library.
-SIM_NAMES    := self matrix random connection setup changes dtls lifetimes
+SIM_NAMES    := self matrix random connection setup changes dtls lifetimes soak
 SIM_PROGRAMS := $(SIM_NAMES:%=$(B)/sim/%)
 SIM_COMMON   := $(filter-out $(SIM_NAMES:%=tests/sim/%.c),$(wildcard tests/sim/*.c))
 
@@ -23,6 +23,7 @@ sim-check: $(SIM_PROGRAMS)
 	@$(B)/sim/changes > $(B)/sim/changes.txt
 	@$(B)/sim/dtls $(if $(SAN),300,5000) > $(B)/sim/dtls.txt
 	@$(B)/sim/lifetimes $(if $(SAN),300,5000) > $(B)/sim/lifetimes.txt
+	$(if $(SAN),,@$(B)/sim/soak 3 > $(B)/sim/soak.txt)
 
 # The table of the NAT matrix.
 sim-matrix: $(B)/sim/matrix
@@ -51,4 +52,8 @@ sim-sctp: N = 5000
 sim-sctp: $(B)/sim/lifetimes
 	@$< $(N) $(SEED)
 
-.PHONY: sim sim-dtls sim-sctp sim-check sim-matrix sim-setup
+# An association for a day, and its heap.
+sim-soak: $(B)/sim/soak
+	@$<
+
+.PHONY: sim sim-dtls sim-sctp sim-soak sim-check sim-matrix sim-setup
