@@ -119,7 +119,10 @@ function pairing(name, weOffer, trickle) {
             });
         }
         test('the end', limit, async () => {
-            assert.deepEqual(ours.states, ['connecting', 'connected']);
+            // A busy machine makes aiortc miss a consent check: disconnected, and back.
+            assert.deepEqual(ours.states.slice(0, 2), ['connecting', 'connected']);
+            assert.equal(ours.states.at(-1), 'connected');
+            assert.ok(!ours.states.includes('failed'));
             const [first, other] = trickle ? [ours, theirs] : [theirs, ours];
             first.command({ cmd: 'quit' });
             assert.equal((await first.program.exited).code, 0);
