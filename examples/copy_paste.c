@@ -70,10 +70,10 @@ static void on_line(char *line, size_t len)
         dp_channel_send(channel, dp_loop_now(loop), (const uint8_t *)line, len, false, false);
     } else if (!described && len == 0 && pasted_len > 0) {
         take_description();
-    } else if (!described && pasted_len + len + 2 <= sizeof(pasted) && len > 1 && line[1] == '=') {
-        memcpy(pasted + pasted_len, line, len); /* only "v=", "a=" and so on: prompts may be pasted, too */
-        memcpy(pasted + pasted_len + len, "\r\n", 2);
-        pasted_len += len + 2;
+    } else if (!described && pasted_len + len + 2 < sizeof(pasted) && len > 1 && line[1] == '=') {
+        /* Only "v=", "a=" and so on: prompts may be pasted, too. */
+        pasted_len +=
+            (size_t)snprintf(pasted + pasted_len, sizeof(pasted) - pasted_len, "%.*s\r\n", (int)len, line);
     }
     dp_pc_loop_wake(run);
 }

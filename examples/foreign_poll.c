@@ -70,7 +70,7 @@ static void open_socket(end *e)
 static void receive(end *e, dp_time now)
 {
     uint8_t data[65536];
-    struct sockaddr_in in;
+    struct sockaddr_in in = {0};
     socklen_t len = sizeof(in);
     for (ssize_t n; (n = recvfrom(e->fd, data, sizeof(data), 0, (struct sockaddr *)&in, &len)) >= 0;) {
         dp_address remote = address_of(&in);
