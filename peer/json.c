@@ -94,7 +94,7 @@ static int scan(const char *text, size_t len)
 /* cJSON cuts a string at \u0000. So it gets NUL_MARK instead, a byte that is nowhere in UTF-8, and give_nuls puts the
  * NULs back. text has been scanned: backslashes are in strings alone. */
 #define NUL_ESCAPE "\\u0000"
-#define NUL_MARK   '\xff'
+#define NUL_MARK   0xff
 
 static char *without_nuls(const char *text, size_t *len)
 {
@@ -103,7 +103,7 @@ static char *without_nuls(const char *text, size_t *len)
     size_t to = 0;
     for (size_t i = 0; out != NULL && i < *len;) {
         if (*len - i >= escape && memcmp(text + i, NUL_ESCAPE, escape) == 0) {
-            out[to++] = NUL_MARK;
+            out[to++] = (char)NUL_MARK;
             i += escape;
             continue;
         }
