@@ -248,9 +248,11 @@ bool dp_sctp_poll_event(dp_sctp *sctp, dp_sctp_event *event)
 {
     enter(sctp, sctp->now);
     memset(event, 0, sizeof *event);
-    prune_events(sctp);
-    if (dp_receive_poll(sctp, event))
-        return true;
+    do { /* what is read may take back the only event that it has brought up itself */
+        prune_events(sctp);
+        if (dp_receive_poll(sctp, event))
+            return true;
+    } while (sctp->event_head != NULL && sctp->event_head->pending == 0);
     if (sctp->connected_pending) {
         sctp->connected_pending = false;
         event->type = DP_SCTP_EVENT_CONNECTED;

@@ -347,6 +347,14 @@ static void tell_run(const life *l, uint64_t seed, const result *out)
                (unsigned long long)l->pair.ends[i]->datagrams);
     printf("  %u channels, %u messages of %llu bytes, %.3f s\n", out->channels, out->messages,
            (unsigned long long)out->bytes, out->took / 1e3);
+    for (const ledger_channel *c = l->pair.ledger.channels; c != NULL; c = c->next)
+        printf("  %c: channel %d%s%s%s%s%s\n", 'A' + (char)c->end, c->id, c->negotiated ? ", negotiated" : "",
+               c->reliable ? ", reliable" : "",
+               c->channel == NULL ? ", closed"
+               : c->closing       ? ", closing"
+                                  : "",
+               c->twin == NULL ? ", known here only" : "",
+               c->first != NULL ? ", has messages on their way" : "");
 }
 
 static void run(void *into, uint64_t seed, bool tell)
