@@ -6,12 +6,13 @@
 
 #include <malloc.h>
 
-enum { DATA = 0x00, ABORT = 0x06, FORWARD_TSN = 0xc0, LAST = 1, FIRST = 2, UNORDERED = 4 };
+enum { DATA = 0x00, SACK = 0x03, ABORT = 0x06, FORWARD_TSN = 0xc0, LAST = 1, FIRST = 2, UNORDERED = 4 };
 
 #define BINARY   53
 #define FRAGMENT 1100u
 
-static uint32_t tag, tsn; /* of the next packet and DATA chunk to end 0 */
+static uint32_t tag, tsn;     /* of the next packet and DATA chunk to end 0 */
+static uint32_t acknowledged; /* by end 0 */
 
 static uint32_t get_u32(const uint8_t *at)
 {
@@ -21,6 +22,8 @@ static uint32_t get_u32(const uint8_t *at)
 static void listen_in(pair *p, int from, uint8_t *data, size_t *len)
 {
     (void)p;
+    if (from == 0 && data[12] == SACK)
+        acknowledged = get_u32(data + 16);
     if (from != 1)
         return;
     tag = get_u32(data + 4);
@@ -110,6 +113,8 @@ static void test_forward_tsn_behind_a_gap(void **state)
     send_data(&p, UNORDERED | FIRST | LAST, to + 1, make(77), 77);
     assert_int_equal(saw[0].messages, 1);
     assert_int_equal(saw[0].lens[0], 77);
+    pair_run(&p, DP_MS(50));
+    assert_int_equal(acknowledged, to + 1);
     assert_int_equal(saw[0].closed + saw[0].errors, 0);
     pair_clear(&p);
 }
