@@ -331,7 +331,8 @@ static bool for_loss(life *l)
     const ledger *d = &l->pair.ledger;
     bool lossy = l->scene.loss[0] >= LOSS_MAY_END || l->scene.loss[1] >= LOSS_MAY_END;
     for (unsigned i = 0; i < 2; i++)
-        if (d->ended[i] && d->error[i] != DP_OK && d->error[i] != DP_ERR_TIMEOUT)
+        if (d->ended[i] && d->error[i] != DP_OK && d->error[i] != DP_ERR_TIMEOUT &&
+            d->connected[!i]) /* else the other end has given up its handshake, with an ABORT */
             ledger_wrong(&l->pair.ledger, "the association ends with an error");
     bool lost = ended(l);
     if (lost && !lossy)
