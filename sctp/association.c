@@ -464,8 +464,9 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
         refuse(a);
         return DP_ERR_LIMIT;
     }
-    a->unread += chunks;
+    size_t made = a->forward.made;
     error = input_sound(a, packet, len);
+    a->unread += chunks + a->forward.made - made;
     adapt_timer(a);
     return error;
 }

@@ -581,6 +581,7 @@ static bool deliver_last(dp_forward *f, uint32_t to, const uint8_t *header, dp_f
     dp_wr wr = dp_wr_init(packet, sizeof packet);
     dp_wr_bytes(&wr, header, DP_SCTP_COMMON_HEADER);
     write_data(&wr, to, chunk);
+    f->made++;
     f->probing = true;
     f->quiet = before(f->cumulative + 1, to);
     deliver(ctx, packet, wr.len);
@@ -597,8 +598,10 @@ static void deliver_made(dp_forward *f, uint32_t to, const uint8_t *header, dp_f
     dp_wr_bytes(&wr, header, DP_SCTP_COMMON_HEADER);
     for (uint32_t tsn = f->cumulative + 1; !before(to, tsn); tsn++) {
         const dp_forward_chunk *chunk = find(f, tsn);
-        if (chunk != NULL && (chunk->flags & (MADE | ACCEPTED)) == MADE)
+        if (chunk != NULL && (chunk->flags & (MADE | ACCEPTED)) == MADE) {
             write_data(&wr, tsn, chunk);
+            f->made++;
+        }
         if (wr.len > DP_SCTP_COMMON_HEADER && (tsn == to || wr.capacity - wr.len < DATA_HEADER + 4)) {
             deliver(ctx, packet, wr.len);
             wr.len = DP_SCTP_COMMON_HEADER;
@@ -746,6 +749,8 @@ static int input_chunks(dp_forward *f, transit *t, dp_forward_deliver *deliver, 
             return error;
         if (type != CHUNK_FORWARD_TSN)
             continue;
+        if (t->start > DP_SCTP_COMMON_HEADER)
+            return DP_ERR_PROTOCOL; /* a second one: 8 bytes each, and work for 4,096 chunks */
         if (!need_copy(t))
             return DP_ERR_NO_MEMORY;
         deliver_piece(t, at, deliver, ctx);

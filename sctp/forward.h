@@ -43,6 +43,7 @@ typedef struct dp_forward {
     bool quiet;     /* and the peer needs not see it, for another follows */
     bool truncated; /* there may be more above the highest of them, which is: */
     uint32_t known;
+    size_t made;        /* that were handed over, of all time */
     uint16_t *next_ssn; /* of each stream, behind cumulative */
     size_t next_capacity;
     uint32_t *abandoned; /* first TSNs of messages that began in earnest and go on made up */
@@ -66,8 +67,8 @@ void dp_forward_clear(dp_forward *forward);
 /* Gives back memory that only traffic needs. */
 void dp_forward_shrink(dp_forward *forward);
 
-/* A packet from the peer that has passed the filter; what usrsctp may see of it is delivered. NO_MEMORY: as if the
- * packet, or the rest of it, had been lost. */
+/* A packet from the peer that has passed the filter; what usrsctp may see of it is delivered. NO_MEMORY; PROTOCOL:
+ * a second FORWARD-TSN. As if the packet, or the rest of it, had been lost. */
 int dp_forward_input(dp_forward *forward, const uint8_t *packet, size_t len, dp_forward_deliver *deliver,
                      void *ctx);
 /* A packet that usrsctp sends. False: it need not leave. */

@@ -216,7 +216,7 @@ size_t dp_sender_input(dp_sender *s, dp_time now, const uint8_t *packet, size_t 
     while (dp_rd_left(&rd) > 0 && next_chunk(&rd, &type, &body)) {
         if (type == CHUNK_SACK)
             read_sack(s, now, &body);
-        chunks += type == CHUNK_DATA;
+        chunks += type == CHUNK_DATA || type == CHUNK_FORWARD_TSN;
     }
     return chunks;
 }

@@ -12,13 +12,13 @@
 
 typedef struct dp_sender {
     bool begun;
-    bool lossy;         /* the path has lost something: usrsctp's own window is the right one from now on */
-    uint32_t sent_tsn;  /* the highest that has left */
+    bool lossy;        /* the path has lost something: usrsctp's own window is the right one from now on */
+    uint32_t sent_tsn; /* the highest that has left */
     uint64_t chunks_sent;
     uint64_t chunks_retransmitted; /* among them */
-    uint32_t acked_tsn; /* the cumulative one */
-    size_t unsent;      /* bytes that usrsctp has and has not sent, at most */
-    dp_time progress;   /* something has left or was acknowledged */
+    uint32_t acked_tsn;            /* the cumulative one */
+    size_t unsent;                 /* bytes that usrsctp has and has not sent, at most */
+    dp_time progress;              /* something has left or was acknowledged */
     /* Chunks under way whose round trip is timed. */
     struct {
         uint32_t tsn;
@@ -43,7 +43,8 @@ void dp_sender_init(dp_sender *sender);
 void dp_sender_clear(dp_sender *sender);
 /* A packet leaves. */
 void dp_sender_output(dp_sender *sender, dp_time now, const uint8_t *packet, size_t len);
-/* A packet that has passed the filter arrives, and usrsctp sees it next. Returns how many DATA chunks it brings. */
+/* A packet that has passed the filter arrives, and usrsctp sees it next. Returns how many chunks it
+ * brings of which something may wait for the owner: DATA and FORWARD-TSN. */
 size_t dp_sender_input(dp_sender *sender, dp_time now, const uint8_t *packet, size_t len);
 /* Bytes are about to be handed over; so many were not. */
 void dp_sender_hand_over(dp_sender *sender, size_t len);

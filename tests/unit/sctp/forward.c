@@ -524,11 +524,60 @@ static void test_unread(void **state)
     unread(0);
 }
 
+#define SKIP 4000u
+
+/* FORWARD-TSNs over the next SKIP TSNs, and the next. */
+static int raw_skip(uint32_t tsn, size_t count)
+{
+    uint8_t buffer[1160];
+    dp_wr wr = peer_packet(&evil, buffer, sizeof buffer);
+    for (size_t i = 0; i < count; i++)
+        raw_forward(&wr, tsn += SKIP, NULL, 0);
+    dp_sctp_checksum_write(buffer, wr.len);
+    return dp_association_input(good, virtual_now, buffer, wr.len);
+}
+
+/* Each makes thousands of chunks of 8 bytes: a packet has no more than one that counts. */
+static void test_many_in_a_packet(void **state)
+{
+    (void)state;
+    connect_good(1, 1000);
+    raw = true;
+    assert_int_equal(raw_skip(999, 100), DP_ERR_PROTOCOL);
+    pass_time(DP_MS(200));
+    assert_int_equal(evil.acked, 999 + SKIP);
+    assert_int_equal(raw_skip(999 + SKIP, 1), DP_OK);
+    pass_time(DP_MS(200));
+    assert_int_equal(evil.acked, 999 + 2 * SKIP);
+    dp_association_free(good);
+}
+
+/* What is made up waits for the owner, too. */
+static void test_unread_made(void **state)
+{
+    (void)state;
+    connect_good(1, 1000);
+    deaf = raw = true;
+    uint32_t tsn = 999;
+    for (; raw_skip(tsn, 1) == DP_OK; tsn += SKIP)
+        assert_true(tsn < 999 + 16384 + SKIP);
+    drain_good();
+    assert_int_equal(evil.acked, tsn);
+    deaf = false;
+    read_events();
+    assert_int_equal(raw_skip(tsn, 1), DP_OK);
+    pass_time(DP_MS(200));
+    assert_int_equal(evil.acked, tsn + SKIP);
+    dp_association_free(good);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model),   cmocka_unit_test(test_ssn_wraps), cmocka_unit_test(test_usrsctp),
-        cmocka_unit_test(test_hostile), cmocka_unit_test(test_unread),
+        cmocka_unit_test(test_model),       cmocka_unit_test(test_ssn_wraps),
+        cmocka_unit_test(test_usrsctp),     cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_unread),      cmocka_unit_test(test_many_in_a_packet),
+        cmocka_unit_test(test_unread_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
