@@ -9,7 +9,8 @@
 /* Limits of one association. The buffers are what may be in flight: throughput is at most buffer / round-trip
  * time, 40 MB/s at 100 ms. They are not allocated ahead. */
 #define DEFAULT_MTU              1160u
-#define MIN_MTU                  524u /* usrsctp takes no path MTU below 512 */
+#define MIN_MTU                  524u   /* usrsctp takes no path MTU below 512 */
+#define MAX_MTU                  16384u /* a DTLS record, and sender.c has room for two */
 #define DEFAULT_MAX_MESSAGE_SIZE 262144u
 #define MAX_MESSAGE_SIZE         (64u << 20)
 #define DEFAULT_SEND_BUFFER      (4u << 20)
@@ -44,11 +45,10 @@ static bool config_valid(dp_sctp_config *config)
         config->max_channels = DEFAULT_MAX_CHANNELS;
     if (config->initial_channels == 0)
         config->initial_channels = DEFAULT_INITIAL_CHANNELS;
-    return config->mtu >= MIN_MTU && config->mtu <= UINT16_MAX &&
-           config->max_message_size <= MAX_MESSAGE_SIZE && config->send_buffer_size >= MIN_BUFFER &&
-           config->send_buffer_size <= MAX_BUFFER && config->receive_buffer_size >= MIN_BUFFER &&
-           config->receive_buffer_size <= MAX_BUFFER && config->max_channels < UINT16_MAX &&
-           config->initial_channels < UINT16_MAX;
+    return config->mtu >= MIN_MTU && config->mtu <= MAX_MTU && config->max_message_size <= MAX_MESSAGE_SIZE &&
+           config->send_buffer_size >= MIN_BUFFER && config->send_buffer_size <= MAX_BUFFER &&
+           config->receive_buffer_size >= MIN_BUFFER && config->receive_buffer_size <= MAX_BUFFER &&
+           config->max_channels < UINT16_MAX && config->initial_channels < UINT16_MAX;
 }
 
 /* Ids 0 to channels-1, or one more so that both sides have some. */

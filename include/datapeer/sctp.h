@@ -27,7 +27,7 @@ typedef struct dp_sctp_config {
     size_t size;      /* sizeof(dp_sctp_config) */
     dp_random random; /* required */
     dp_log log;
-    size_t mtu;                 /* largest SCTP packet, 12-byte common header included; 0: 1160 */
+    size_t mtu;                 /* largest SCTP packet, 12-byte common header included, 524 to 16384; 0: 1160 */
     size_t max_message_size;    /* largest message that is accepted; 0: 262144 */
     size_t send_buffer_size;    /* of one association; 0: 4 MiB; see sctp/sctp.c */
     size_t receive_buffer_size; /* of one association; 0: 4 MiB */

@@ -474,6 +474,28 @@ static void test_freed_in_any_order(void **state)
         pair_clear(&p[i]);
 }
 
+/* A chunk must be smaller than what usrsctp may hold, or a message waits for ever. */
+static void test_large_packets(void **state)
+{
+    (void)state;
+    dp_sctp_config config = {.size = sizeof config, .random = {pair_random_fn, NULL}, .mtu = 16385};
+    dp_sctp *none;
+    assert_int_equal(dp_sctp_new(&none, &config), DP_ERR_INVALID_ARGUMENT);
+    config.mtu = 16384;
+    memset(saw, 0, sizeof saw);
+    pair p;
+    pair_init_with(&p, 77, &config);
+    p.on_event = on_event;
+    pair_start(&p);
+    dp_channel *channel = open_channel(&p, 0, "label", true);
+    pair_run(&p, DP_MS(100));
+    assert_int_equal(dp_channel_send(channel, virtual_now, make(BIG), BIG, true, false), DP_OK);
+    pair_run(&p, DP_SECONDS(2));
+    assert_int_equal(saw[1].messages, 1);
+    assert_int_equal(p.largest, 16384);
+    pair_clear(&p);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -492,6 +514,7 @@ int main(void)
         cmocka_unit_test(test_close_times_out),
         cmocka_unit_test(test_busy_neighbour),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_large_packets),
         cmocka_unit_test(test_over_max_message_size),
         cmocka_unit_test(test_idle),
         cmocka_unit_test(test_freed_in_any_order),

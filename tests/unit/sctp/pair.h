@@ -67,7 +67,7 @@ static void pair_transmit(pair *p, int from)
     const uint8_t *data;
     size_t len;
     while (dp_sctp_poll_transmit(p->end[from], &data, &len)) {
-        uint8_t copy[2048];
+        uint8_t copy[16384];
         p->packets++;
         p->bytes += len;
         if (len > p->largest)
