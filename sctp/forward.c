@@ -163,9 +163,11 @@ static bool resets(const dp_forward *f, uint16_t stream)
 
 static void reset_done(dp_forward *f)
 {
-    for (size_t i = 0; i < f->next_capacity; i++)
-        if (resets(f, (uint16_t)i))
-            f->next_ssn[i] = 0;
+    if (f->reset_count == 0 && f->next_capacity > 0)
+        memset(f->next_ssn, 0, f->next_capacity * sizeof *f->next_ssn);
+    for (size_t i = 0; i < f->reset_count; i++)
+        if (f->reset_streams[i] < f->next_capacity)
+            f->next_ssn[f->reset_streams[i]] = 0;
     dp_free(f->reset_streams);
     f->reset_streams = NULL;
     f->reset_count = 0;
@@ -324,6 +326,8 @@ static int note_reset(dp_forward *f, dp_rd body)
             (f->reset_seen && !before(f->reset_request, request)))
             continue;
         size_t count = dp_rd_left(&value) / 2;
+        if (count > f->streams)
+            continue; /* it names one twice, or one that there is not */
         uint16_t *streams = count == 0 ? NULL : (uint16_t *)dp_alloc(count * sizeof *streams);
         if (count > 0 && streams == NULL)
             return DP_ERR_NO_MEMORY;
@@ -484,9 +488,12 @@ static const dp_forward_chunk *after_stop(const plan *p)
 
 static void reset_in_plan(plan *p)
 {
-    for (size_t i = 0; i < p->f->next_capacity; i++)
-        if (resets(p->f, (uint16_t)i))
-            p->streams[i].next = 0;
+    const dp_forward *f = p->f;
+    for (size_t i = 0; f->reset_count == 0 && i < f->next_capacity; i++)
+        p->streams[i].next = 0;
+    for (size_t i = 0; i < f->reset_count; i++)
+        if (f->reset_streams[i] < f->next_capacity)
+            p->streams[f->reset_streams[i]].next = 0;
 }
 
 static int fill_all(plan *p)

@@ -524,6 +524,33 @@ static void test_unread(void **state)
     unread(0);
 }
 
+static bool keeps_reset(size_t streams)
+{
+    model_start(1, 1000);
+    uint8_t buffer[64];
+    dp_wr wr = peer_packet(&evil, buffer, sizeof buffer);
+    dp_wr_u16(&wr, 0x8200);
+    dp_wr_u16(&wr, (uint16_t)(20 + 2 * streams));
+    dp_wr_u16(&wr, 13);
+    dp_wr_u16(&wr, (uint16_t)(16 + 2 * streams));
+    dp_wr_u32(&wr, 7);
+    dp_wr_u32(&wr, 0);
+    dp_wr_u32(&wr, 1500);
+    dp_wr_zeros(&wr, 2 * streams + streams % 2 * 2);
+    peer_deliver(&evil, &wr);
+    bool kept = model.forward.reset_pending;
+    dp_forward_clear(&model.forward);
+    return kept;
+}
+
+/* Thousands of ids in a packet would be looked through for each chunk of the next. */
+static void test_reset_of_too_many(void **state)
+{
+    (void)state;
+    assert_true(keeps_reset(PEER_STREAMS));
+    assert_false(keeps_reset(PEER_STREAMS + 1));
+}
+
 #define SKIP 4000u
 
 /* FORWARD-TSNs over the next SKIP TSNs, and the next. */
@@ -577,7 +604,7 @@ int main(void)
         cmocka_unit_test(test_model),       cmocka_unit_test(test_ssn_wraps),
         cmocka_unit_test(test_usrsctp),     cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_unread),      cmocka_unit_test(test_many_in_a_packet),
-        cmocka_unit_test(test_unread_made),
+        cmocka_unit_test(test_unread_made), cmocka_unit_test(test_reset_of_too_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
