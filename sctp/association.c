@@ -494,13 +494,14 @@ dp_time dp_association_next_tick(const dp_association *a, bool busy)
     return a->ticked + (active ? TICK : IDLE_TICK);
 }
 
-int dp_association_send(dp_association *a, size_t *sent, const dp_association_outgoing *how,
+int dp_association_send(dp_association *a, size_t *sent, dp_time now, const dp_association_outgoing *how,
                         const uint8_t *data, size_t len, bool last)
 {
     static const uint16_t policies[] = {[DP_ASSOCIATION_RELIABLE] = SCTP_PR_SCTP_NONE,
                                         [DP_ASSOCIATION_MAX_RETRANSMITS] = SCTP_PR_SCTP_RTX,
                                         [DP_ASSOCIATION_MAX_LIFETIME] = SCTP_PR_SCTP_TTL};
-    size_t room = dp_sender_room(&a->sender, a->now);
+    a->now = now;
+    size_t room = dp_sender_room(&a->sender, now);
     *sent = 0;
     if (room < len) {
         len = room - room % a->fragment; /* no small chunks in the middle of a message */

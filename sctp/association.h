@@ -54,8 +54,8 @@ typedef struct dp_association_outgoing {
  * before any other, because without message interleaving (RFC 8260) usrsctp sends nothing else until the
  * message is complete; it also takes, and drops, the rest of a message that it has abandoned. last: the message
  * ends with data[len). WOULD_BLOCK (nothing taken), CLOSED. */
-int dp_association_send(dp_association *association, size_t *sent, const dp_association_outgoing *how,
-                        const uint8_t *data, size_t len, bool last);
+int dp_association_send(dp_association *association, size_t *sent, dp_time now,
+                        const dp_association_outgoing *how, const uint8_t *data, size_t len, bool last);
 /* Resets our direction of a stream once all that was sent on it is acknowledged (RFC 6525 §5.1.2). */
 int dp_association_reset_stream(dp_association *association, uint16_t stream);
 

@@ -180,8 +180,8 @@ static int send_message(dp_channel *channel, dp_message *message)
     dp_association_outgoing how = how_to_send(channel, message);
     while (message->sent < message->len) {
         size_t n = 0;
-        int error = dp_association_send(channel->sctp->association, &n, &how, message->data + message->sent,
-                                        message->len - message->sent, true);
+        int error = dp_association_send(channel->sctp->association, &n, channel->sctp->now, &how,
+                                        message->data + message->sent, message->len - message->sent, true);
         if (error != DP_OK)
             return error;
         message->sent += n;
@@ -198,7 +198,7 @@ static int send_ack(dp_channel *channel)
     static const uint8_t ack = DP_DCEP_ACK;
     size_t n = 0;
     dp_association_outgoing how = {.stream = (uint16_t)channel->id, .ppid = DP_PPID_DCEP};
-    int error = dp_association_send(channel->sctp->association, &n, &how, &ack, 1, true);
+    int error = dp_association_send(channel->sctp->association, &n, channel->sctp->now, &how, &ack, 1, true);
     if (error == DP_OK)
         channel->ack_due = false;
     return error;
@@ -319,7 +319,7 @@ int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_
     if (sctp->ready_head == NULL && sctp->current == NULL && !sctp->streams_draining &&
         channel->head == NULL && !stream_blocked(channel)) {
         dp_association_outgoing how = how_to_send(channel, message);
-        (void)dp_association_send(sctp->association, &message->sent, &how, bytes, message->len, true);
+        (void)dp_association_send(sctp->association, &message->sent, now, &how, bytes, message->len, true);
         message->begun = message->sent > 0;
         if (message->sent == message->len) {
             dp_free(message);

@@ -496,6 +496,49 @@ static void test_large_packets(void **state)
     pair_clear(&p);
 }
 
+static bool big_at_1(pair *p)
+{
+    (void)p;
+    return saw[1].bytes >= (uint64_t)20 * BIG;
+}
+
+/* How long some megabytes take over a long path, after so many small messages that come now and then. */
+static dp_duration bulk_after(int small)
+{
+    pair p;
+    memset(saw, 0, sizeof saw);
+    pair_init(&p, 78);
+    p.on_event = on_event;
+    p.delay = DP_MS(50);
+    pair_start(&p);
+    dp_channel *channel = open_channel(&p, 0, "label", true);
+    pair_run(&p, DP_SECONDS(1));
+    for (int i = 0; i < small; i++) {
+        assert_int_equal(dp_channel_send(channel, virtual_now, make(10), 10, true, false), DP_OK);
+        pair_run(&p, DP_MS(1130));
+    }
+    saw[1].bytes = 0;
+    dp_time start = virtual_now;
+    for (int i = 0; i < 20;) {
+        int error = dp_channel_send(channel, virtual_now, make(BIG), BIG, true, false);
+        if (error == DP_OK)
+            i++;
+        else
+            assert_true(pair_step(&p, virtual_now + DP_SECONDS(1)));
+    }
+    assert_true(pair_run_until(&p, big_at_1, DP_SECONDS(60)));
+    pair_clear(&p);
+    return virtual_now - start;
+}
+
+/* The stack may have slept for long before a message comes: that is no delay of the path. */
+static void test_bulk_after_idleness(void **state)
+{
+    (void)state;
+    dp_duration fresh = bulk_after(0), late = bulk_after(20);
+    assert_true(late < fresh + fresh / 4);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -514,6 +557,7 @@ int main(void)
         cmocka_unit_test(test_close_times_out),
         cmocka_unit_test(test_busy_neighbour),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_bulk_after_idleness),
         cmocka_unit_test(test_large_packets),
         cmocka_unit_test(test_over_max_message_size),
         cmocka_unit_test(test_idle),

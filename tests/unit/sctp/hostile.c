@@ -126,7 +126,8 @@ static void send_raw(uint16_t stream, uint32_t ppid, const void *data, size_t le
 {
     size_t sent;
     dp_association_outgoing how = {.stream = stream, .ppid = ppid};
-    assert_int_equal(dp_association_send(evil, &sent, &how, (const uint8_t *)data, len, true), DP_OK);
+    assert_int_equal(dp_association_send(evil, &sent, virtual_now, &how, (const uint8_t *)data, len, true),
+                     DP_OK);
     assert_int_equal(sent, len);
     run(DP_MS(50));
 }
@@ -159,7 +160,8 @@ static void test_streams_capped(void **state)
     (void)state;
     size_t sent;
     dp_association_outgoing how = {.stream = 1024, .ppid = DP_PPID_TEXT};
-    assert_int_equal(dp_association_send(evil, &sent, &how, (const uint8_t *)"x", 1, true), DP_ERR_CLOSED);
+    assert_int_equal(dp_association_send(evil, &sent, virtual_now, &how, (const uint8_t *)"x", 1, true),
+                     DP_ERR_CLOSED);
     send_open(126);
     assert_int_equal(opened, 1);
     assert_int_equal(dp_channel_id(incoming), 126);
@@ -252,7 +254,7 @@ static void test_endless_message(void **state)
     for (int i = 0; i < 40 && errors == 0; i++) {
         size_t sent;
         dp_association_outgoing how = {.stream = 2, .ppid = DP_PPID_BINARY};
-        (void)dp_association_send(evil, &sent, &how, piece, sizeof piece, false);
+        (void)dp_association_send(evil, &sent, virtual_now, &how, piece, sizeof piece, false);
         run(DP_MS(50));
     }
     assert_int_equal(errors, 1);
@@ -314,7 +316,8 @@ static void test_open_is_read(void **state)
         size_t sent;
         dp_association_outgoing how = {
             .stream = (uint16_t)(2 * i), .ppid = DP_PPID_BINARY, .unordered = true};
-        assert_int_equal(dp_association_send(evil, &sent, &how, (const uint8_t *)"x", 1, true), DP_OK);
+        assert_int_equal(dp_association_send(evil, &sent, virtual_now, &how, (const uint8_t *)"x", 1, true),
+                         DP_OK);
         run(DP_MS(50));
         assert_int_equal(messages, i + 1);
     }
