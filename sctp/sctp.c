@@ -175,7 +175,7 @@ void dp_sctp_input(dp_sctp *sctp, dp_time now, const uint8_t *data, size_t len)
 void dp_sctp_handle_timeout(dp_sctp *sctp, dp_time now)
 {
     enter(sctp, now);
-    if (sctp->association == NULL)
+    if (sctp->association == NULL || sctp->state == DP_SCTP_DOWN)
         return;
     dp_association_tick(sctp->association, now);
     dp_stream_retry_resets(sctp);

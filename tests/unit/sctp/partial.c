@@ -271,13 +271,42 @@ static void test_closed_with_expired_messages(void **state)
     pair_clear(&p);
 }
 
+/* An owner may let the clock of an association run on that it has aborted. */
+static void test_no_forward_tsn_after_the_end(void **state)
+{
+    (void)state;
+    pair p;
+    up(&p, 60, true);
+    dp_channel *limited = open_limited(&p, true, 0, -1);
+    pair_run(&p, DP_MS(100));
+    p.cut[0] = p.cut[1] = true;
+    assert_int_equal(dp_channel_send(limited, virtual_now, make(100), 100, true, false), DP_OK);
+    pair_run(&p, DP_SECONDS(2));
+    uint64_t packets = p.packets;
+    pair_run(&p, DP_SECONDS(1));
+    assert_true(p.packets > packets); /* it is repeated */
+    dp_sctp_abort(p.end[0], virtual_now);
+    pair_drain(&p);
+    packets = p.packets;
+    virtual_now += DP_SECONDS(1);
+    dp_sctp_handle_timeout(p.end[0], virtual_now);
+    pair_drain(&p);
+    assert_int_equal(p.packets, packets);
+    pair_clear(&p);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_retransmits),          cmocka_unit_test(test_lifetime),
-        cmocka_unit_test(test_lifetime_zero),           cmocka_unit_test(test_lifetime_zero_in_between),
-        cmocka_unit_test(test_lifetime_on_the_way),     cmocka_unit_test(test_before_the_ack),
-        cmocka_unit_test(test_abandoned_in_the_middle), cmocka_unit_test(test_closed_with_expired_messages),
+        cmocka_unit_test(test_no_retransmits),
+        cmocka_unit_test(test_lifetime),
+        cmocka_unit_test(test_lifetime_zero),
+        cmocka_unit_test(test_lifetime_zero_in_between),
+        cmocka_unit_test(test_lifetime_on_the_way),
+        cmocka_unit_test(test_before_the_ack),
+        cmocka_unit_test(test_abandoned_in_the_middle),
+        cmocka_unit_test(test_closed_with_expired_messages),
+        cmocka_unit_test(test_no_forward_tsn_after_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
