@@ -555,15 +555,16 @@ static bool get_status(const dp_association *a, struct sctp_status *status)
 }
 
 /* usrsctp forgets, when it moves its streams to a larger array, which of them it is in the middle of a message of
- * (sctp_ss_default_init), and would put another's between its fragments. It tells of no queue but that of chunks
- * which are sent and not acknowledged: as long as anything waits in front of that, it is not empty. */
+ * (sctp_ss_default_init), and would put another's between its fragments. The queue of chunks that are sent and not
+ * acknowledged can be empty while a message that has begun waits in front of it: SENDER_DRY alone tells that all is
+ * gone. */
 int dp_association_add_streams(dp_association *a, uint16_t count)
 {
     struct sctp_add_streams add = {.sas_outstrms = count};
     struct sctp_status status;
     if (!get_status(a, &status))
         return DP_ERR_UNSUPPORTED;
-    if (status.sstat_unackdata > 0)
+    if (status.sstat_unackdata > 0 || a->in_flight)
         return DP_ERR_WOULD_BLOCK;
     if (set(a->socket, IPPROTO_SCTP, SCTP_ADD_STREAMS, &add, sizeof add))
         return DP_OK;
