@@ -82,20 +82,10 @@ static const char *text_of(const dp_value *line, const char *name)
 static void answer(const dp_value *id, dp_value *members)
 {
     dp_value *line = dp_value_map();
-    char *text = NULL;
-    size_t len;
     dp_value_set(line, "id", id != NULL ? dp_value_copy(id) : dp_value_null());
     for (size_t i = 0; i < dp_value_count(members); i++)
         dp_value_set(line, dp_value_key_at(members, i, NULL), dp_value_copy(dp_value_at(members, i)));
-    if (line != NULL && dp_value_to_json(line, &text, &len) == DP_OK) {
-        fwrite(text, 1, len, stdout);
-        fputc('\n', stdout);
-        fflush(stdout);
-    } else {
-        app_error("out of memory");
-    }
-    dp_free(text);
-    dp_value_free(line);
+    lines_print(line);
     dp_value_free(members);
 }
 

@@ -3,6 +3,7 @@
 #include "app.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -98,4 +99,19 @@ void lines_close(lines *in)
     dp_watch_free(in->watch);
     free(in->text);
     free(in);
+}
+
+void lines_print(dp_value *line)
+{
+    char *text = NULL;
+    size_t len;
+    if (line != NULL && dp_value_to_json(line, &text, &len) == DP_OK) {
+        fwrite(text, 1, len, stdout);
+        fputc('\n', stdout);
+        fflush(stdout);
+    } else {
+        app_error("out of memory");
+    }
+    dp_free(text);
+    dp_value_free(line);
 }

@@ -1,4 +1,4 @@
-/* Lines of standard input, for the commands that are driven by JSON lines. */
+/* Lines of standard input and output, for the commands that are driven by JSON lines. */
 #ifndef APPS_LINES_H
 #define APPS_LINES_H
 
@@ -17,5 +17,8 @@ typedef struct lines_config {
 bool lines_open(lines **out, const lines_config *config);
 /* Not from its callbacks. */
 void lines_close(lines *in);
+
+/* Prints a value as one line of JSON, at once; takes it. NULL: there was no memory for it, and that is told. */
+void lines_print(dp_value *line);
 
 #endif

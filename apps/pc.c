@@ -103,22 +103,6 @@ static dp_value *channel_event(const char *name, const channel *c)
     return line;
 }
 
-/* Takes line. */
-static void print(dp_value *line)
-{
-    char *text = NULL;
-    size_t len;
-    if (line != NULL && dp_value_to_json(line, &text, &len) == DP_OK) {
-        fwrite(text, 1, len, stdout);
-        fputc('\n', stdout);
-        fflush(stdout);
-    } else {
-        app_error("out of memory");
-    }
-    dp_free(text);
-    dp_value_free(line);
-}
-
 /* cmd NULL: none. */
 static dp_value *error_event(const char *message, const char *cmd)
 {
@@ -134,7 +118,7 @@ static void print_error(const char *message, const char *cmd, const channel *c)
     dp_value *line = error_event(message, cmd);
     if (c != NULL)
         dp_value_set(line, "label", dp_value_string_n(c->label, c->label_len));
-    print(line);
+    lines_print(line);
 }
 
 static dp_value *limit(int32_t value) { return value < 0 ? dp_value_null() : dp_value_int(value); }
@@ -150,7 +134,7 @@ static void print_open(const channel *c)
                  dp_value_string_n(dp_channel_protocol(c->dc), dp_channel_protocol_length(c->dc)));
     dp_value_set(line, "negotiated", dp_value_bool(dp_channel_negotiated(c->dc)));
     dp_value_set(line, "incoming", dp_value_bool(c->incoming));
-    print(line);
+    lines_print(line);
 }
 
 static void print_description(pc_driver *d)
@@ -158,7 +142,7 @@ static void print_description(pc_driver *d)
     dp_value *line = event("description");
     dp_value_set(line, "type", dp_value_string(d->sdp_type == DP_SDP_OFFER ? "offer" : "answer"));
     dp_value_set(line, "sdp", dp_value_string_n(d->sdp, d->sdp_len));
-    print(line);
+    lines_print(line);
     free(d->sdp);
     d->sdp = NULL;
 }
@@ -170,7 +154,7 @@ static void print_candidate(const pc_driver *d, const char *text)
     dp_value_set(line, "candidate", text != NULL ? dp_value_string(text) : dp_value_null());
     dp_value_set(line, "sdpMid", dp_value_string(dp_pc_mid(pc_of(d))));
     dp_value_set(line, "sdpMLineIndex", dp_value_int(dp_pc_mline_index(pc_of(d))));
-    print(line);
+    lines_print(line);
 }
 
 /* ---- channels ---- */
@@ -223,7 +207,7 @@ static void print_sent(const channel *c, uint64_t count)
 {
     dp_value *line = channel_event("sent", c);
     dp_value_set(line, "count", dp_value_uint(count));
-    print(line);
+    lines_print(line);
 }
 
 static bool send_one(pc_driver *d, channel *c, job *j)
@@ -316,7 +300,7 @@ static void swallow(pc_driver *d, channel *c, const dp_pc_event *e)
     dp_value_set(line, "size", dp_value_uint(c->sink_size));
     dp_value_set(line, "sha256", dp_value_string(hex));
     dp_value_set(line, "ms", dp_value_uint((now_of(d) - c->sink_first) / 1000));
-    print(line);
+    lines_print(line);
 }
 
 static void print_message(const channel *c, const dp_pc_event *e)
@@ -330,7 +314,7 @@ static void print_message(const channel *c, const dp_pc_event *e)
     dp_value_set(line, "binary", dp_value_bool(e->binary));
     dp_value_set(line, "size", dp_value_uint(e->len));
     dp_value_set(line, "sha256", dp_value_string(hex));
-    print(line);
+    lines_print(line);
 }
 
 static void echo(pc_driver *d, channel *c, const dp_pc_event *e)
@@ -403,14 +387,14 @@ static void on_event(void *user, const dp_pc_event *e)
     case DP_PC_EVENT_STATE:
         line = event("state");
         dp_value_set(line, "state", dp_value_string(dp_pc_state_name(e->state)));
-        print(line);
+        lines_print(line);
         if (e->state == DP_PC_FAILED) /* an error event would end a case that waits for this state */
             app_error("the connection failed: %s", e->message);
         break;
     case DP_PC_EVENT_ICE_STATE:
         line = event("ice");
         dp_value_set(line, "state", dp_value_string(dp_ice_state_name(e->ice_state)));
-        print(line);
+        lines_print(line);
         break;
     case DP_PC_EVENT_LOCAL_CANDIDATE:
         on_candidate(d, e->candidate);
@@ -434,7 +418,7 @@ static void on_event(void *user, const dp_pc_event *e)
         c->dc = NULL;
         c->ended = true;
         forget_channel(d, c);
-        print(channel_event("closed", c));
+        lines_print(channel_event("closed", c));
         break;
     default:
         break; /* BUFFERED_AMOUNT_LOW: on_writable comes after every round */
@@ -599,7 +583,7 @@ static void cmd_sink(const dp_value *line, channel *c)
     }
     if (dp_sha256_new(&c->sink) != DP_OK)
         app_error("out of memory");
-    print(channel_event("armed", c));
+    lines_print(channel_event("armed", c));
 }
 
 static void cmd_close(channel *c)
@@ -625,7 +609,7 @@ static void cmd_stats(const pc_driver *d)
     dp_value_set(stats, "dataChannels", channels);
     dp_value *line = event("stats");
     dp_value_set(line, "stats", stats);
-    print(line);
+    lines_print(line);
 }
 
 static void on_channel_command(pc_driver *d, const char *cmd, const dp_value *line)
@@ -641,7 +625,7 @@ static void on_channel_command(pc_driver *d, const char *cmd, const dp_value *li
         cmd_send(line, c);
     } else if (strcmp(cmd, "echo") == 0) {
         c->echo = true;
-        print(channel_event("armed", c));
+        lines_print(channel_event("armed", c));
     } else if (strcmp(cmd, "sink") == 0) {
         cmd_sink(line, c);
     } else if (strcmp(cmd, "close") == 0) {
@@ -689,7 +673,7 @@ static bool begin(pc_driver *d)
     dp_value *line = event("ready");
     dp_value_set(line, "impl", dp_value_string("datapeer " DP_VERSION));
     dp_value_set(line, "reset", dp_value_bool(true));
-    print(line);
+    lines_print(line);
     return true;
 }
 

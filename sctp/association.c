@@ -715,9 +715,7 @@ void dp_association_receive(dp_association *a, dp_association_event *event, uint
 void dp_association_get_stats(const dp_association *a, dp_sctp_stats *out)
 {
     struct sctp_status status;
-    socklen_t len = sizeof status;
-    memset(&status, 0, sizeof status);
-    if (!a->up || a->down || usrsctp_getsockopt(a->socket, IPPROTO_SCTP, SCTP_STATUS, &status, &len) != 0)
+    if (!a->up || a->down || !get_status(a, &status))
         return;
     out->smoothed_round_trip_time = DP_MS(status.sstat_primary.spinfo_srtt);
     out->congestion_window = status.sstat_primary.spinfo_cwnd;

@@ -121,7 +121,7 @@ static void refuse(dp_sctp *sctp, uint16_t id, const char *why)
 
 /* RFC 8832 §6: the peer may use an id of its parity that is free in both directions. It may know so before we
  * do: its OPEN can overtake the answer to our reset, which then still belongs to the channel before. */
-static bool free_for_peer(dp_sctp *sctp, dp_stream *stream)
+static bool free_for_peer(dp_stream *stream)
 {
     if (stream->channel == NULL && stream->flags == 0)
         return true;
@@ -131,7 +131,6 @@ static bool free_for_peer(dp_sctp *sctp, dp_stream *stream)
     if (stream->channel != NULL)
         dp_channel_finish(stream->channel);
     stream->flags = DP_STREAM_RESET_SENT | DP_STREAM_STALE;
-    (void)sctp;
     return true;
 }
 
@@ -180,7 +179,7 @@ static void receive_open(dp_sctp *sctp, uint16_t id, const dp_dcep_open *open)
         sctp->dropped++;
         return;
     }
-    if (!free_for_peer(sctp, stream)) {
+    if (!free_for_peer(stream)) {
         refuse(sctp, id, "the stream is in use");
         return;
     }
