@@ -1,28 +1,19 @@
 #include "early.h"
 
 #include "base/mem.h"
-#include "base/rd.h"
-#include "filter.h"
+#include "chunk.h"
 
 #include <string.h>
 
-enum { CHUNK_RE_CONFIG = 0x82, PARAMETER_OUTGOING_RESET = 13 };
-
-/* RFC 1982: a before b. */
-static bool before(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 0; }
-
 /* RFC 6525 §4.1: number of the request, of the answered one, the last TSN, streams. */
-static bool waits_for(uint32_t *tsn, dp_rd parameters, uint32_t cumulative)
+static bool waits_for(uint32_t *tsn, dp_rd *parameters, uint32_t cumulative)
 {
-    while (!parameters.error && dp_rd_left(&parameters) > 0) {
-        uint16_t type = dp_rd_u16(&parameters);
-        size_t len = dp_rd_u16(&parameters);
-        dp_rd value = dp_rd_sub(&parameters, len - 4);
-        size_t padding = (4 - len % 4) % 4;
-        dp_rd_skip(&parameters, padding < dp_rd_left(&parameters) ? padding : dp_rd_left(&parameters));
+    uint16_t type;
+    dp_rd value;
+    while (dp_chunk_item_next(parameters, &type, &value)) {
         dp_rd_skip(&value, 8);
         *tsn = dp_rd_u32(&value);
-        if (type == PARAMETER_OUTGOING_RESET && !value.error && before(cumulative, *tsn))
+        if (type == DP_PARAMETER_OUTGOING_RESET && !value.error && dp_tsn_before(cumulative, *tsn))
             return true;
     }
     return false;
@@ -32,18 +23,11 @@ static bool waits_for(uint32_t *tsn, dp_rd parameters, uint32_t cumulative)
 static bool find(size_t *from, size_t *to, uint32_t *tsn, const uint8_t *packet, size_t len,
                  uint32_t cumulative)
 {
-    dp_rd rd = dp_rd_init(packet, len);
-    dp_rd_skip(&rd, DP_SCTP_COMMON_HEADER);
-    while (!rd.error && dp_rd_left(&rd) > 0) {
-        *from = len - dp_rd_left(&rd);
-        uint8_t type = dp_rd_u8(&rd);
-        dp_rd_skip(&rd, 1);
-        size_t length = dp_rd_u16(&rd);
-        dp_rd body = dp_rd_sub(&rd, length - 4);
-        size_t padding = (4 - length % 4) % 4;
-        dp_rd_skip(&rd, padding < dp_rd_left(&rd) ? padding : dp_rd_left(&rd));
-        *to = len - dp_rd_left(&rd);
-        if (type == CHUNK_RE_CONFIG && waits_for(tsn, body, cumulative))
+    dp_rd chunks = dp_chunks(packet, len);
+    dp_chunk chunk;
+    for (*from = DP_SCTP_COMMON_HEADER; dp_chunk_next(&chunks, &chunk); *from = *to) {
+        *to = len - dp_rd_left(&chunks);
+        if (chunk.type == DP_CHUNK_RE_CONFIG && waits_for(tsn, &chunk.value, cumulative))
             return true;
     }
     return false;
@@ -88,7 +72,7 @@ int dp_early_reset_take(dp_early_reset *early, uint8_t **rest, size_t *rest_len,
 uint8_t *dp_early_reset_give(dp_early_reset *early, size_t *len, uint32_t cumulative)
 {
     uint8_t *packet = early->packet;
-    if (packet == NULL || before(cumulative, early->tsn))
+    if (packet == NULL || dp_tsn_before(cumulative, early->tsn))
         return NULL;
     *len = early->len;
     early->packet = NULL;

@@ -1,52 +1,13 @@
 #include "filter.h"
 
 #include "base/crc.h"
-#include "base/rd.h"
-
-/* RFC 9260 §3.1 and §3.2, common header and chunk:
- *
- *     0                   1                   2                   3
- *     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
- *    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
- *    |      Source Port Number       |    Destination Port Number    |
- *    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
- *    |                       Verification Tag                        |
- *    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
- *    |                Checksum (CRC-32C, low byte first)             |
- *    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
- *    |  Chunk Type   |  Chunk Flags  |         Chunk Length          |  length counts these 4 bytes, not the
- * padding
- *    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
- *    /           Chunk Value, padded to a multiple of 4              /
- */
-
-enum chunk_type {
-    CHUNK_DATA = 0x00,
-    CHUNK_INIT = 0x01,
-    CHUNK_INIT_ACK = 0x02,
-    CHUNK_SACK = 0x03,
-    CHUNK_HEARTBEAT = 0x04,
-    CHUNK_HEARTBEAT_ACK = 0x05,
-    CHUNK_ABORT = 0x06,
-    CHUNK_SHUTDOWN = 0x07,
-    CHUNK_SHUTDOWN_ACK = 0x08,
-    CHUNK_ERROR = 0x09,
-    CHUNK_COOKIE_ECHO = 0x0a,
-    CHUNK_COOKIE_ACK = 0x0b,
-    CHUNK_SHUTDOWN_COMPLETE = 0x0e,
-    CHUNK_ASCONF_ACK = 0x80,
-    CHUNK_PKTDROP = 0x81,
-    CHUNK_RE_CONFIG = 0x82,
-    CHUNK_FORWARD_TSN = 0xc0,
-    CHUNK_ASCONF = 0xc1,
-    CHUNK_I_FORWARD_TSN = 0xc2,
-};
+#include "chunk.h"
 
 /* RFC 6525 §4: usrsctp reads a RE-CONFIG parameter as what its type says, so it must be that long. */
 static size_t least_length(uint8_t chunk, uint16_t type)
 {
     static const uint8_t re_config[] = {16, 8, 8, 12, 12, 12}; /* types 13 to 18 */
-    bool known = chunk == CHUNK_RE_CONFIG && type >= 13 && type < 13 + sizeof re_config;
+    bool known = chunk == DP_CHUNK_RE_CONFIG && type >= 13 && type < 13 + sizeof re_config;
     return known ? re_config[type - 13] : 4;
 }
 
@@ -58,22 +19,17 @@ static bool re_config_allowed(uint16_t type, dp_rd value)
     return type != 18 && (type != 17 || dp_rd_u16(&value) != 0);
 }
 
-/* Type-length-value items: parameters (RFC 9260 §3.2.1) and error causes (§3.3.10) look alike. The last one's
- * padding may be missing: Chromium leaves it out of the chunk length. */
-static bool items_sound(dp_rd *rd, uint8_t chunk)
+static bool items_sound(dp_rd *items, uint8_t chunk)
 {
-    while (dp_rd_left(rd) > 0) {
-        uint16_t type = dp_rd_u16(rd);
-        size_t len = dp_rd_u16(rd);
-        if (rd->error || len < least_length(chunk, type))
+    uint16_t type;
+    dp_rd value;
+    while (dp_chunk_item_next(items, &type, &value)) {
+        if (dp_rd_left(&value) + 4 < least_length(chunk, type))
             return false;
-        dp_rd value = dp_rd_sub(rd, len - 4);
-        if (chunk == CHUNK_RE_CONFIG && !re_config_allowed(type, value))
+        if (chunk == DP_CHUNK_RE_CONFIG && !re_config_allowed(type, value))
             return false;
-        size_t padding = (4 - len % 4) % 4;
-        dp_rd_skip(rd, padding < dp_rd_left(rd) ? padding : dp_rd_left(rd));
     }
-    return !rd->error;
+    return !items->error;
 }
 
 /* INIT and INIT ACK: tag, a_rwnd, streams out and in, initial TSN, parameters. */
@@ -101,43 +57,43 @@ static int body_sound(uint8_t type, dp_rd *body)
     size_t len = dp_rd_left(body);
     bool sound = true;
     switch (type) {
-    case CHUNK_DATA: /* TSN, stream, SSN, PPID and at least one byte: RFC 9260 §3.3.1 */
+    case DP_CHUNK_DATA: /* TSN, stream, SSN, PPID and at least one byte: RFC 9260 §3.3.1 */
         sound = len > 12;
         break;
-    case CHUNK_INIT:
-    case CHUNK_INIT_ACK:
+    case DP_CHUNK_INIT:
+    case DP_CHUNK_INIT_ACK:
         sound = init_sound(body, type);
         break;
-    case CHUNK_SACK:
+    case DP_CHUNK_SACK:
         sound = sack_sound(body);
         break;
-    case CHUNK_HEARTBEAT:
-    case CHUNK_HEARTBEAT_ACK:
-    case CHUNK_RE_CONFIG:
+    case DP_CHUNK_HEARTBEAT:
+    case DP_CHUNK_HEARTBEAT_ACK:
+    case DP_CHUNK_RE_CONFIG:
         sound = len >= 4 && items_sound(body, type);
         break;
-    case CHUNK_ABORT:
-    case CHUNK_ERROR:
+    case DP_CHUNK_ABORT:
+    case DP_CHUNK_ERROR:
         sound = items_sound(body, type);
         break;
-    case CHUNK_SHUTDOWN:
+    case DP_CHUNK_SHUTDOWN:
         sound = len == 4;
         break;
-    case CHUNK_COOKIE_ECHO:
+    case DP_CHUNK_COOKIE_ECHO:
         sound = len > 0;
         break;
-    case CHUNK_FORWARD_TSN: /* TSN, then stream and SSN as often as wanted: RFC 3758 §3.2; see forward.c */
+    case DP_CHUNK_FORWARD_TSN: /* TSN, then stream and SSN as often as wanted: RFC 3758 §3.2; see forward.c */
         sound = len >= 4 && len % 4 == 0;
         break;
-    case CHUNK_SHUTDOWN_ACK:
-    case CHUNK_COOKIE_ACK:
-    case CHUNK_SHUTDOWN_COMPLETE:
+    case DP_CHUNK_SHUTDOWN_ACK:
+    case DP_CHUNK_COOKIE_ACK:
+    case DP_CHUNK_SHUTDOWN_COMPLETE:
         sound = len == 0;
         break;
-    case CHUNK_ASCONF:
-    case CHUNK_ASCONF_ACK:
-    case CHUNK_PKTDROP:
-    case CHUNK_I_FORWARD_TSN:
+    case DP_CHUNK_ASCONF:
+    case DP_CHUNK_ASCONF_ACK:
+    case DP_CHUNK_PKTDROP:
+    case DP_CHUNK_I_FORWARD_TSN:
         return DP_ERR_UNSUPPORTED;
     default:
         /* ECN, AUTH, NR-SACK and I-DATA were not negotiated. Types 0x80 and up may be skipped by whoever does
@@ -159,26 +115,18 @@ int dp_sctp_filter(const uint8_t *packet, size_t len, uint16_t local_port, uint1
         return DP_ERR_PROTOCOL;
     size_t chunks = 0;
     bool must_be_alone = false;
-    while (dp_rd_left(&rd) > 0) {
-        uint8_t type = dp_rd_u8(&rd);
-        dp_rd_skip(&rd, 1);
-        size_t length = dp_rd_u16(&rd);
-        if (rd.error || length < 4)
-            return DP_ERR_MALFORMED;
-        dp_rd body = dp_rd_sub(&rd, length - 4);
-        if (rd.error)
-            return DP_ERR_MALFORMED;
-        int error = body_sound(type, &body);
+    dp_chunk chunk;
+    while (dp_chunk_next(&rd, &chunk)) {
+        int error = body_sound(chunk.type, &chunk.value);
         if (error != DP_OK)
             return error;
         /* RFC 9260 §6.10: these three are never bundled. */
-        must_be_alone |= type == CHUNK_INIT || type == CHUNK_INIT_ACK || type == CHUNK_SHUTDOWN_COMPLETE;
+        must_be_alone |= chunk.type == DP_CHUNK_INIT || chunk.type == DP_CHUNK_INIT_ACK ||
+                         chunk.type == DP_CHUNK_SHUTDOWN_COMPLETE;
         if (++chunks > 1 && must_be_alone)
             return DP_ERR_PROTOCOL;
-        size_t padding = (4 - length % 4) % 4;
-        dp_rd_skip(&rd, padding < dp_rd_left(&rd) ? padding : dp_rd_left(&rd));
     }
-    return DP_OK;
+    return rd.error ? DP_ERR_MALFORMED : DP_OK;
 }
 
 uint32_t dp_sctp_checksum(const uint8_t *packet, size_t len)

@@ -3,10 +3,9 @@
 #ifndef SCTP_FILTER_H
 #define SCTP_FILTER_H
 
-#include <datapeer/base.h>
+#include "chunk.h"
 
-#define DP_SCTP_COMMON_HEADER 12u
-#define DP_SCTP_LOCAL_PORT    5000u
+#define DP_SCTP_LOCAL_PORT 5000u
 
 /* DP_OK if usrsctp may see the packet. MALFORMED: lengths. PROTOCOL: wrong ports, INIT not alone.
  * UNSUPPORTED: a chunk of an extension that was not negotiated. The checksum is not looked at. */

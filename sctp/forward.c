@@ -1,9 +1,8 @@
 #include "forward.h"
 
 #include "base/mem.h"
-#include "base/rd.h"
 #include "base/wr.h"
-#include "filter.h"
+#include "chunk.h"
 
 #include <string.h>
 
@@ -23,7 +22,6 @@
  * RFC 9260 §3.3.1, the beginning of DATA: type 0, flags (I, U, B, E from 8 to 1), length, then TSN, stream, SSN, PPID.
  */
 
-#define DATA_HEADER 16u
 #define INIT_HEADER 20u
 #define WINDOW      4096u /* TSNs above the cumulative one: usrsctp's SCTP_MAPPING_ARRAY has as many bits */
 #define RING_MAX    8192u /* usrsctp delays SACKs, so our cumulative TSN is up to two packets behind its own */
@@ -33,15 +31,6 @@
 #define MANY_BLOCKS 100u /* a SACK with so many gap blocks may lack some: an MTU of 512 has room for 120 */
 
 enum {
-    CHUNK_DATA = 0x00,
-    CHUNK_INIT = 0x01,
-    CHUNK_INIT_ACK = 0x02,
-    CHUNK_SACK = 0x03,
-    CHUNK_COOKIE_ECHO = 0x0a,
-    CHUNK_COOKIE_ACK = 0x0b,
-    CHUNK_RE_CONFIG = 0x82,
-    CHUNK_FORWARD_TSN = 0xc0,
-    PARAMETER_OUTGOING_RESET = 13,
     PARAMETER_EXTENSIONS = 0x8008,
     PARAMETER_FORWARD_TSN = 0xc000,
 };
@@ -57,7 +46,6 @@ enum {
     FREE = 128, /* made, belongs to no message yet */
 };
 
-static bool before(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 0; }
 static bool ssn_before(uint16_t a, uint16_t b) { return (int16_t)(a - b) < 0; }
 
 void dp_forward_init(dp_forward *f, uint16_t streams)
@@ -219,7 +207,7 @@ static void read_sack(dp_forward *f, dp_rd *body)
     dp_rd_skip(body, 4);
     size_t blocks = dp_rd_u16(body);
     dp_rd_skip(body, 2);
-    if (body->error || before(cumulative, f->cumulative))
+    if (body->error || dp_tsn_before(cumulative, f->cumulative))
         return;
     f->synced = true;
     if (cumulative - f->cumulative > RING_MAX)
@@ -227,7 +215,7 @@ static void read_sack(dp_forward *f, dp_rd *body)
     while (f->supported && f->cumulative != cumulative)
         advance(f);
     f->cumulative = cumulative;
-    if (f->reset_pending && !before(cumulative, f->reset_tsn))
+    if (f->reset_pending && !dp_tsn_before(cumulative, f->reset_tsn))
         reset_done(f);
     if (!f->probing)
         return;
@@ -248,38 +236,22 @@ static void read_sack(dp_forward *f, dp_rd *body)
     }
 }
 
-/* Moves past a chunk and its padding. False at the end of the packet. */
-static bool next_chunk(dp_rd *rd, uint8_t *type, uint8_t *flags, dp_rd *body)
-{
-    *type = dp_rd_u8(rd);
-    *flags = dp_rd_u8(rd);
-    size_t length = dp_rd_u16(rd);
-    if (rd->error || length < 4)
-        return false;
-    *body = dp_rd_sub(rd, length - 4);
-    size_t padding = (4 - length % 4) % 4;
-    dp_rd_skip(rd, padding < dp_rd_left(rd) ? padding : dp_rd_left(rd));
-    return !rd->error;
-}
-
 bool dp_forward_output(dp_forward *f, const uint8_t *packet, size_t len)
 {
-    dp_rd rd = dp_rd_init(packet, len);
-    dp_rd_skip(&rd, DP_SCTP_COMMON_HEADER);
-    uint8_t type = CHUNK_DATA, flags;
-    dp_rd body;
+    dp_rd chunks = dp_chunks(packet, len);
+    dp_chunk chunk = {.type = DP_CHUNK_DATA};
     bool asked_for = f->probing && f->quiet;
     /* Control chunks go before DATA: RFC 9260 §6.10. */
-    while (dp_rd_left(&rd) > 0 && next_chunk(&rd, &type, &flags, &body) && type != CHUNK_DATA) {
-        asked_for &= type == CHUNK_SACK;
-        if (type == CHUNK_SACK)
-            read_sack(f, &body);
-        else if (type == CHUNK_INIT)
+    while (dp_chunk_next(&chunks, &chunk) && chunk.type != DP_CHUNK_DATA) {
+        asked_for &= chunk.type == DP_CHUNK_SACK;
+        if (chunk.type == DP_CHUNK_SACK)
+            read_sack(f, &chunk.value);
+        else if (chunk.type == DP_CHUNK_INIT)
             f->synced = false;
-        else if (type == CHUNK_COOKIE_ECHO || type == CHUNK_COOKIE_ACK)
+        else if (chunk.type == DP_CHUNK_COOKIE_ECHO || chunk.type == DP_CHUNK_COOKIE_ACK)
             f->synced = true;
     }
-    return !asked_for || type == CHUNK_DATA;
+    return !asked_for || chunk.type == DP_CHUNK_DATA;
 }
 
 /* ---- what a packet says ------------------------------------------------------------------------- */
@@ -292,38 +264,25 @@ static void note_init(dp_forward *f, dp_rd *body)
     dp_rd_skip(body, INIT_HEADER - 8);
     f->cumulative = dp_rd_u32(body) - 1;
     f->supported = false;
-    while (!body->error && dp_rd_left(body) > 0) {
-        uint16_t type = dp_rd_u16(body);
-        size_t length = dp_rd_u16(body);
-        if (length < 4)
-            break;
-        const uint8_t *value = dp_rd_bytes(body, length - 4);
-        size_t padding = (4 - length % 4) % 4;
-        dp_rd_skip(body, padding < dp_rd_left(body) ? padding : dp_rd_left(body));
-        if (value == NULL)
-            break;
-        f->supported |=
-            type == PARAMETER_FORWARD_TSN ||
-            (type == PARAMETER_EXTENSIONS && memchr(value, CHUNK_FORWARD_TSN, length - 4) != NULL);
-    }
+    uint16_t type;
+    dp_rd value;
+    while (dp_chunk_item_next(body, &type, &value))
+        f->supported |= type == PARAMETER_FORWARD_TSN ||
+                        (type == PARAMETER_EXTENSIONS &&
+                         memchr(value.at, DP_CHUNK_FORWARD_TSN, dp_rd_left(&value)) != NULL);
 }
 
 /* RFC 6525 §4.1. SSNs begin again at 0 once all up to the TSN has come. */
 static int note_reset(dp_forward *f, dp_rd body)
 {
-    while (dp_rd_left(&body) > 0) {
-        uint16_t type = dp_rd_u16(&body);
-        size_t length = dp_rd_u16(&body);
-        if (body.error || length < 4)
-            return DP_OK;
-        dp_rd value = dp_rd_sub(&body, length - 4);
-        size_t padding = (4 - length % 4) % 4;
-        dp_rd_skip(&body, padding < dp_rd_left(&body) ? padding : dp_rd_left(&body));
+    uint16_t type;
+    dp_rd value;
+    while (dp_chunk_item_next(&body, &type, &value)) {
         uint32_t request = dp_rd_u32(&value);
         dp_rd_skip(&value, 4);
         uint32_t tsn = dp_rd_u32(&value);
-        if (type != PARAMETER_OUTGOING_RESET || value.error ||
-            (f->reset_seen && !before(f->reset_request, request)))
+        if (type != DP_PARAMETER_OUTGOING_RESET || value.error ||
+            (f->reset_seen && !dp_tsn_before(f->reset_request, request)))
             continue;
         size_t count = dp_rd_left(&value) / 2;
         if (count > f->streams)
@@ -339,7 +298,7 @@ static int note_reset(dp_forward *f, dp_rd body)
         f->reset_request = request;
         f->reset_tsn = tsn;
         f->reset_seen = f->reset_pending = true;
-        if (!before(f->cumulative, tsn))
+        if (!dp_tsn_before(f->cumulative, tsn))
             reset_done(f);
     }
     return DP_OK;
@@ -349,7 +308,8 @@ static int note_reset(dp_forward *f, dp_rd body)
 static bool is_past(const dp_forward *f, uint32_t tsn, uint16_t stream, uint16_t ssn)
 {
     return stream < f->next_capacity && ssn_before(ssn, f->next_ssn[stream]) &&
-           !same_message(&f->edge, stream, false, ssn) && !(resets(f, stream) && before(f->reset_tsn, tsn));
+           !same_message(&f->edge, stream, false, ssn) &&
+           !(resets(f, stream) && dp_tsn_before(f->reset_tsn, tsn));
 }
 
 /* Remembers a chunk. A peer may stop its FORWARD-TSN within a message and still send the rest: usrsctp has seen that
@@ -398,7 +358,7 @@ static const dp_forward_chunk *taken(const dp_forward *f, uint32_t tsn)
     const dp_forward_chunk *chunk = find(f, tsn);
     if (chunk == NULL || (chunk->flags & ACCEPTED) != 0)
         return chunk;
-    return f->truncated && before(f->known, tsn) && (chunk->flags & MADE) == 0 ? chunk : NULL;
+    return f->truncated && dp_tsn_before(f->known, tsn) && (chunk->flags & MADE) == 0 ? chunk : NULL;
 }
 
 static int abandon(dp_forward *f, const dp_forward_message *message)
@@ -499,7 +459,7 @@ static void reset_in_plan(plan *p)
 static int fill_all(plan *p)
 {
     dp_forward *f = p->f;
-    for (uint32_t tsn = f->cumulative + 1, end; !before(p->to, tsn); tsn = end) {
+    for (uint32_t tsn = f->cumulative + 1, end; !dp_tsn_before(p->to, tsn); tsn = end) {
         const dp_forward_chunk *chunk = taken(f, tsn);
         end = tsn + 1;
         if (chunk != NULL) {
@@ -507,14 +467,14 @@ static int fill_all(plan *p)
                 begins_message(p, chunk->stream, chunk->ssn);
             follow(&p->at, chunk, tsn);
         } else {
-            while (!before(p->to, end) && taken(f, end) == NULL)
+            while (!dp_tsn_before(p->to, end) && taken(f, end) == NULL)
                 end++;
             const dp_forward_chunk *next = taken(f, end) != NULL ? taken(f, end) : after_stop(p);
             int error = fill(p, tsn, end, next != NULL && (next->flags & FIRST) == 0 ? next : NULL);
             if (error != DP_OK)
                 return error;
         }
-        if (f->reset_pending && !before(f->reset_tsn, tsn) && before(f->reset_tsn, end))
+        if (f->reset_pending && !dp_tsn_before(f->reset_tsn, tsn) && dp_tsn_before(f->reset_tsn, end))
             reset_in_plan(p);
     }
     return DP_OK;
@@ -566,9 +526,9 @@ static int make_chunks(dp_forward *f, uint32_t to, dp_rd list)
 
 static void write_data(dp_wr *wr, uint32_t tsn, const dp_forward_chunk *chunk)
 {
-    dp_wr_u8(wr, CHUNK_DATA);
+    dp_wr_u8(wr, DP_CHUNK_DATA);
     dp_wr_u8(wr, (chunk->flags & (LAST | FIRST | UNORDERED)) | IMMEDIATE);
-    dp_wr_u16(wr, DATA_HEADER + 1);
+    dp_wr_u16(wr, DP_SCTP_DATA_HEADER + 1);
     dp_wr_u32(wr, tsn);
     dp_wr_u16(wr, chunk->stream);
     dp_wr_u16(wr, chunk->ssn);
@@ -584,17 +544,17 @@ static bool deliver_last(dp_forward *f, uint32_t to, const uint8_t *header, dp_f
     dp_forward_chunk *chunk = find(f, to);
     if (chunk == NULL || (chunk->flags & (MADE | ACCEPTED)) != MADE)
         return true;
-    uint8_t packet[DP_SCTP_COMMON_HEADER + DATA_HEADER + 4];
+    uint8_t packet[DP_SCTP_COMMON_HEADER + DP_SCTP_DATA_HEADER + 4];
     dp_wr wr = dp_wr_init(packet, sizeof packet);
     dp_wr_bytes(&wr, header, DP_SCTP_COMMON_HEADER);
     write_data(&wr, to, chunk);
     f->made++;
     f->probing = true;
-    f->quiet = before(f->cumulative + 1, to);
+    f->quiet = dp_tsn_before(f->cumulative + 1, to);
     deliver(ctx, packet, wr.len);
     f->probing = false;
     chunk = find(f, to);
-    return !before(f->cumulative, to) || (chunk != NULL && (chunk->flags & ACCEPTED) != 0);
+    return !dp_tsn_before(f->cumulative, to) || (chunk != NULL && (chunk->flags & ACCEPTED) != 0);
 }
 
 static void deliver_made(dp_forward *f, uint32_t to, const uint8_t *header, dp_forward_deliver *deliver,
@@ -603,13 +563,13 @@ static void deliver_made(dp_forward *f, uint32_t to, const uint8_t *header, dp_f
     uint8_t packet[PACKET_MAX];
     dp_wr wr = dp_wr_init(packet, sizeof packet);
     dp_wr_bytes(&wr, header, DP_SCTP_COMMON_HEADER);
-    for (uint32_t tsn = f->cumulative + 1; !before(to, tsn); tsn++) {
+    for (uint32_t tsn = f->cumulative + 1; !dp_tsn_before(to, tsn); tsn++) {
         const dp_forward_chunk *chunk = find(f, tsn);
         if (chunk != NULL && (chunk->flags & (MADE | ACCEPTED)) == MADE) {
             write_data(&wr, tsn, chunk);
             f->made++;
         }
-        if (wr.len > DP_SCTP_COMMON_HEADER && (tsn == to || wr.capacity - wr.len < DATA_HEADER + 4)) {
+        if (wr.len > DP_SCTP_COMMON_HEADER && (tsn == to || wr.capacity - wr.len < DP_SCTP_DATA_HEADER + 4)) {
             deliver(ctx, packet, wr.len);
             wr.len = DP_SCTP_COMMON_HEADER;
         }
@@ -621,7 +581,7 @@ static void deliver_made(dp_forward *f, uint32_t to, const uint8_t *header, dp_f
 static bool probe(dp_forward *f, bool quiet, const uint8_t *header, dp_forward_deliver *deliver, void *ctx)
 {
     static const dp_forward_chunk known = {0, 0, FIRST | LAST};
-    uint8_t packet[DP_SCTP_COMMON_HEADER + DATA_HEADER + 4];
+    uint8_t packet[DP_SCTP_COMMON_HEADER + DP_SCTP_DATA_HEADER + 4];
     dp_wr wr = dp_wr_init(packet, sizeof packet);
     dp_wr_bytes(&wr, header, DP_SCTP_COMMON_HEADER);
     write_data(&wr, f->cumulative, &known);
@@ -638,7 +598,7 @@ static bool probe(dp_forward *f, bool quiet, const uint8_t *header, dp_forward_d
 static uint32_t count_missing(const dp_forward *f, uint32_t to)
 {
     uint32_t missing = 0;
-    for (uint32_t tsn = f->cumulative + 1; !before(to, tsn); tsn++)
+    for (uint32_t tsn = f->cumulative + 1; !dp_tsn_before(to, tsn); tsn++)
         missing += taken(f, tsn) == NULL;
     return missing;
 }
@@ -657,23 +617,23 @@ static void forget_made(dp_forward *f)
 static int forward(dp_forward *f, dp_rd list, const uint8_t *header, dp_forward_deliver *deliver, void *ctx)
 {
     uint32_t to = dp_rd_u32(&list);
-    if (list.error || (before(f->cumulative, to) && to - f->cumulative > WINDOW))
+    if (list.error || (dp_tsn_before(f->cumulative, to) && to - f->cumulative > WINDOW))
         return DP_ERR_PROTOCOL;
     int error = DP_OK;
     uint32_t missing = WINDOW + 1;
     for (int pass = 0; pass < MAX_PASSES && error == DP_OK; pass++) {
-        if ((pass > 0 || f->count > 0 || !before(f->cumulative, to)) &&
-            !probe(f, before(f->cumulative, to), header, deliver, ctx))
+        if ((pass > 0 || f->count > 0 || !dp_tsn_before(f->cumulative, to)) &&
+            !probe(f, dp_tsn_before(f->cumulative, to), header, deliver, ctx))
             break;
         uint32_t left = count_missing(f, to);
-        if (!before(f->cumulative, to) || left >= missing)
+        if (!dp_tsn_before(f->cumulative, to) || left >= missing)
             break;
         missing = left;
         error = make_chunks(f, to, list);
         if (error != DP_OK || !deliver_last(f, to, header, deliver, ctx))
             break;
         deliver_made(f, to, header, deliver, ctx);
-        if (!before(f->cumulative, to))
+        if (!dp_tsn_before(f->cumulative, to))
             break;
     }
     forget_made(f);
@@ -736,34 +696,32 @@ static int input_data(dp_forward *f, transit *t, size_t at, uint8_t flags, dp_rd
 
 static int input_chunks(dp_forward *f, transit *t, dp_forward_deliver *deliver, void *ctx)
 {
-    dp_rd rd = dp_rd_init(t->packet, t->len);
+    dp_rd chunks = dp_chunks(t->packet, t->len);
+    dp_chunk chunk;
     int result = DP_OK;
-    dp_rd_skip(&rd, DP_SCTP_COMMON_HEADER);
-    while (dp_rd_left(&rd) > 0) {
-        size_t at = t->len - dp_rd_left(&rd);
-        uint8_t type, flags;
-        dp_rd body;
+    for (size_t at = DP_SCTP_COMMON_HEADER; dp_chunk_next(&chunks, &chunk);
+         at = t->len - dp_rd_left(&chunks)) {
         int error = DP_OK;
-        if (!next_chunk(&rd, &type, &flags, &body))
-            return DP_ERR_MALFORMED;
-        if (type == CHUNK_INIT || type == CHUNK_INIT_ACK)
-            note_init(f, &body);
-        else if (type == CHUNK_DATA && f->supported)
-            error = input_data(f, t, at, flags, &body);
-        else if (type == CHUNK_RE_CONFIG)
-            error = note_reset(f, body);
+        if (chunk.type == DP_CHUNK_INIT || chunk.type == DP_CHUNK_INIT_ACK)
+            note_init(f, &chunk.value);
+        else if (chunk.type == DP_CHUNK_DATA && f->supported)
+            error = input_data(f, t, at, chunk.flags, &chunk.value);
+        else if (chunk.type == DP_CHUNK_RE_CONFIG)
+            error = note_reset(f, chunk.value);
         if (error != DP_OK)
             return error;
-        if (type != CHUNK_FORWARD_TSN)
+        if (chunk.type != DP_CHUNK_FORWARD_TSN)
             continue;
         if (t->start > DP_SCTP_COMMON_HEADER)
             return DP_ERR_PROTOCOL; /* a second one: 8 bytes each, and work for 4,096 chunks */
         if (!need_copy(t))
             return DP_ERR_NO_MEMORY;
         deliver_piece(t, at, deliver, ctx);
-        t->start = t->len - dp_rd_left(&rd);
-        result = f->supported ? forward(f, body, t->packet, deliver, ctx) : DP_ERR_UNSUPPORTED;
+        t->start = t->len - dp_rd_left(&chunks);
+        result = f->supported ? forward(f, chunk.value, t->packet, deliver, ctx) : DP_ERR_UNSUPPORTED;
     }
+    if (chunks.error)
+        return DP_ERR_MALFORMED;
     deliver_piece(t, t->len, deliver, ctx);
     return result;
 }

@@ -1,26 +1,19 @@
 #include "sender.h"
 
 #include "base/mem.h"
-#include "base/rd.h"
-#include "filter.h"
+#include "chunk.h"
 
 #include <string.h>
 
 /* A SACK opens two packets, or after a recovery as many as usrsctp's maximum burst: there must be something to send. */
-#define UNSENT_MAX        32768u
-#define SAMPLE_EVERY      DP_MS(2)
-#define STALLED_AFTER     DP_MS(400)
-#define DELAY_LEAST       DP_MS(4)
-#define DELAY_MOST        DP_MS(16)
-#define CHUNK_DATA        0u
-#define CHUNK_SACK        3u
-#define CHUNK_FORWARD_TSN 0xc0u
-#define REPEAT_AFTER      DP_MS(300)
-#define DATA_HEADER       16u
-#define LEAST_WINDOW      16u
-#define LARGE_WINDOW      128u
-
-static bool before(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 0; }
+#define UNSENT_MAX    32768u
+#define SAMPLE_EVERY  DP_MS(2)
+#define STALLED_AFTER DP_MS(400)
+#define DELAY_LEAST   DP_MS(4)
+#define DELAY_MOST    DP_MS(16)
+#define REPEAT_AFTER  DP_MS(300)
+#define LEAST_WINDOW  16u
+#define LARGE_WINDOW  128u
 
 void dp_sender_init(dp_sender *s)
 {
@@ -68,7 +61,7 @@ static void sent(dp_sender *s, dp_time now, uint32_t tsn, size_t len)
         s->begun = true;
         s->acked_tsn = tsn - 1;
         s->round_end = tsn;
-    } else if (!before(s->sent_tsn, tsn)) {
+    } else if (!dp_tsn_before(s->sent_tsn, tsn)) {
         s->chunks_retransmitted++;
         return;
     }
@@ -128,25 +121,12 @@ static void acked(dp_sender *s, dp_time now, uint32_t tsn)
 {
     s->acked_tsn = tsn;
     s->progress = now;
-    while (s->sample_count > 0 && !before(tsn, s->samples[s->first_sample].tsn))
+    while (s->sample_count > 0 && !dp_tsn_before(tsn, s->samples[s->first_sample].tsn))
         timed(s, now);
-    if (!before(tsn, s->round_end))
+    if (!dp_tsn_before(tsn, s->round_end))
         end_of_round(s);
     if (s->lossy)
         s->window = UINT32_MAX;
-}
-
-static bool next_chunk(dp_rd *rd, uint8_t *type, dp_rd *body)
-{
-    *type = dp_rd_u8(rd);
-    dp_rd_skip(rd, 1);
-    size_t length = dp_rd_u16(rd);
-    if (rd->error || length < 4)
-        return false;
-    *body = dp_rd_sub(rd, length - 4);
-    size_t padding = (4 - length % 4) % 4;
-    dp_rd_skip(rd, padding < dp_rd_left(rd) ? padding : dp_rd_left(rd));
-    return !rd->error;
 }
 
 static void keep_forward(dp_sender *s, dp_time now, const uint8_t *packet, const uint8_t *chunk, size_t len,
@@ -167,7 +147,7 @@ bool dp_sender_repeats(dp_sender *s, dp_time now, const uint8_t **packet, size_t
 {
     if (s->forward_len == 0 || now - s->forward_sent < REPEAT_AFTER)
         return false;
-    if (!before(s->acked_tsn, s->forward_tsn)) {
+    if (!dp_tsn_before(s->acked_tsn, s->forward_tsn)) {
         s->forward_len = 0;
         return false;
     }
@@ -179,18 +159,16 @@ bool dp_sender_repeats(dp_sender *s, dp_time now, const uint8_t **packet, size_t
 
 void dp_sender_output(dp_sender *s, dp_time now, const uint8_t *packet, size_t len)
 {
-    dp_rd rd = dp_rd_init(packet, len);
-    dp_rd_skip(&rd, DP_SCTP_COMMON_HEADER);
-    uint8_t type;
-    dp_rd body;
-    for (size_t at = DP_SCTP_COMMON_HEADER; at < len && next_chunk(&rd, &type, &body);
-         at = len - dp_rd_left(&rd)) {
-        size_t value = dp_rd_left(&body);
-        uint32_t tsn = dp_rd_u32(&body);
-        if (type == CHUNK_DATA)
-            sent(s, now, tsn, value - (DATA_HEADER - 4));
-        else if (type == CHUNK_FORWARD_TSN)
-            keep_forward(s, now, packet, packet + at, 4 + value, tsn);
+    dp_rd chunks = dp_chunks(packet, len);
+    dp_chunk chunk;
+    while (dp_chunk_next(&chunks, &chunk)) {
+        size_t size = dp_rd_left(&chunk.value);
+        const uint8_t *at = chunk.value.at - DP_SCTP_CHUNK_HEADER;
+        uint32_t tsn = dp_rd_u32(&chunk.value);
+        if (chunk.type == DP_CHUNK_DATA)
+            sent(s, now, tsn, size - (DP_SCTP_DATA_HEADER - DP_SCTP_CHUNK_HEADER));
+        else if (chunk.type == DP_CHUNK_FORWARD_TSN)
+            keep_forward(s, now, packet, at, DP_SCTP_CHUNK_HEADER + size, tsn);
     }
 }
 
@@ -199,24 +177,22 @@ static void read_sack(dp_sender *s, dp_time now, dp_rd *body)
     uint32_t tsn = dp_rd_u32(body);
     dp_rd_skip(body, 4);
     s->lossy |= dp_rd_u16(body) > 0; /* gap blocks */
-    if (!s->begun || !before(s->acked_tsn, tsn))
+    if (!s->begun || !dp_tsn_before(s->acked_tsn, tsn))
         return;
-    if (before(s->sent_tsn, tsn))
+    if (dp_tsn_before(s->sent_tsn, tsn))
         s->sent_tsn = tsn; /* what is given up before it is sent has a TSN, too */
     acked(s, now, tsn);
 }
 
 size_t dp_sender_input(dp_sender *s, dp_time now, const uint8_t *packet, size_t len)
 {
-    dp_rd rd = dp_rd_init(packet, len);
-    dp_rd_skip(&rd, DP_SCTP_COMMON_HEADER);
-    uint8_t type;
-    dp_rd body;
-    size_t chunks = 0;
-    while (dp_rd_left(&rd) > 0 && next_chunk(&rd, &type, &body)) {
-        if (type == CHUNK_SACK)
-            read_sack(s, now, &body);
-        chunks += type == CHUNK_DATA || type == CHUNK_FORWARD_TSN;
+    dp_rd chunks = dp_chunks(packet, len);
+    dp_chunk chunk;
+    size_t count = 0;
+    while (dp_chunk_next(&chunks, &chunk)) {
+        if (chunk.type == DP_CHUNK_SACK)
+            read_sack(s, now, &chunk.value);
+        count += chunk.type == DP_CHUNK_DATA || chunk.type == DP_CHUNK_FORWARD_TSN;
     }
-    return chunks;
+    return count;
 }
