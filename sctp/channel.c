@@ -338,9 +338,12 @@ void dp_channel_check_deadlines(dp_sctp *sctp)
         next = channel->next;
         if (channel->state != DP_CHANNEL_CLOSING)
             continue;
-        if (dp_send_has_more(channel))
+        if (dp_send_has_more(channel)) {
             channel->close_deadline = sctp->now + CLOSE_TIMEOUT;
-        else if (sctp->now >= channel->close_deadline)
+            continue;
+        }
+        dp_channel_drained(channel); /* even if it is not its turn yet: what it had to send has expired */
+        if (sctp->now >= channel->close_deadline)
             dp_channel_finish(channel);
     }
 }

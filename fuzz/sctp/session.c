@@ -577,7 +577,7 @@ static void settle(void)
     dp_time until = sim_clock + SETTLE;
     w.ends[0].deaf = w.ends[1].deaf = false;
     settle_calls();
-    while (!w.ledger.forged && !w.ledger.ended[0] && !w.ledger.ended[1] && ledger_busy(&w.ledger)) {
+    while (!w.ledger.forged && !w.ledger.ended[0] && !w.ledger.ended[1] && ledger_busy(&w.ledger) != NULL) {
         if (sim_clock > until) {
             fprintf(stderr, "does not come to an end\n");
             abort();

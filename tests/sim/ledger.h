@@ -387,19 +387,19 @@ static inline bool ledger_poll(ledger *l, unsigned end, dp_sctp *sctp)
     return any;
 }
 
-/* Reliable messages are on their way to an open channel, or a channel has yet to open or close, here or there. */
-static inline bool ledger_busy(const ledger *l)
+/* What has yet to happen, here or there. NULL: all is at rest. */
+static inline const char *ledger_busy(const ledger *l)
 {
     for (const ledger_channel *c = l->channels; c != NULL; c = c->next) {
-        if (c->channel != NULL && (!c->opened || c->closing || (c->twin != NULL && c->twin->channel == NULL)))
-            return true;
-        if (c->channel != NULL && c->twin == NULL && !c->negotiated)
-            return true;
+        if (c->channel != NULL && (!c->opened || (c->twin == NULL && !c->negotiated)))
+            return "a channel does not open";
+        if (c->channel != NULL && (c->closing || (c->twin != NULL && c->twin->channel == NULL)))
+            return "a channel that was closed does not end";
         if (c->reliable && c->first != NULL && c->twin != NULL && c->twin->channel != NULL &&
             !c->twin->closing)
-            return true;
+            return "what was sent does not arrive";
     }
-    return false;
+    return NULL;
 }
 
 static inline void ledger_clear(ledger *l)

@@ -169,13 +169,13 @@ static bool broken(life *l)
     return l->pair.ledger.why != NULL;
 }
 
-/* Until done, or why if it takes longer than that. */
+/* Until done. why: what is wrong if it takes longer than limit; NULL: the ledger tells. */
 static void run_until(life *l, bool (*done)(const life *l), dp_duration limit, const char *why)
 {
     dp_time until = l->pair.net.now + limit;
     while (!broken(l) && !done(l))
         if (!sim_step(&l->pair.net, until)) {
-            ledger_wrong(&l->pair.ledger, why);
+            ledger_wrong(&l->pair.ledger, why != NULL ? why : ledger_busy(&l->pair.ledger));
             return;
         }
 }
@@ -185,7 +185,7 @@ static bool connected(const life *l)
     return (l->pair.ledger.connected[0] && l->pair.ledger.connected[1]) || ended(l);
 }
 
-static bool at_rest(const life *l) { return ended(l) || !ledger_busy(&l->pair.ledger); }
+static bool at_rest(const life *l) { return ended(l) || ledger_busy(&l->pair.ledger) == NULL; }
 
 /* A negotiated channel that is refused for want of streams, as where the request for them is lost for 10 s, ends on one
  * side only. */
@@ -277,7 +277,7 @@ static void finish(life *l)
     sim_end *second = l->pair.ends[!l->scene.first];
     switch (l->scene.ending) {
     case SETTLED:
-        run_until(l, at_rest, SETTLE_LIMIT, "what was sent does not arrive");
+        run_until(l, at_rest, SETTLE_LIMIT, NULL);
         stop_acting(l);
         sim_end_close_all(first);
         run_until(l, no_channels, SETTLE_LIMIT, "a channel does not close");
@@ -294,7 +294,7 @@ static void finish(life *l)
         sim_end_abort(first);
         break;
     case VANISHING:
-        run_until(l, at_rest, SETTLE_LIMIT, "what was sent does not arrive");
+        run_until(l, at_rest, SETTLE_LIMIT, NULL);
         cut(first);
         cut(second);
         sim_end_abort(first);

@@ -25,6 +25,7 @@ sim-check: $(SIM_PROGRAMS)
 	@$(B)/sim/lifetimes $(if $(SAN),300,5000) > $(B)/sim/lifetimes.txt
 	@$(B)/sim/lifetimes 1 22433 > $(B)/sim/lifetimes_closed_twice.txt
 	@$(B)/sim/lifetimes 1 37898 > $(B)/sim/lifetimes_streams_in_mid_message.txt
+	@$(B)/sim/lifetimes 1 39111 > $(B)/sim/lifetimes_closed_and_expired.txt
 	$(if $(SAN),,@$(B)/sim/soak 3 > $(B)/sim/soak.txt)
 
 # The table of the NAT matrix.

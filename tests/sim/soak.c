@@ -44,7 +44,7 @@ static bool round_of(sim_pair *p, dp_duration every)
         sim_end_act(p->ends[sim_below(&p->seed, 2)]);
     }
     dp_time limit = p->net.now + DP_SECONDS(300);
-    while (ledger_busy(&p->ledger) && p->net.now < limit)
+    while (ledger_busy(&p->ledger) != NULL && p->net.now < limit)
         if (!rest(p, DP_MS(100)))
             return false;
     for (unsigned i = 0; i < 2; i++)

@@ -271,6 +271,28 @@ static void test_closed_with_expired_messages(void **state)
     pair_clear(&p);
 }
 
+/* Closed while a long message of another channel goes out, and all that it had to say expires before its turn: nothing is
+ * left to wait for then. (To wait for the turn could take longer than the 30 s after which a close is given up, and the
+ * peer never heard of it.) */
+static void test_closed_and_expired_before_its_turn(void **state)
+{
+    (void)state;
+    pair p;
+    dp_channel *reliable = up(&p, 54, true);
+    dp_channel *limited = open_limited(&p, true, -1, 50);
+    pair_run(&p, DP_MS(100));
+    p.delay = DP_SECONDS(1);
+    assert_int_equal(dp_channel_send(reliable, virtual_now, make(BIG), BIG, true, false), DP_OK);
+    assert_int_equal(dp_channel_send(limited, virtual_now, make(100), 100, true, false), DP_OK);
+    dp_channel_close(limited, virtual_now);
+    pair_run(&p, DP_SECONDS(5));
+    assert_int_equal(saw[0].channels_closed, 1);
+    assert_int_equal(saw[1].channels_closed, 1);
+    assert_int_equal(saw[1].messages, 0); /* the long one is still on its way */
+    check_alive(&p, reliable);
+    pair_clear(&p);
+}
+
 /* An owner may let the clock of an association run on that it has aborted. */
 static void test_no_forward_tsn_after_the_end(void **state)
 {
@@ -306,6 +328,7 @@ int main(void)
         cmocka_unit_test(test_before_the_ack),
         cmocka_unit_test(test_abandoned_in_the_middle),
         cmocka_unit_test(test_closed_with_expired_messages),
+        cmocka_unit_test(test_closed_and_expired_before_its_turn),
         cmocka_unit_test(test_no_forward_tsn_after_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
