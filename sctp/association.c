@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/table.h"
+#include "delivery.h"
 #include "early.h"
 #include "filter.h"
 #include "forward.h"
@@ -63,8 +64,12 @@ struct dp_association {
     dp_forward forward;
     dp_sender sender;
     dp_early_reset early;
-    size_t unread; /* chunks since usrsctp had nothing to read, at most */
-    bool refused;  /* the peer was told that the window is closed, and usrsctp does not know */
+    dp_delivery delivery;
+    size_t message_max;  /* usrsctp keeps smaller messages until they are whole, */
+    size_t delivery_max; /* and larger ones at most up to this */
+    bool delivers;       /* beyond message_max, that is */
+    size_t unread;       /* chunks since usrsctp had nothing to read, at most */
+    bool refused;        /* the peer was told that the window is closed, and usrsctp does not know */
     uint8_t sack[DP_SCTP_COMMON_HEADER + SACK_HEADER]; /* usrsctp's last one, gap blocks left out */
     bool has_sack;
     /* Packets to send, each behind its 2-byte length. */
@@ -218,7 +223,7 @@ static bool set_int(struct socket *s, int level, int name, size_t value)
 static bool set_events(struct socket *s)
 {
     static const uint16_t types[] = {SCTP_ASSOC_CHANGE, SCTP_STREAM_RESET_EVENT, SCTP_STREAM_CHANGE_EVENT,
-                                     SCTP_SENDER_DRY_EVENT};
+                                     SCTP_SENDER_DRY_EVENT, SCTP_PARTIAL_DELIVERY_EVENT};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         struct sctp_event event = {SCTP_FUTURE_ASSOC, types[i], 1};
         if (!set(s, IPPROTO_SCTP, SCTP_EVENT, &event, sizeof event))
@@ -255,14 +260,17 @@ static bool set_timers(struct socket *s)
            set(s, IPPROTO_SCTP, SCTP_ASSOCINFO, &limits, sizeof limits);
 }
 
-/* Partial delivery begins only with a message that is over the limit anyway. usrsctp aborts the association
- * if it has begun to deliver one unordered message and the beginning of an earlier one on the same stream
- * arrives late ("completely hosed", sctp_indata.c): with a low partial delivery point a single lost packet is
- * enough. It starts at half of the receive buffer at the latest, so that must hold two messages. */
+/* usrsctp gives out a message before its end has come when it is longer than the partial delivery point (see
+ * delivery.h), which must hold every message that is to come whole, or than half of the receive buffer. */
 static size_t receive_buffer(const dp_association_config *config)
 {
     size_t least = 2 * (config->max_message_size + DP_ASSOCIATION_READ_MIN);
     return config->receive_buffer_size < least ? least : config->receive_buffer_size;
+}
+
+static bool set_delivery(struct socket *s, size_t point)
+{
+    return set_int(s, IPPROTO_SCTP, SCTP_PARTIAL_DELIVERY_POINT, point);
 }
 
 static bool set_options(struct socket *s, const dp_association_config *config)
@@ -275,8 +283,7 @@ static bool set_options(struct socket *s, const dp_association_config *config)
            set_int(s, SOL_SOCKET, SO_SNDBUF, config->send_buffer_size) &&
            set_int(s, SOL_SOCKET, SO_RCVBUF, receive_buffer(config)) &&
            set_int(s, IPPROTO_SCTP, SCTP_NODELAY, 1) && set_int(s, IPPROTO_SCTP, SCTP_EXPLICIT_EOR, 1) &&
-           set_int(s, IPPROTO_SCTP, SCTP_RECVRCVINFO, 1) &&
-           set_int(s, IPPROTO_SCTP, SCTP_PARTIAL_DELIVERY_POINT, config->max_message_size + 1) &&
+           set_int(s, IPPROTO_SCTP, SCTP_RECVRCVINFO, 1) && set_delivery(s, config->max_message_size + 1) &&
            set(s, IPPROTO_SCTP, SCTP_ENABLE_STREAM_RESET, &reset, sizeof reset) &&
            set(s, IPPROTO_SCTP, SCTP_INITMSG, &init, sizeof init) && set_events(s) && set_timers(s) &&
            set_path(s, NULL, config->mtu);
@@ -321,6 +328,9 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     dp_forward_init(&a->forward, config->max_streams);
     dp_sender_init(&a->sender);
     a->rto_min = RTO_MIN_MS;
+    a->message_max = config->max_message_size;
+    a->delivery_max = receive_buffer(config) / 2;
+    a->delivers = true;
     a->fragment = ((config->mtu - DP_SCTP_COMMON_HEADER) & ~(size_t)3) - DATA_HEADER;
     a->now = now;
     a->ticked = now;
@@ -412,13 +422,29 @@ static void refuse(dp_association *a)
         queue_output(a, packet, sizeof packet);
 }
 
+/* What the beginning of a message keeps back is neither read nor, as payload, much: usrsctp does not bound it. */
+static size_t kept_back(const dp_association *a) { return a->delivery.in_message ? a->delivery.others : 0; }
+
 static void all_read(dp_association *a)
 {
     a->readable = false;
-    a->unread = 0;
+    a->unread = kept_back(a);
     if (a->refused && a->has_sack)
         queue_output(a, a->sack, sizeof a->sack);
     a->refused = false;
+}
+
+/* False: the packet is to be lost. */
+static bool guard_delivery(dp_association *a, const uint8_t *packet, size_t len)
+{
+    size_t limit = a->delivery_max - DP_ASSOCIATION_READ_MIN;
+    if (!dp_delivery_input(&a->delivery, packet, len, a->forward.cumulative, limit))
+        return false;
+    bool safe = dp_delivery_safe(&a->delivery, a->forward.cumulative);
+    if (safe != a->delivers && a->socket != NULL &&
+        set_delivery(a->socket, safe ? a->message_max + 1 : a->delivery_max))
+        a->delivers = safe;
+    return true;
 }
 
 /* Its data may be acknowledged now. */
@@ -459,11 +485,13 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
     a->now = now;
     size_t chunks = dp_sender_input(&a->sender, now, packet, len);
     if (!a->readable)
-        a->unread = 0; /* what usrsctp has is parts of messages */
+        a->unread = kept_back(a); /* what else usrsctp has is parts of messages */
     if (chunks > 0 && a->unread >= UNREAD_MAX) {
         refuse(a);
         return DP_ERR_LIMIT;
     }
+    if (!guard_delivery(a, packet, len))
+        return DP_ERR_LIMIT;
     size_t made = a->forward.made;
     error = input_sound(a, packet, len);
     a->unread += chunks + a->forward.made - made;
@@ -707,9 +735,27 @@ void dp_association_receive(dp_association *a, dp_association_event *event, uint
     event->complete = (flags & MSG_EOR) != 0;
     event->ppid = ntohl(info.rcv_ppid);
     event->tsn = info.rcv_tsn;
-    if (event->type == DP_ASSOCIATION_DATA &&
-        dp_forward_drops(&a->forward, event->tsn, event->ppid, event->complete))
-        event->type = DP_ASSOCIATION_IGNORED;
+    if (event->type != DP_ASSOCIATION_DATA)
+        return;
+    dp_delivery_read(&a->delivery, event->stream, event->unordered, event->complete);
+    if (dp_forward_drops(&a->forward, event->tsn, event->ppid, event->complete))
+        event->type = DP_ASSOCIATION_ABANDONED;
+}
+
+/* usrsctp marks what it had of such a message when the association ended as its end, and puts a notification behind. */
+bool dp_association_cut_short(dp_association *a)
+{
+    struct sctp_tlv header;
+    struct sockaddr_conn from;
+    socklen_t from_len = sizeof from;
+    struct sctp_rcvinfo info;
+    socklen_t info_len = sizeof info;
+    unsigned info_type = 0;
+    int flags = MSG_PEEK;
+    ssize_t n = usrsctp_recvv(a->socket, &header, sizeof header, (struct sockaddr *)&from, &from_len, &info,
+                              &info_len, &info_type, &flags);
+    return n == (ssize_t)sizeof header && (flags & MSG_NOTIFICATION) != 0 &&
+           header.sn_type == SCTP_PARTIAL_DELIVERY_EVENT;
 }
 
 void dp_association_get_stats(const dp_association *a, dp_sctp_stats *out)

@@ -69,6 +69,7 @@ uint16_t dp_association_streams(const dp_association *association);
 typedef enum dp_association_event_type {
     DP_ASSOCIATION_NOTHING,
     DP_ASSOCIATION_DATA,
+    DP_ASSOCIATION_ABANDONED, /* stream, unordered: the message will not be completed; its data is not to be used */
     DP_ASSOCIATION_UP,      /* streams: what we may use; incoming_streams: what the peer may */
     DP_ASSOCIATION_DOWN,    /* error */
     DP_ASSOCIATION_RESET,   /* which streams, which directions, failed or done */
@@ -98,6 +99,8 @@ typedef struct dp_association_event {
 void dp_association_receive(dp_association *association, dp_association_event *event, uint8_t *buffer,
                             size_t capacity);
 #define DP_ASSOCIATION_READ_MIN 4096u
+/* Asked after a piece that ends a message over max_message_size: the association has ended in the middle of it. */
+bool dp_association_cut_short(dp_association *association);
 /* The i-th stream of a RESET event that was read into buffer. */
 uint16_t dp_association_reset_at(const uint8_t *buffer, size_t i);
 

@@ -97,6 +97,7 @@ void dp_channel_finish(dp_channel *channel)
     sctp->channel_count--;
     dp_send_forget(channel);
     channel->pending &= ~(unsigned)DP_PENDING_LOW;
+    dp_receive_break(channel, DP_ERR_CLOSED);
     dp_channel_event(channel, DP_PENDING_CLOSED);
 }
 

@@ -34,8 +34,9 @@ typedef struct dp_message {
 enum {
     DP_PENDING_OPEN = 1,
     DP_PENDING_LOW = 2,
-    DP_PENDING_ERROR = 4,
-    DP_PENDING_CLOSED = 8,
+    DP_PENDING_PART = 4, /* the last one, with an error */
+    DP_PENDING_ERROR = 8,
+    DP_PENDING_CLOSED = 16,
 };
 
 struct dp_channel {
@@ -54,8 +55,10 @@ struct dp_channel {
     bool negotiated;
     dp_channel_priority priority;
     bool incoming;
-    bool ack_due; /* we owe a DATA_CHANNEL_ACK, which goes before everything else */
-    bool acked;   /* the peer has answered: messages may leave unordered and unreliable (RFC 8832 §6) */
+    bool ack_due;  /* we owe a DATA_CHANNEL_ACK, which goes before everything else */
+    bool acked;    /* the peer has answered: messages may leave unordered and unreliable (RFC 8832 §6) */
+    bool in_parts; /* the first part of a message was given out, the last was not */
+    int part_error;
     int error;
     dp_message *head, *tail;
     int64_t credit; /* bytes that it may still hand over in this turn */
@@ -93,10 +96,11 @@ typedef struct dp_partial {
     bool unordered;
     bool discard; /* over the limit, or nobody wants it: its bytes are read and forgotten */
     uint32_t ppid;
-    uint32_t tsn;
     uint8_t *data;
     size_t len;
     size_t capacity;
+    uint64_t given; /* bytes that were given out, if it is over max_message_size */
+    bool ended;     /* all of it has come */
 } dp_partial;
 
 struct dp_sctp {
@@ -137,9 +141,11 @@ struct dp_sctp {
     dp_partial *spare; /* empty, keeps its buffer for a while */
     dp_time received_at;
     dp_partial *delivered; /* the event that was given out points into it */
-    uint64_t dropped;      /* packets and messages */
-    uint32_t opened;       /* channels whose OPEN event was given out */
-    uint32_t closed;       /* and CLOSED, too */
+    dp_partial *parting;   /* or into this one, which has more to give */
+    size_t part_len;
+    uint64_t dropped; /* packets and messages */
+    uint32_t opened;  /* channels whose OPEN event was given out */
+    uint32_t closed;  /* and CLOSED, too */
 };
 
 /* streams.c */
@@ -197,6 +203,8 @@ void dp_channel_wake(dp_channel *channel);
 bool dp_receive_poll(dp_sctp *sctp, dp_sctp_event *event);
 void dp_receive_release(dp_sctp *sctp); /* what the last event pointed to */
 void dp_receive_shrink(dp_sctp *sctp);  /* gives back what an idle association does not need */
+/* A message that was given out in part will not be completed: the owner is told. */
+void dp_receive_break(dp_channel *channel, int error);
 void dp_receive_drop_stream(dp_sctp *sctp, uint16_t id);
 void dp_receive_clear(dp_sctp *sctp);
 

@@ -23,7 +23,8 @@ static void partial_free(dp_partial *partial)
 static void recycle(dp_sctp *sctp, dp_partial *partial)
 {
     partial->len = 0;
-    partial->discard = false;
+    partial->given = 0;
+    partial->discard = partial->ended = false;
     if (sctp->spare == NULL)
         sctp->spare = partial;
     else
@@ -35,6 +36,15 @@ void dp_receive_release(dp_sctp *sctp)
     if (sctp->delivered != NULL)
         recycle(sctp, sctp->delivered);
     sctp->delivered = NULL;
+    dp_partial *partial = sctp->parting;
+    if (partial == NULL)
+        return;
+    partial->len -= sctp->part_len;
+    sctp->partial_bytes -= sctp->part_len;
+    memmove(partial->data, partial->data + sctp->part_len, partial->len);
+    sctp->part_len = 0;
+    if (!partial->ended)
+        sctp->parting = NULL; /* there is more to read first */
 }
 
 void dp_receive_shrink(dp_sctp *sctp)
@@ -81,6 +91,19 @@ static void unlink_partial(dp_sctp *sctp, dp_partial *partial)
         *at = partial->next;
     partial->next = NULL;
     sctp->partial_bytes -= partial->len;
+    if (sctp->parting == partial) {
+        sctp->parting = NULL;
+        sctp->part_len = 0;
+    }
+}
+
+void dp_receive_break(dp_channel *channel, int error)
+{
+    if (!channel->in_parts)
+        return;
+    channel->in_parts = false;
+    channel->part_error = error;
+    dp_channel_event(channel, DP_PENDING_PART);
 }
 
 void dp_receive_drop_stream(dp_sctp *sctp, uint16_t id)
@@ -216,39 +239,31 @@ static void receive_dcep(dp_sctp *sctp, const dp_partial *message)
 }
 
 /* Browsers give no message to a channel that was closed on this side, and RFC 8832 §6 lets nobody send before
- * OPEN. Text that is no UTF-8 is dropped, as Chromium does; Firefox puts U+FFFD where it is broken. */
-static bool receive_message(dp_sctp *sctp, const dp_partial *message, dp_sctp_event *event)
+ * OPEN. NULL: nobody wants it. */
+static dp_channel *receiver_of(dp_sctp *sctp, const dp_partial *message, bool *binary, bool *empty)
 {
     dp_stream *stream = dp_stream_get(sctp, message->stream);
     dp_channel *channel = stream == NULL ? NULL : stream->channel;
     if (channel != NULL)
         channel->acked = true;
-    bool binary = true;
-    bool empty = false;
-    switch (message->ppid) {
-    case DP_PPID_DCEP:
+    *binary = message->ppid != DP_PPID_TEXT && message->ppid != DP_PPID_TEXT_PARTIAL &&
+              message->ppid != DP_PPID_TEXT_EMPTY;
+    *empty = message->ppid == DP_PPID_TEXT_EMPTY || message->ppid == DP_PPID_BINARY_EMPTY;
+    bool known =
+        !*binary || *empty || message->ppid == DP_PPID_BINARY || message->ppid == DP_PPID_BINARY_PARTIAL;
+    return channel != NULL && channel->state == DP_CHANNEL_OPEN && known ? channel : NULL;
+}
+
+/* Text that is no UTF-8 is dropped, as Chromium does; Firefox puts U+FFFD where it is broken. */
+static bool receive_message(dp_sctp *sctp, const dp_partial *message, dp_sctp_event *event)
+{
+    bool binary, empty;
+    dp_channel *channel = receiver_of(sctp, message, &binary, &empty);
+    if (message->ppid == DP_PPID_DCEP) {
         receive_dcep(sctp, message);
         return false;
-    case DP_PPID_BINARY:
-    case DP_PPID_BINARY_PARTIAL:
-        break;
-    case DP_PPID_TEXT:
-    case DP_PPID_TEXT_PARTIAL:
-        binary = false;
-        break;
-    case DP_PPID_TEXT_EMPTY:
-        binary = false;
-        empty = true;
-        break;
-    case DP_PPID_BINARY_EMPTY:
-        empty = true;
-        break;
-    default:
-        channel = NULL;
-        break;
     }
-    if (channel == NULL || channel->state != DP_CHANNEL_OPEN ||
-        (!binary && !empty && !dp_utf8_valid(message->data, message->len))) {
+    if (channel == NULL || (!binary && !empty && !dp_utf8_valid(message->data, message->len))) {
         sctp->dropped++;
         return false;
     }
@@ -257,6 +272,7 @@ static bool receive_message(dp_sctp *sctp, const dp_partial *message, dp_sctp_ev
     event->binary = binary;
     event->data = message->data;
     event->len = empty ? 0 : message->len;
+    event->first = event->last = true;
     channel->stats.messages_received++;
     channel->stats.bytes_received += event->len;
     return true;
@@ -264,13 +280,22 @@ static bool receive_message(dp_sctp *sctp, const dp_partial *message, dp_sctp_ev
 
 /* ---- pieces ------------------------------------------------------------------------------------- */
 
-static void over_limit(dp_sctp *sctp, dp_partial *partial, int error)
+/* The rest of it is read and forgotten. */
+static void discard(dp_sctp *sctp, dp_partial *partial, int error)
 {
     dp_stream *stream = dp_stream_get(sctp, partial->stream);
     partial->discard = true;
     sctp->partial_bytes -= partial->len;
     partial->len = 0;
     sctp->dropped++;
+    if (stream != NULL && stream->channel != NULL)
+        dp_receive_break(stream->channel, error);
+}
+
+static void over_limit(dp_sctp *sctp, dp_partial *partial, int error)
+{
+    dp_stream *stream = dp_stream_get(sctp, partial->stream);
+    discard(sctp, partial, error);
     if (stream != NULL && stream->channel != NULL)
         dp_channel_fail(stream->channel, error);
 }
@@ -280,27 +305,15 @@ static void over_limit(dp_sctp *sctp, dp_partial *partial, int error)
 static dp_partial *place(dp_sctp *sctp, dp_partial *hot, bool hot_is_new, const dp_association_event *event)
 {
     dp_partial *partial = find_partial(sctp, event);
-    if (partial != NULL && partial->tsn != event->tsn) {
-        /* The message before it never ended: usrsctp gave it up without notice. */
-        sctp->partial_bytes -= partial->len;
-        if (partial == hot)
-            memmove(hot->data, hot->data + hot->len, event->len);
-        partial->len = 0;
-        partial->discard = false;
-    }
     if (partial == NULL) {
         partial = hot_is_new ? hot : take_spare(sctp);
         if (partial == NULL)
             return NULL;
         partial->stream = event->stream;
         partial->unordered = event->unordered;
-        partial->discard = false;
+        partial->ppid = event->ppid;
         partial->next = sctp->partials;
         sctp->partials = partial;
-    }
-    if (partial->len == 0) {
-        partial->ppid = event->ppid;
-        partial->tsn = event->tsn;
     }
     if (partial != hot && !partial->discard) {
         if (!make_room(sctp, partial, event->len))
@@ -311,26 +324,113 @@ static dp_partial *place(dp_sctp *sctp, dp_partial *hot, bool hot_is_new, const 
     return partial;
 }
 
-/* True: the message is complete and event tells of it. */
+/* Bytes at the end that begin a character of UTF-8 (RFC 3629 §3) whose rest is yet to come. */
+static size_t begun_character(const uint8_t *text, size_t len)
+{
+    for (size_t back = 1; back <= 3 && back <= len; back++) {
+        uint8_t byte = text[len - back];
+        size_t whole = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+        if ((byte & 0xc0) != 0x80)
+            return whole > back ? back : 0;
+    }
+    return 0;
+}
+
+/* The next part, if there is any. Nobody wants a text that is no UTF-8, nor what is too long for an empty message. */
+static bool fill_part(dp_sctp *sctp, dp_partial *partial, dp_sctp_event *event)
+{
+    size_t most = sctp->config.max_message_size;
+    size_t n = partial->len < most ? partial->len : most;
+    bool last = partial->ended && n == partial->len;
+    bool binary, empty;
+    dp_channel *channel = receiver_of(sctp, partial, &binary, &empty);
+    if (channel == NULL || empty) {
+        discard(sctp, partial, DP_ERR_CLOSED);
+        return false;
+    }
+    if (!binary && !last)
+        n -= begun_character(partial->data, n);
+    if (n == 0)
+        return false;
+    if (!binary && !dp_utf8_valid(partial->data, n)) {
+        discard(sctp, partial, DP_ERR_MALFORMED);
+        return false;
+    }
+    event->type = DP_SCTP_EVENT_MESSAGE_PART;
+    event->channel = channel;
+    event->binary = binary;
+    event->data = partial->data;
+    event->len = n;
+    event->first = partial->given == 0;
+    event->last = last;
+    partial->given += n;
+    channel->in_parts = !last;
+    channel->stats.messages_received += last;
+    channel->stats.bytes_received += n;
+    return true;
+}
+
+/* Of a message over max_message_size. True: event tells of a part. */
+static bool give_part(dp_sctp *sctp, dp_partial *partial, dp_sctp_event *event)
+{
+    bool given = !partial->discard && fill_part(sctp, partial, event);
+    if (given && !event->last) {
+        sctp->parting = partial;
+        sctp->part_len = event->len;
+    } else if (partial->ended) {
+        unlink_partial(sctp, partial);
+        if (given)
+            sctp->delivered = partial;
+        else
+            recycle(sctp, partial);
+    }
+    return given;
+}
+
+static void append(dp_sctp *sctp, dp_partial *partial, const dp_association_event *piece)
+{
+    uint64_t most = sctp->config.max_message_size;
+    partial->ended = piece->complete;
+    if (partial->discard)
+        return;
+    if (sctp->config.max_size_in_parts > 0 && partial->ppid != DP_PPID_DCEP)
+        most = sctp->config.max_size_in_parts;
+    partial->len += piece->len;
+    sctp->partial_bytes += piece->len;
+    if (partial->given + partial->len > most ||
+        sctp->partial_bytes > sctp->config.max_message_size + sctp->config.receive_buffer_size)
+        over_limit(sctp, partial, DP_ERR_TOO_LARGE);
+}
+
+/* True: event tells of the message, or of a part of it. */
 static bool take_piece(dp_sctp *sctp, dp_partial *partial, const dp_association_event *piece,
                        dp_sctp_event *event)
 {
-    if (!partial->discard) {
-        partial->len += piece->len;
-        sctp->partial_bytes += piece->len;
-        size_t all = sctp->config.max_message_size + sctp->config.receive_buffer_size;
-        if (partial->len > sctp->config.max_message_size || sctp->partial_bytes > all)
-            over_limit(sctp, partial, DP_ERR_TOO_LARGE);
+    append(sctp, partial, piece);
+    if (partial->given > 0 || partial->len > sctp->config.max_message_size) {
+        if (partial->ended && !partial->discard && dp_association_cut_short(sctp->association))
+            discard(sctp, partial, DP_ERR_CLOSED);
+        return give_part(sctp, partial, event);
     }
-    if (!piece->complete)
+    if (!partial->ended)
         return false;
     unlink_partial(sctp, partial);
-    bool discard = partial->discard;
     sctp->delivered = partial;
-    if (!discard && receive_message(sctp, partial, event))
+    if (!partial->discard && receive_message(sctp, partial, event))
         return true;
     dp_receive_release(sctp);
     return false;
+}
+
+/* The peer has given the message up (RFC 3758): usrsctp was made to believe that it has all of it. */
+static void abandoned(dp_sctp *sctp, const dp_association_event *event)
+{
+    dp_partial *partial = find_partial(sctp, event);
+    if (partial == NULL)
+        return;
+    discard(sctp, partial, DP_ERR_CANCELLED);
+    unlink_partial(sctp, partial);
+    recycle(sctp, partial);
 }
 
 static void streams_reset(dp_sctp *sctp, const dp_association_event *event, const uint8_t *buffer)
@@ -358,6 +458,9 @@ static void notified(dp_sctp *sctp, const dp_association_event *event, const uin
         break;
     case DP_ASSOCIATION_RESET:
         streams_reset(sctp, event, buffer);
+        break;
+    case DP_ASSOCIATION_ABANDONED:
+        abandoned(sctp, event);
         break;
     default:
         break;
@@ -399,8 +502,12 @@ static bool read_one(dp_sctp *sctp, dp_sctp_event *event)
 bool dp_receive_poll(dp_sctp *sctp, dp_sctp_event *event)
 {
     while (sctp->event_head == NULL && !sctp->connected_pending && sctp->state != DP_SCTP_DOWN &&
-           sctp->association != NULL && dp_association_readable(sctp->association))
-        if (read_one(sctp, event))
+           sctp->association != NULL) {
+        if (sctp->parting != NULL ? give_part(sctp, sctp->parting, event)
+                                  : dp_association_readable(sctp->association) && read_one(sctp, event))
             return true;
+        if (sctp->parting == NULL && !dp_association_readable(sctp->association))
+            break;
+    }
     return false;
 }

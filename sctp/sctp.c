@@ -13,6 +13,7 @@
 #define MAX_MTU                  16384u /* a DTLS record, and sender.c has room for two */
 #define DEFAULT_MAX_MESSAGE_SIZE 262144u
 #define MAX_MESSAGE_SIZE         (64u << 20)
+#define MIN_PART                 1024u
 #define DEFAULT_SEND_BUFFER      (4u << 20)
 #define DEFAULT_RECEIVE_BUFFER   (4u << 20)
 #define MIN_BUFFER               16384u
@@ -45,6 +46,9 @@ static bool config_valid(dp_sctp_config *config)
         config->max_channels = DEFAULT_MAX_CHANNELS;
     if (config->initial_channels == 0)
         config->initial_channels = DEFAULT_INITIAL_CHANNELS;
+    if (config->max_size_in_parts > 0 &&
+        (config->max_size_in_parts < config->max_message_size || config->max_message_size < MIN_PART))
+        return false;
     return config->mtu >= MIN_MTU && config->mtu <= MAX_MTU && config->max_message_size <= MAX_MESSAGE_SIZE &&
            config->send_buffer_size >= MIN_BUFFER && config->send_buffer_size <= MAX_BUFFER &&
            config->receive_buffer_size >= MIN_BUFFER && config->receive_buffer_size <= MAX_BUFFER &&
@@ -214,6 +218,11 @@ static void channel_event(dp_sctp *sctp, dp_sctp_event *event)
     } else if ((channel->pending & DP_PENDING_LOW) != 0) {
         channel->pending &= ~(unsigned)DP_PENDING_LOW;
         event->type = DP_SCTP_EVENT_BUFFERED_AMOUNT_LOW;
+    } else if ((channel->pending & DP_PENDING_PART) != 0) {
+        channel->pending &= ~(unsigned)DP_PENDING_PART;
+        event->type = DP_SCTP_EVENT_MESSAGE_PART;
+        event->last = true;
+        event->error = channel->part_error;
     } else if ((channel->pending & DP_PENDING_ERROR) != 0) {
         channel->pending &= ~(unsigned)DP_PENDING_ERROR;
         event->type = DP_SCTP_EVENT_CHANNEL_ERROR;

@@ -28,7 +28,7 @@ typedef struct dp_sctp_config {
     dp_random random; /* required */
     dp_log log;
     size_t mtu;                 /* largest SCTP packet, 12-byte common header included, 524 to 16384; 0: 1160 */
-    size_t max_message_size;    /* largest message that is accepted; 0: 262144 */
+    size_t max_message_size;    /* largest message that comes whole; 0: 262144 */
     size_t send_buffer_size;    /* of one association; 0: 4 MiB; see sctp/sctp.c */
     size_t receive_buffer_size; /* of one association; 0: 4 MiB */
     /* Stream ids 0 to max_channels-1 may be used, half of them for each side to open; 0: 1024. An association begins
@@ -37,7 +37,12 @@ typedef struct dp_sctp_config {
      * costs 64 bytes out and 40 in. */
     uint16_t max_channels;
     uint16_t initial_channels;
+    /* Messages over max_message_size (1024 at least) and up to this come in parts (DP_SCTP_EVENT_MESSAGE_PART), in
+     * bounded memory; DP_UNLIMITED: of any size. 0: none comes, and a larger message ends its channel with TOO_LARGE. */
+    uint64_t max_size_in_parts;
 } dp_sctp_config;
+
+#define DP_UNLIMITED UINT64_MAX
 
 DP_API int dp_sctp_new(dp_sctp **out, const dp_sctp_config *config);
 /* Aborts silently if the association is up; frees all channels without events. */
@@ -155,6 +160,13 @@ typedef enum dp_sctp_event_type {
     DP_SCTP_EVENT_CONNECTED,
     DP_SCTP_EVENT_CHANNEL_OPEN,        /* channel, incoming */
     DP_SCTP_EVENT_MESSAGE,             /* channel, data, len, binary; text is valid UTF-8 */
+    /* channel, data, len, binary, first, last: the next part, at most max_message_size bytes, of a message over
+     * max_message_size; each part of a text is valid UTF-8. Other channels' messages come in between only if their
+     * sender mixes them. After a first part there is always a last one, before CHANNEL_CLOSED at the latest. With an
+     * error (then len is 0) what came is not the whole message, and no more of it comes: CANCELLED, the sender has given
+     * it up; MALFORMED, the text is not UTF-8; TOO_LARGE, over max_size_in_parts; CLOSED, the channel or the
+     * association has ended. */
+    DP_SCTP_EVENT_MESSAGE_PART,
     DP_SCTP_EVENT_BUFFERED_AMOUNT_LOW, /* channel */
     DP_SCTP_EVENT_CHANNEL_ERROR,       /* channel, error; CHANNEL_CLOSED follows */
     DP_SCTP_EVENT_CHANNEL_CLOSED,      /* channel */
@@ -169,6 +181,8 @@ typedef struct dp_sctp_event {
     const uint8_t *data; /* valid until the next call */
     size_t len;
     int error;
+    bool first;
+    bool last;
 } dp_sctp_event;
 
 DP_API bool dp_sctp_poll_event(dp_sctp *sctp, dp_sctp_event *event);

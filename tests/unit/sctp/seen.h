@@ -69,6 +69,9 @@ static void on_event(pair *p, int end, const dp_sctp_event *event)
         s->bytes += event->len;
         s->binary_last = event->binary;
         break;
+    case DP_SCTP_EVENT_MESSAGE_PART:
+        fail_msg("nobody asked for parts");
+        break;
     case DP_SCTP_EVENT_BUFFERED_AMOUNT_LOW:
         s->low++;
         break;
