@@ -4,18 +4,14 @@
  * with a reason, within the 30 s of a handshake; whatever arrives was sent, once. Every 50th run is made twice, and has
  * to give one trace. How long it took is summed up by loss. */
 #include "net.h"
+#include "workers.h"
 
 #include <datapeer/dtls.h>
 #include <mbedtls/ssl.h>
 #include <mbedtls/ssl_ciphersuites.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 /* What RFC 6347 §4.2.4 is worth here: asserted for the runs at 20 % loss. */
 #define P99_AT_20_PERCENT DP_SECONDS(2)
@@ -27,7 +23,6 @@
 #define MESSAGES_ENOUGH 3 /* received each way */
 #define MESSAGE_HEADER  2
 #define FAR_DATAGRAMS   40 /* of both, at 600 ms there and back; 5 or 7 would do if nobody were impatient */
-#define WORKERS_MAX     64
 /* Runs of a kind, to say something about its share of failures, its 99th percentile. */
 #define ENOUGH_FOR_SHARE 150
 #define ENOUGH_FOR_P99   1000
@@ -320,13 +315,11 @@ typedef struct world {
 } world;
 
 typedef struct result {
-    bool done;
+    sim_result head;
     bool connected; /* both */
     uint8_t kind;
     uint16_t datagrams; /* of both */
     uint32_t took;      /* microseconds from the later start */
-    uint64_t trace;
-    const char *why; /* NULL: as it should be */
 } result;
 
 static void add_end(world *w, unsigned which)
@@ -472,12 +465,23 @@ static void hang_up(world *w)
     }
 }
 
-static void run(result *out, uint64_t seed, bool tell)
+static void tell_run(const world *w, const result *out)
+{
+    print_scene(&w->scene);
+    for (unsigned i = 0; i < 2; i++)
+        printf("  %s: %s%s, %u datagrams, %u messages sent, %u received\n", names[i],
+               w->ends[i]->connected != 0 ? "connected" : "", w->ends[i]->message, w->ends[i]->datagrams,
+               w->ends[i]->sent, w->ends[i]->received);
+    printf("  connected after %.3f s\n", (double)out->took / 1e6);
+}
+
+static void run(void *into, uint64_t seed, bool tell)
 {
     world w;
+    result *out = into;
     world_init(&w, seed);
     shake_hands(&w);
-    *out = (result){.done = true, .kind = (uint8_t)w.scene.kind};
+    *out = (result){.kind = (uint8_t)w.scene.kind};
     out->connected = w.ends[0]->connected != 0 && w.ends[1]->connected != 0;
     out->datagrams = (uint16_t)(w.ends[0]->datagrams + w.ends[1]->datagrams);
     if (out->connected) {
@@ -490,53 +494,17 @@ static void run(result *out, uint64_t seed, bool tell)
     }
     if (w.ends[0]->why == NULL && w.ends[1]->why == NULL) /* a busy loop would go on there */
         hang_up(&w);
-    out->trace = w.net.trace;
-    out->why = w.ends[0]->why != NULL ? w.ends[0]->why : w.ends[1]->why;
-    if (tell) {
-        print_scene(&w.scene);
-        for (unsigned i = 0; i < 2; i++)
-            printf("  %s: %s%s, %u datagrams, %u messages sent, %u received\n", names[i],
-                   w.ends[i]->connected != 0 ? "connected" : "", w.ends[i]->message, w.ends[i]->datagrams,
-                   w.ends[i]->sent, w.ends[i]->received);
-        printf("  connected after %.3f s\n", (double)out->took / 1e6);
-    }
+    out->head.trace = w.net.trace;
+    out->head.why = w.ends[0]->why != NULL ? w.ends[0]->why : w.ends[1]->why;
+    if (tell)
+        tell_run(&w, out);
     sim_net_clear(&w.net);
-}
-
-static void run_checked(result *out, uint64_t seed, bool tell)
-{
-    run(out, seed, tell);
-    if (seed % 50 == 0) {
-        result again;
-        run(&again, seed, false);
-        if (again.trace != out->trace)
-            out->why = "the same seed gave another trace";
-    }
 }
 
 /* ---- all of them -------------------------------------------------------------------------------------------- */
 
-static const char *program;
-
-static void report(uint64_t seed, const char *why)
+static void clear_certificates(void)
 {
-    fprintf(stderr, "seed %llu: %s\n  again: SIM_TRACE=1 SIM_LOG=1 %s 1 %llu\n", (unsigned long long)seed,
-            why, program, (unsigned long long)seed);
-}
-
-/* One of `workers` processes: every workers-th seed. */
-static void work(result *results, uint64_t count, uint64_t first, unsigned worker, unsigned workers)
-{
-    bool progress = worker == 0 && count >= 50000;
-    for (uint64_t i = worker; i < count; i += workers) {
-        run_checked(&results[i], first + i, count == 1);
-        if (results[i].why != NULL)
-            report(first + i, results[i].why);
-        if (progress && i / workers % 1000 == 0)
-            fprintf(stderr, "\r%llu of %llu ", (unsigned long long)i, (unsigned long long)count);
-    }
-    if (progress)
-        fprintf(stderr, "\n");
     for (unsigned i = 0; i < 3; i++)
         dp_certificate_free(certificates[i]);
 }
@@ -557,7 +525,7 @@ static bool sum_up(const result *results, uint64_t count, kind k, uint32_t *time
     unsigned most = 0;
     for (uint64_t i = 0; i < count; i++) {
         const result *r = &results[i];
-        runs += r->done && r->kind == k;
+        runs += r->head.done && r->kind == k;
         if (!r->connected || r->kind != k)
             continue;
         times[connected++] = r->took;
@@ -580,51 +548,30 @@ static bool sum_up(const result *results, uint64_t count, kind k, uint32_t *time
 
 int main(int argc, char **argv)
 {
-    uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 5000;
-    uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned workers = processors > WORKERS_MAX ? WORKERS_MAX : processors < 1 ? 1 : (unsigned)processors;
-    program = argv[0];
-    workers = count < 10 ? 1 : workers;
+    sim_work work = {.program = argv[0],
+                     .count = argc > 1 ? strtoull(argv[1], NULL, 10) : 5000,
+                     .first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1,
+                     .result_size = sizeof(result),
+                     .run = run,
+                     .clear = clear_certificates};
     uint64_t seed = 1;
     dp_random random = {sim_random_bytes, &seed};
     for (unsigned i = 0; i < 3; i++) {
         if (dp_certificate_generate(&certificates[i], &random, SIM_EPOCH) != DP_OK)
             return EXIT_FAILURE;
     }
-    result *results =
-        mmap(NULL, (count + 1) * sizeof *results, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    uint32_t *times = sim_alloc((count + 1) * sizeof *times);
-    if (results == MAP_FAILED)
-        return EXIT_FAILURE;
-    fflush(stdout);
-    for (unsigned i = 0; i < workers; i++) {
-        pid_t child = fork();
-        if (child < 0)
-            return EXIT_FAILURE;
-        if (child == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL); /* ends with the program */
-            free(times);
-            work(results, count, first, i, workers);
-            exit(EXIT_SUCCESS); /* looks for leaks, too */
-        }
-    }
-    unsigned failures = 0;
-    for (int status = 0; wait(&status) > 0;)
-        failures += status != 0;
-    for (uint64_t i = 0; i < count; i++) {
-        failures += results[i].why != NULL;
-        if (!results[i].done && (i < workers || results[i - workers].done))
-            report(first + i, "crashed"); /* what its process did last */
-    }
+    void *results;
+    unsigned failures = sim_work_all(&work, &results);
+    uint32_t *times = sim_alloc((work.count + 1) * sizeof *times);
     printf("%-14s %8s %9s %8s %8s %8s %8s %9s %5s\n", "", "runs", "connected", "median s", "p90", "p99",
            "longest", "datagrams", "most");
     for (unsigned k = 0; k < KINDS; k++) {
-        if (sum_up(results, count, (kind)k, times))
+        if (sum_up(results, work.count, (kind)k, times))
             continue;
         fprintf(stderr, "%s: too few connected, or too late\n", kind_names[k]);
         failures++;
     }
     free(times);
+    clear_certificates();
     return failures > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
