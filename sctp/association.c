@@ -9,6 +9,7 @@
 #include "early.h"
 #include "filter.h"
 #include "forward.h"
+#include "output.h"
 #include "sender.h"
 
 #include <string.h>
@@ -32,8 +33,7 @@
 #define DATA_HEADER      16u
 #define SACK_HEADER      16u
 #define UNREAD_MAX       16384u /* chunks: usrsctp spends up to 420 bytes on one, and its window counts payload */
-#define OUTPUT_INITIAL   4096u
-#define OUTPUT_KEEP      65536u
+#define OUTPUT_EXTRA     65536u
 
 /* All of usrsctp's state is global, so is this. */
 static struct {
@@ -72,42 +72,12 @@ struct dp_association {
     bool refused;        /* the peer was told that the window is closed, and usrsctp does not know */
     uint8_t sack[DP_SCTP_COMMON_HEADER + SACK_HEADER]; /* usrsctp's last one, gap blocks left out */
     bool has_sack;
-    /* Packets to send, each behind its 2-byte length. */
-    uint8_t *output;
-    size_t output_capacity;
-    size_t output_head;
-    size_t output_len;
-    size_t output_max;
+    dp_output output;
 };
 
 /* ---- the output -------------------------------------------------------------------------------- */
 
-static bool output_reserve(dp_association *a, size_t more)
-{
-    if (a->output_len + more <= a->output_capacity)
-        return true;
-    if (a->output_head > 0) {
-        memmove(a->output, a->output + a->output_head, a->output_len - a->output_head);
-        a->output_len -= a->output_head;
-        a->output_head = 0;
-    }
-    size_t needed = a->output_len + more;
-    return dp_grow((void **)&a->output, &a->output_capacity,
-                   needed < OUTPUT_INITIAL ? OUTPUT_INITIAL : needed, a->output_max, 1) == DP_OK;
-}
-
-/* A packet that finds no room counts as lost by the network. */
-static void queue_output(dp_association *a, const uint8_t *packet, size_t len)
-{
-    if (!output_reserve(a, 2 + len))
-        return;
-    uint8_t *at = a->output + a->output_len;
-    at[0] = (uint8_t)(len >> 8);
-    at[1] = (uint8_t)len;
-    memcpy(at + 2, packet, len);
-    dp_sctp_checksum_write(at + 2, len);
-    a->output_len += 2 + len;
-}
+static size_t mtu_of(const dp_association *a) { return DP_SCTP_COMMON_HEADER + DATA_HEADER + a->fragment; }
 
 /* RFC 9260 §3.3.4: length 16, cumulative TSN, a_rwnd, no gap blocks, no duplicates. */
 static void keep_sack(dp_association *a, const uint8_t *packet, size_t len)
@@ -131,35 +101,19 @@ static int on_output(void *address, void *packet, size_t len, uint8_t tos, uint8
     if (a == NULL || len < DP_SCTP_COMMON_HEADER || len > UINT16_MAX)
         return 0;
     bool leaves = dp_forward_output(&a->forward, (const uint8_t *)packet, len);
+    uint64_t repeated = a->sender.chunks_retransmitted;
     dp_sender_output(&a->sender, a->now, (const uint8_t *)packet, len);
     keep_sack(a, (const uint8_t *)packet, len);
+    /* The TSNs of a packet ascend (RFC 9260 §6.10), which those of a repeated chunk behind new ones would not. */
+    bool is_new = repeated == a->sender.chunks_retransmitted;
     if (leaves)
-        queue_output(a, (const uint8_t *)packet, len);
+        dp_output_add(&a->output, (const uint8_t *)packet, len, is_new ? mtu_of(a) : 0);
     return 0;
 }
 
-bool dp_association_has_output(const dp_association *a) { return a->output_head < a->output_len; }
-
 bool dp_association_poll_transmit(dp_association *a, const uint8_t **packet, size_t *len)
 {
-    if (a->output_head == a->output_len) {
-        a->output_head = a->output_len = 0;
-        return false;
-    }
-    const uint8_t *at = a->output + a->output_head;
-    *len = (size_t)at[0] << 8 | at[1];
-    *packet = at + 2;
-    a->output_head += 2 + *len;
-    return true;
-}
-
-static void output_shrink(dp_association *a)
-{
-    if (a->output_head == a->output_len && a->output_capacity > OUTPUT_KEEP) {
-        dp_free(a->output);
-        a->output = NULL;
-        a->output_capacity = a->output_head = a->output_len = 0;
-    }
+    return dp_output_poll(&a->output, packet, len);
 }
 
 /* ---- the stack --------------------------------------------------------------------------------- */
@@ -336,7 +290,7 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     a->ticked = now;
     /* All that can be in flight fits twice (first transmission and retransmission), each packet with its
      * length. */
-    a->output_max = 2 * config->send_buffer_size + OUTPUT_KEEP;
+    dp_output_init(&a->output, 2 * config->send_buffer_size + OUTPUT_EXTRA);
     if (stack.associations.count == 0)
         stack.last_tick = now;
     int error = dp_table_set(&stack.associations, &a->id, sizeof a->id, a, NULL);
@@ -381,7 +335,7 @@ void dp_association_free(dp_association *a)
     dp_forward_clear(&a->forward);
     dp_sender_clear(&a->sender);
     dp_early_reset_clear(&a->early);
-    dp_free(a->output);
+    dp_output_clear(&a->output);
     dp_free(a);
 }
 
@@ -419,7 +373,7 @@ static void refuse(dp_association *a)
     memset(packet + DP_SCTP_COMMON_HEADER + 8, 0, 4);
     a->refused = true;
     if (a->has_sack)
-        queue_output(a, packet, sizeof packet);
+        dp_output_add(&a->output, packet, sizeof packet, 0);
 }
 
 /* What the beginning of a message keeps back is neither read nor, as payload, much: usrsctp does not bound it. */
@@ -430,7 +384,7 @@ static void all_read(dp_association *a)
     a->readable = false;
     a->unread = kept_back(a);
     if (a->refused && a->has_sack)
-        queue_output(a, a->sack, sizeof a->sack);
+        dp_output_add(&a->output, a->sack, sizeof a->sack, 0);
     a->refused = false;
 }
 
@@ -507,9 +461,9 @@ void dp_association_tick(dp_association *a, dp_time now)
     const uint8_t *packet;
     size_t len;
     if (dp_sender_repeats(&a->sender, now, &packet, &len))
-        queue_output(a, packet, len);
+        dp_output_add(&a->output, packet, len, 0);
     if (now >= a->active_until) {
-        output_shrink(a);
+        dp_output_shrink(&a->output);
         dp_forward_shrink(&a->forward);
     }
 }

@@ -33,7 +33,6 @@ void dp_association_tick(dp_association *association, dp_time now);
 /* busy: the owner waits for something, a stream reset for instance. */
 dp_time dp_association_next_tick(const dp_association *association, bool busy);
 bool dp_association_poll_transmit(dp_association *association, const uint8_t **packet, size_t *len);
-bool dp_association_has_output(const dp_association *association);
 
 /* How a message leaves. usrsctp keeps what the first part of a message says. */
 typedef enum dp_association_limit {
