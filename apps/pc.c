@@ -4,6 +4,7 @@
 #include "lines.h"
 #include "pc_stats.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 #include <unistd.h>
 
 static const char help[] =
-    "Usage: datapeer pc offer|answer [--trickle] [--mdns]\n"
+    "Usage: datapeer pc offer|answer [--trickle] [--mdns] [--max-message-size N]\n"
     "\n"
     "Holds one peer connection. Reads commands as JSON objects, one a line, and prints events in the same "
     "way:\n"
@@ -21,6 +22,7 @@ static const char help[] =
     "\n"
     "  --trickle              print the description at once, and candidates as they are found\n"
     "  --mdns                 hide local addresses behind names that mDNS resolves\n"
+    "  --max-message-size N   take messages of up to N bytes; 0: of any size; else 262144\n"
     "  -v, -vv, -vvv          say more on standard error\n"
     "\n"
     "Example, which prints an offer:\n"
@@ -60,6 +62,11 @@ typedef struct channel {
     uint64_t sink_size;
     dp_time sink_first;
     dp_sha256_hash *sink;
+    /* The message that comes, which may do so in parts. */
+    dp_sha256_hash *hash; /* NULL: it is sunk */
+    job *echoed;          /* NULL: it is not to be echoed */
+    size_t echo_capacity;
+    uint64_t size;
     job *first, **last;
     size_t label_len;
     char label[];
@@ -73,7 +80,8 @@ typedef struct pc_driver {
     bool offerer;
     bool trickle;
     bool mdns;
-    bool opened; /* an offer can be made */
+    uint64_t max_message_size; /* announced; 0: no limit */
+    bool opened;               /* an offer can be made */
     channel *channels;
     size_t echo_bytes;
     /* The description that waits for the end of gathering. */
@@ -251,10 +259,26 @@ static void on_writable(void *user)
         work(d, c);
 }
 
+static void forget_echo(pc_driver *d, channel *c)
+{
+    if (c->echoed != NULL)
+        d->echo_bytes -= c->echoed->len;
+    free(c->echoed);
+    c->echoed = NULL;
+}
+
+static void forget_message(pc_driver *d, channel *c)
+{
+    dp_sha256_free(c->hash);
+    c->hash = NULL;
+    forget_echo(d, c);
+}
+
 static void forget_channel(pc_driver *d, channel *c)
 {
     while (c->first != NULL)
         pop_job(d, c);
+    forget_message(d, c);
     dp_sha256_free(c->sink);
     c->sink = NULL;
 }
@@ -286,10 +310,11 @@ static void finish_hash(dp_sha256_hash *hash, char hex[65])
 
 static void swallow(pc_driver *d, channel *c, const dp_pc_event *e)
 {
-    if (c->sunk++ == 0)
+    if (c->sunk == 0 && e->first)
         c->sink_first = now_of(d);
     c->sink_size += e->len;
     dp_sha256_update(c->sink, e->data, e->len);
+    c->sunk += e->last;
     if (c->sunk < c->sink_count)
         return;
     char hex[65];
@@ -303,47 +328,76 @@ static void swallow(pc_driver *d, channel *c, const dp_pc_event *e)
     lines_print(line);
 }
 
-static void print_message(const channel *c, const dp_pc_event *e)
+static void print_message(channel *c, const dp_pc_event *e)
 {
     char hex[65];
-    dp_sha256_hash *hash = NULL;
-    if (dp_sha256_new(&hash) == DP_OK)
-        dp_sha256_update(hash, e->data, e->len);
-    finish_hash(hash, hex);
+    dp_sha256_update(c->hash, e->data, e->len);
+    if (!e->last)
+        return;
+    finish_hash(c->hash, hex);
+    c->hash = NULL;
     dp_value *line = channel_event("message", c);
     dp_value_set(line, "binary", dp_value_bool(e->binary));
-    dp_value_set(line, "size", dp_value_uint(e->len));
+    dp_value_set(line, "size", dp_value_uint(c->size));
     dp_value_set(line, "sha256", dp_value_string(hex));
     lines_print(line);
 }
 
-static void echo(pc_driver *d, channel *c, const dp_pc_event *e)
+/* What came of it and this part. False: there is no room. */
+static bool collect(pc_driver *d, channel *c, const dp_pc_event *e)
 {
-    job *j = d->echo_bytes + e->len <= MAX_ECHO ? calloc(1, sizeof(*j) + e->len) : NULL;
-    if (j == NULL) {
-        print_error("too much waits to be echoed", "echo", c);
-        return;
+    size_t have = c->echoed != NULL ? c->echoed->len : 0;
+    if (d->echo_bytes + e->len > MAX_ECHO)
+        return false;
+    if (c->echoed == NULL || have + e->len > c->echo_capacity) {
+        size_t capacity = e->last ? have + e->len : 2 * (have + e->len);
+        job *grown = realloc(c->echoed, sizeof(*grown) + capacity);
+        if (grown == NULL)
+            return false;
+        if (c->echoed == NULL)
+            *grown = (job){.kind = JOB_ECHO, .binary = e->binary, .count = 1};
+        c->echoed = grown;
+        c->echo_capacity = capacity;
     }
-    j->kind = JOB_ECHO;
-    j->binary = e->binary;
-    j->count = 1;
-    j->len = e->len;
     if (e->len > 0)
-        memcpy(j->data, e->data, e->len);
+        memcpy(c->echoed->data + have, e->data, e->len);
+    c->echoed->len += e->len;
     d->echo_bytes += e->len;
-    push_job(c, j);
+    return true;
 }
 
+static void echo(pc_driver *d, channel *c, const dp_pc_event *e)
+{
+    if (!collect(d, c, e)) {
+        forget_echo(d, c);
+        print_error("too much waits to be echoed", "echo", c);
+    } else if (e->last) {
+        push_job(c, c->echoed);
+        c->echoed = NULL;
+    }
+}
+
+/* A whole message, or a part of one. */
 static void on_message(pc_driver *d, const dp_pc_event *e)
 {
     channel *c = dp_channel_user(e->channel);
     if (c == NULL)
         return;
-    if (c->sink != NULL)
-        swallow(d, c, e);
-    else
+    if (e->error != DP_OK) {
+        forget_message(d, c);
+        return;
+    }
+    if (e->first) {
+        c->size = 0;
+        if (c->sink == NULL && dp_sha256_new(&c->hash) != DP_OK)
+            app_error("out of memory");
+    }
+    c->size += e->len;
+    if (c->hash != NULL)
         print_message(c, e);
-    if (c->echo)
+    else if (c->sink != NULL)
+        swallow(d, c, e);
+    if (c->echoed != NULL || (c->echo && e->first))
         echo(d, c, e);
 }
 
@@ -406,6 +460,7 @@ static void on_event(void *user, const dp_pc_event *e)
         on_channel_open(d, e);
         break;
     case DP_PC_EVENT_MESSAGE:
+    case DP_PC_EVENT_MESSAGE_PART:
         on_message(d, e);
         break;
     case DP_PC_EVENT_CHANNEL_ERROR:
@@ -665,6 +720,11 @@ static bool begin(pc_driver *d)
                                 .on_event = on_event,
                                 .on_writable = on_writable,
                                 .user = d};
+    uint64_t most = d->max_message_size;
+    if (most > 0 && most <= DP_PC_MAX_MESSAGE_SIZE)
+        config.pc.max_message_size = (size_t)most;
+    else
+        config.pc.max_size_in_parts = most == 0 ? DP_UNLIMITED : most;
     int error = dp_pc_loop_new(&d->run, &config);
     if (error != DP_OK) {
         app_error("the connection can't be made: %s", dp_strerror(error));
@@ -728,11 +788,23 @@ static void on_input_end(void *user, bool too_long)
 
 /* ---- life ---- */
 
+static bool take_size(uint64_t *out, const char *text)
+{
+    char *end;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    bool good = *text >= '0' && *text <= '9' && *end == '\0' && errno == 0;
+    if (!good)
+        app_error("--max-message-size takes a number of bytes, not '%s'", text);
+    return good;
+}
+
 /* EXIT_OK; -1: helped. */
 static int take_arguments(pc_driver *d, int argc, char **argv)
 {
     static const struct option options[] = {{"trickle", no_argument, NULL, 't'},
                                             {"mdns", no_argument, NULL, 'm'},
+                                            {"max-message-size", required_argument, NULL, 's'},
                                             {"verbose", no_argument, NULL, 'v'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
@@ -742,7 +814,7 @@ static int take_arguments(pc_driver *d, int argc, char **argv)
             fputs(help, stdout);
             return -1;
         }
-        if (c == '?') {
+        if (c == '?' || (c == 's' && !take_size(&d->max_message_size, optarg))) {
             fputs("Try 'datapeer pc --help'.\n", stderr);
             return EXIT_USAGE;
         }
@@ -760,7 +832,7 @@ static int take_arguments(pc_driver *d, int argc, char **argv)
 
 int cmd_pc(int argc, char **argv)
 {
-    pc_driver d = {0};
+    pc_driver d = {.max_message_size = DP_PC_MAX_MESSAGE_SIZE};
     int code = take_arguments(&d, argc, argv);
     if (code != EXIT_OK)
         return code < 0 ? EXIT_OK : code;

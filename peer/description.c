@@ -73,6 +73,8 @@ static int fill_local(dp_pc *pc, dp_sdp *sdp, known_candidates *known, dp_sdp_se
     sdp->fingerprint_count = 1;
     sdp->sctp_port = 5000;
     sdp->max_message_size = pc->max_message_size;
+    if (pc->max_size_in_parts > 0) /* RFC 8841 §6: 0 is no limit */
+        sdp->max_message_size = pc->max_size_in_parts == DP_UNLIMITED ? 0 : pc->max_size_in_parts;
     memcpy(sdp->media, pc->description.media, sizeof(sdp->media));
     sdp->media_count = pc->description.media_count;
     sdp->data_index = pc->description.data_index;

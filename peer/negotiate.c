@@ -304,6 +304,7 @@ static void on_event(void *user, const dp_pc_event *event)
         break;
     case DP_PC_EVENT_GATHERING_COMPLETE: /* PeerJS has no message for the end of candidates */
     case DP_PC_EVENT_SELECTED_PAIR:
+    case DP_PC_EVENT_MESSAGE_PART:        /* not asked for */
     case DP_PC_EVENT_BUFFERED_AMOUNT_LOW: /* dp_connection_fill runs after each round */
     case DP_PC_EVENT_RESOLVE:             /* these are the runner's */
     case DP_PC_EVENT_PUBLISH:

@@ -42,6 +42,7 @@ int dp_pc_new(dp_pc **out, const dp_pc_config *config)
         pc->pin = *config->remote_fingerprint;
     pc->key_log = config->key_log;
     pc->max_message_size = config->max_message_size != 0 ? config->max_message_size : DP_PC_MAX_MESSAGE_SIZE;
+    pc->max_size_in_parts = config->max_size_in_parts;
     pc->ice_lite = config->ice_lite;
     dp_queue_init(&pc->kept, sizeof(pc_kept_event), PC_KEPT_MAX);
 
@@ -57,7 +58,8 @@ int dp_pc_new(dp_pc **out, const dp_pc_config *config)
                            .random = pc->random,
                            .log = pc->log,
                            .mtu = SCTP_PACKET_MAX,
-                           .max_message_size = pc->max_message_size};
+                           .max_message_size = pc->max_message_size,
+                           .max_size_in_parts = pc->max_size_in_parts};
     int error = dp_ice_new(&pc->ice, &ice);
     if (error == DP_OK)
         error = dp_sctp_new(&pc->sctp, &sctp);
@@ -450,6 +452,7 @@ static bool take_sctp_event(dp_pc *pc, dp_pc_event *event)
     static const dp_pc_event_type types[] = {
         [DP_SCTP_EVENT_CHANNEL_OPEN] = DP_PC_EVENT_CHANNEL_OPEN,
         [DP_SCTP_EVENT_MESSAGE] = DP_PC_EVENT_MESSAGE,
+        [DP_SCTP_EVENT_MESSAGE_PART] = DP_PC_EVENT_MESSAGE_PART,
         [DP_SCTP_EVENT_BUFFERED_AMOUNT_LOW] = DP_PC_EVENT_BUFFERED_AMOUNT_LOW,
         [DP_SCTP_EVENT_CHANNEL_ERROR] = DP_PC_EVENT_CHANNEL_ERROR,
         [DP_SCTP_EVENT_CHANNEL_CLOSED] = DP_PC_EVENT_CHANNEL_CLOSED,
@@ -478,6 +481,8 @@ static bool take_sctp_event(dp_pc *pc, dp_pc_event *event)
         event->binary = sctp.binary;
         event->data = sctp.data;
         event->len = sctp.len;
+        event->first = sctp.first;
+        event->last = sctp.last;
         event->error = sctp.error;
         return true;
     }

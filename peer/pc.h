@@ -42,6 +42,7 @@ struct dp_pc {
     dp_dtls *dtls; /* made once the role is known */
     dp_sctp *sctp;
     size_t max_message_size;
+    uint64_t max_size_in_parts;
 
     pc_negotiation negotiation;
     pc_description description;

@@ -43,7 +43,10 @@ typedef struct dp_pc_config {
      * descriptions can't stand in the middle. Copied; NULL: one of the description's. */
     const dp_fingerprint *remote_fingerprint;
     dp_key_log key_log;      /* for debugging, see dp_dtls_config */
-    size_t max_message_size; /* largest message that is accepted, told to the peer; 0: 262144 */
+    size_t max_message_size; /* largest message that comes whole; 0: 262144 */
+    /* See dp_sctp_config. The peer is told this as a=max-message-size (0, no limit, for DP_UNLIMITED), or
+     * max_message_size if this is 0. */
+    uint64_t max_size_in_parts;
     dp_duration ice_pacing;  /* 0: 50 ms */
     bool ice_tcp;            /* these four: see dp_ice_config (tcp...) */
     bool ice_lite;
@@ -133,6 +136,7 @@ typedef enum dp_pc_event_type {
     DP_PC_EVENT_LINK_CLOSE,    /* link.id */
     DP_PC_EVENT_CHANNEL_OPEN,  /* channel, incoming */
     DP_PC_EVENT_MESSAGE,       /* channel, data, len, binary */
+    DP_PC_EVENT_MESSAGE_PART,  /* channel, data, len, binary, first, last, error: see DP_SCTP_EVENT_MESSAGE_PART */
     DP_PC_EVENT_BUFFERED_AMOUNT_LOW, /* channel */
     DP_PC_EVENT_CHANNEL_ERROR,       /* channel, error */
     DP_PC_EVENT_CHANNEL_CLOSED,      /* channel, invalid after the next call */
@@ -154,6 +158,8 @@ typedef struct dp_pc_event {
     bool binary;
     const uint8_t *data; /* valid until the next call */
     size_t len;
+    bool first;
+    bool last;
     int error;
     const char *message;
 } dp_pc_event;

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { CASES, close, open, RELIABLE, sizes } from './lib/cases.mjs';
-import { connect, message, PageDriver, startDatapeer } from './lib/pc.mjs';
+import { connect, content, message, PageDriver, startDatapeer } from './lib/pc.mjs';
+import { sha256 } from './lib/pattern.mjs';
 import { BROWSERS, within, World } from './lib/world.mjs';
 
 const world = new World();
@@ -143,6 +144,59 @@ for (const name of BROWSERS) {
         test(`a killed ${name} is missed`, { timeout: 2 * NOTICED }, () => deaths[name].browser);
     });
 }
+
+// Over what comes whole: in parts, which the driver puts together. Firefox 153 never sends more than 8 MiB, to another Firefox
+// neither, and does not say so.
+const LARGE_SIZES = [262145, 3000000, 8388608];
+
+describe('messages over 256 KiB', () => {
+    const long = { timeout: 180000 };
+
+    test('Firefox sends and takes them', long, async () => {
+        const page = await pageOf('firefox', 'answer', false);
+        const datapeer = await startDatapeer(world, 'offer', '--max-message-size', '0');
+        await connect(datapeer, page);
+        assert.equal(datapeer.maxMessageSize, Infinity);
+        await open(page, datapeer, 'large');
+        await sizes(page, datapeer, 'large', LARGE_SIZES);
+        await open(datapeer, page, 'also');
+        datapeer.command({ cmd: 'sink', label: 'also', count: 2 });
+        await datapeer.wait('armed', 'also');
+        page.command({ cmd: 'send', label: 'also', size: 3000000, seed: 7, count: 2 });
+        const { size, sha256: hash } = await datapeer.wait('sunk', 'also');
+        assert.deepEqual([size, hash], [6000000, sha256(Buffer.concat([content(3000000, 7), content(3000000, 8)]))]);
+    });
+
+    test('Firefox sends none that we do not announce', long, async () => {
+        const page = await pageOf('firefox', 'answer', false);
+        const datapeer = await startDatapeer(world, 'offer', '--max-message-size', '3000000');
+        await connect(datapeer, page);
+        await open(page, datapeer, 'large');
+        await sizes(page, datapeer, 'large', [3000000]);
+        page.command({ cmd: 'send', label: 'large', size: 3000001 });
+        assert.match((await page.wait('error')).message, /TypeError/);
+    });
+
+    test('Chromium understands that there is no limit, and sends what it can', long, async () => {
+        const page = await pageOf('chromium', 'answer', false);
+        const datapeer = await startDatapeer(world, 'offer', '--max-message-size', '0');
+        await connect(datapeer, page);
+        await open(page, datapeer, 'large');
+        await sizes(page, datapeer, 'large', [262144]);
+        page.command({ cmd: 'send', label: 'large', size: 262145 });
+        assert.match((await page.wait('error')).message, /TypeError|OperationError/);
+    });
+
+    test('64 MiB from our own end to our own', long, async () => {
+        const [a, b] = await Promise.all(['offer', 'answer'].map((role) => startDatapeer(world, role, '--max-message-size', '0')));
+        await connect(a, b);
+        await open(a, b, 'large', { ordered: false });
+        const size = 67108864;
+        a.command({ cmd: 'send', label: 'large', size, seed: 3 });
+        assert.deepEqual(await b.wait('message', 'large', 120000), message('large', size, 3));
+        assert.deepEqual(await a.wait('sent', 'large'), { ev: 'sent', label: 'large', count: 1 });
+    });
+});
 
 test('what cannot be done is an error event, and all else goes on', limit, async () => {
     const [a, b] = await Promise.all(['offer', 'answer'].map((role) => startDatapeer(world, role)));
