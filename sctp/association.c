@@ -123,6 +123,7 @@ static void stack_start(void)
     if (stack.started)
         return;
     stack.started = true;
+    usrsctp_tunable_set_sctp_pcbtblsize(1); /* of each socket's table of associations: it has one */
     usrsctp_init_nothreads(0, on_output, NULL);
     usrsctp_enable_crc32c_offload();
     usrsctp_sysctl_set_sctp_blackhole(2); /* no ABORT in answer to packets of no association */

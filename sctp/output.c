@@ -7,7 +7,6 @@
 #include <string.h>
 
 #define INITIAL       4096u
-#define KEEP          65536u
 #define LENGTH_SIZE   2u
 #define PORTS_AND_TAG 8u
 
@@ -92,6 +91,6 @@ bool dp_output_poll(dp_output *o, const uint8_t **packet, size_t *len)
 
 void dp_output_shrink(dp_output *o)
 {
-    if (o->head == o->len && o->capacity > KEEP)
+    if (o->head == o->len)
         dp_output_clear(o);
 }

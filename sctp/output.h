@@ -23,7 +23,7 @@ void dp_output_clear(dp_output *output);
 void dp_output_add(dp_output *output, const uint8_t *packet, size_t len, size_t mtu);
 /* The packet is valid until the next call. */
 bool dp_output_poll(dp_output *output, const uint8_t **packet, size_t *len);
-/* Gives memory back if it is much and empty. */
+/* Gives the memory back if nothing waits. */
 void dp_output_shrink(dp_output *output);
 
 #endif
