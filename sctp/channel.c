@@ -288,6 +288,10 @@ void dp_channel_close(dp_channel *channel, dp_time now)
         dp_channel_finish(channel); /* the peer has never heard of it */
         return;
     }
+    if (dp_send_unfinished(channel)) {
+        dp_sctp_abort(sctp, now);
+        return;
+    }
     set_state(channel, DP_CHANNEL_CLOSING);
     channel->pending &= ~(unsigned)DP_PENDING_LOW;
     channel->close_deadline = now + CLOSE_TIMEOUT;

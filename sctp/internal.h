@@ -23,7 +23,7 @@ typedef struct dp_message {
     size_t sent; /* bytes that usrsctp has */
     uint32_t ppid;
     dp_time expires; /* maxPacketLifeTime is over after this */
-    bool begun;
+    bool goes_on;    /* the next one of the channel belongs to the same message */
     bool unordered;
     bool counted; /* in bufferedAmount: user data, not DCEP */
     uint8_t data[];
@@ -61,7 +61,11 @@ struct dp_channel {
     int part_error;
     int error;
     dp_message *head, *tail;
-    int64_t credit; /* bytes that it may still hand over in this turn */
+    bool in_message; /* the owner has begun a message in parts */
+    bool part_binary;
+    uint64_t part_bytes;
+    dp_time part_deadline; /* for the next part */
+    int64_t credit;        /* bytes that it may still hand over in this turn */
     size_t buffered;
     size_t low_threshold;
     dp_channel_stats stats;
@@ -134,7 +138,7 @@ struct dp_sctp {
     dp_channel *ready_head, *ready_tail;
     dp_channel *event_head, *event_tail;
     dp_channel *reap;    /* its CHANNEL_CLOSED was given out: freed by the next call */
-    dp_channel *current; /* its first message is half handed over: no other may go before */
+    dp_channel *current; /* usrsctp has half of a message of it: no other may go before the rest */
 
     dp_partial *partials;
     size_t partial_bytes;
@@ -191,6 +195,8 @@ void dp_send_enqueue(dp_channel *channel, dp_message *message);
 /* Drops what can still be taken back, or, with the channel, all. */
 void dp_send_discard(dp_channel *channel);
 void dp_send_forget(dp_channel *channel);
+/* Of a message in parts that was begun, drops what can be taken back. True: usrsctp has some, and no end will follow. */
+bool dp_send_unfinished(dp_channel *channel);
 bool dp_send_has_more(const dp_channel *channel);
 void dp_send_unready(dp_channel *channel); /* takes it out of the turns */
 void dp_send_expire(dp_sctp *sctp);
@@ -211,5 +217,7 @@ void dp_receive_clear(dp_sctp *sctp);
 /* sctp.c */
 void dp_sctp_went_up(dp_sctp *sctp, uint16_t outgoing_streams, uint16_t incoming_streams);
 void dp_sctp_went_down(dp_sctp *sctp, int error);
+/* The same, and the peer is told. */
+void dp_sctp_fail(dp_sctp *sctp, int error);
 
 #endif

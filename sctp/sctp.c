@@ -138,14 +138,19 @@ void dp_sctp_went_down(dp_sctp *sctp, int error)
         dp_channel_finish(channel);
 }
 
-void dp_sctp_abort(dp_sctp *sctp, dp_time now)
+void dp_sctp_fail(dp_sctp *sctp, int error)
 {
-    sctp->now = now;
     if (sctp->state == DP_SCTP_DOWN)
         return;
     if (sctp->association != NULL)
         dp_association_abort(sctp->association);
-    dp_sctp_went_down(sctp, DP_OK);
+    dp_sctp_went_down(sctp, error);
+}
+
+void dp_sctp_abort(dp_sctp *sctp, dp_time now)
+{
+    sctp->now = now;
+    dp_sctp_fail(sctp, DP_OK);
 }
 
 /* ---- the five verbs ---------------------------------------------------------------------------- */

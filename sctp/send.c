@@ -7,8 +7,9 @@
 
 #include <string.h>
 
-#define QUEUE_LIMIT (1u << 20) /* bufferedAmount over this: WOULD_BLOCK */
-#define QUANTUM     4096       /* bytes that a channel of the lowest priority has in a turn */
+#define QUEUE_LIMIT  (1u << 20)     /* bufferedAmount over this: WOULD_BLOCK */
+#define QUANTUM      4096           /* bytes that a channel of the lowest priority has in a turn */
+#define PART_TIMEOUT DP_SECONDS(30) /* for the next part of a message that holds all other channels */
 
 /* ---- queues ------------------------------------------------------------------------------------- */
 
@@ -54,21 +55,70 @@ static void left_buffer(dp_channel *channel, size_t n)
         dp_channel_event(channel, DP_PENDING_LOW);
 }
 
-/* A message that usrsctp has a part of stays: its rest must follow, or nothing else ever leaves. */
-void dp_send_discard(dp_channel *channel)
+/* usrsctp has the beginning of a message of the channel, and not its end: the head of the queue goes on with it. */
+static bool halfway(const dp_channel *channel) { return channel->sctp->current == channel; }
+
+/* The last in the queue that cannot be taken back, for usrsctp has the beginning of the message. NULL: all can. */
+static dp_message *last_begun(const dp_channel *channel)
 {
-    dp_message *begun = channel->head != NULL && channel->head->begun ? channel->head : NULL;
-    dp_message *message = begun != NULL ? begun->next : channel->head;
+    dp_message *at = halfway(channel) ? channel->head : NULL;
+    while (at != NULL && at->goes_on && at->next != NULL)
+        at = at->next;
+    return at;
+}
+
+/* kept NULL: all of it. */
+static void drop_behind(dp_channel *channel, dp_message *kept)
+{
+    dp_message *message = kept != NULL ? kept->next : channel->head;
+    channel->tail = kept;
+    if (kept != NULL)
+        kept->next = NULL;
+    else
+        channel->head = NULL;
     while (message != NULL) {
         dp_message *next = message->next;
+        if (message->counted)
+            channel->buffered -= message->len - message->sent;
         dp_free(message);
         message = next;
     }
-    if (begun != NULL)
-        begun->next = NULL;
-    channel->head = channel->tail = begun;
-    channel->buffered = begun != NULL && begun->counted ? begun->len - begun->sent : 0;
+}
+
+/* The owner has begun a message, usrsctp has some of it, and the end is not in the queue. */
+static bool end_is_missing(const dp_channel *channel)
+{
+    return channel->in_message && halfway(channel) && last_begun(channel) == channel->tail;
+}
+
+/* A message that usrsctp has a part of stays: its rest must follow, or nothing else ever leaves. If the owner has not
+ * given it, a byte ends it: the peer has closed the channel and takes no notice. */
+void dp_send_discard(dp_channel *channel)
+{
     channel->ack_due = false;
+    drop_behind(channel, last_begun(channel));
+    dp_message *end = end_is_missing(channel) ? dp_message_new(1) : NULL;
+    if (end != NULL) {
+        end->data[0] = 0;
+        dp_send_enqueue(channel, end);
+    } else if (end_is_missing(channel)) {
+        dp_sctp_fail(channel->sctp, DP_ERR_NO_MEMORY);
+    }
+    channel->in_message = false;
+}
+
+bool dp_send_unfinished(dp_channel *channel)
+{
+    if (!channel->in_message)
+        return false;
+    if (end_is_missing(channel))
+        return true;
+    dp_message *kept = NULL;
+    for (dp_message *at = channel->head; at != NULL; at = at->next)
+        kept = at->goes_on ? kept : at;
+    drop_behind(channel, kept);
+    channel->in_message = false;
+    return false;
 }
 
 void dp_send_forget(dp_channel *channel)
@@ -175,21 +225,30 @@ static dp_association_outgoing how_to_send(const dp_channel *channel, const dp_m
     return how;
 }
 
+static void handed_over(dp_channel *channel, const dp_message *message)
+{
+    channel->sctp->current = message->goes_on ? channel : NULL;
+    channel->part_deadline = channel->sctp->now + PART_TIMEOUT;
+}
+
+/* The message, or one part of it. */
 static int send_message(dp_channel *channel, dp_message *message)
 {
     dp_association_outgoing how = how_to_send(channel, message);
     while (message->sent < message->len) {
         size_t n = 0;
         int error = dp_association_send(channel->sctp->association, &n, channel->sctp->now, &how,
-                                        message->data + message->sent, message->len - message->sent, true);
+                                        message->data + message->sent, message->len - message->sent,
+                                        !message->goes_on);
         if (error != DP_OK)
             return error;
         message->sent += n;
-        message->begun = true;
+        channel->sctp->current = channel;
         channel->credit -= (int64_t)n;
         if (message->counted && channel->buffered >= n)
             left_buffer(channel, n);
     }
+    handed_over(channel, message);
     return DP_OK;
 }
 
@@ -208,13 +267,13 @@ static int send_ack(dp_channel *channel)
  * so the old ones are in front; one that usrsctp has a part of must be completed. */
 static void drop_expired(dp_channel *channel)
 {
-    bool begun = channel->head != NULL && channel->head->begun;
-    dp_message **first = begun ? &channel->head->next : &channel->head;
+    dp_message *kept = last_begun(channel);
+    dp_message **first = kept != NULL ? &kept->next : &channel->head;
     while (*first != NULL && channel->acked && (*first)->expires < channel->sctp->now) {
         dp_message *message = *first;
         *first = message->next;
         if (channel->tail == message)
-            channel->tail = begun ? channel->head : NULL;
+            channel->tail = kept;
         if (message->counted)
             left_buffer(channel, message->len);
         dp_free(message);
@@ -224,15 +283,13 @@ static void drop_expired(dp_channel *channel)
 /* The ACK of a channel, or its oldest message. */
 static int send_next(dp_channel *channel)
 {
-    dp_sctp *sctp = channel->sctp;
     if (channel->ack_due)
         return send_ack(channel);
     drop_expired(channel);
     dp_message *message = channel->head;
     if (message == NULL)
-        return DP_OK;
+        return halfway(channel) ? DP_ERR_WOULD_BLOCK : DP_OK;
     int error = send_message(channel, message);
-    sctp->current = error != DP_OK && message->begun ? channel : NULL;
     if (error == DP_OK)
         pop_message(channel);
     return error;
@@ -260,23 +317,27 @@ static bool take_turn(dp_sctp *sctp, dp_channel *channel)
  * a big message it waits for in the next turns. */
 void dp_channel_pump(dp_sctp *sctp)
 {
-    if (sctp->current != NULL) {
+    while (sctp->current != NULL) {
         dp_channel *channel = sctp->current;
         if (send_next(channel) != DP_OK)
             return;
         dp_channel_wake(channel);
     }
     dp_streams_grow(sctp);
-    while (sctp->ready_head != NULL && sctp->state == DP_SCTP_UP && !sctp->streams_draining)
+    while (sctp->ready_head != NULL && sctp->current == NULL && sctp->state == DP_SCTP_UP &&
+           !sctp->streams_draining)
         if (!take_turn(sctp, sctp->ready_head))
             return;
 }
 
-/* Also while usrsctp is full: bufferedAmount falls, and send accepts newer messages. */
+/* Also while usrsctp is full: bufferedAmount falls, and send accepts newer messages. And an owner that does not go on
+ * with a message must not hold all channels for ever. */
 void dp_send_expire(dp_sctp *sctp)
 {
     for (dp_channel *channel = sctp->ready_head; channel != NULL; channel = channel->next_ready)
         drop_expired(channel);
+    if (sctp->current != NULL && sctp->current->head == NULL && sctp->now >= sctp->current->part_deadline)
+        dp_sctp_fail(sctp, DP_ERR_TIMEOUT);
 }
 
 /* ---- send --------------------------------------------------------------------------------------- */
@@ -288,22 +349,58 @@ static uint32_t ppid_of(bool binary, bool empty)
     return binary ? DP_PPID_BINARY : DP_PPID_TEXT;
 }
 
-/* The usual case: nothing waits, so usrsctp reads the caller's own bytes. The block for what may be left over
- * is there before the first byte is handed over, because a message that has begun cannot be taken back. */
-int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_t len, bool binary,
-                    bool force_ordered)
+/* before: the bytes of the message that were accepted. */
+static int check(const dp_channel *channel, const uint8_t *data, size_t len, uint64_t before)
 {
-    static const uint8_t zero = 0;
-    dp_sctp *sctp = channel->sctp;
+    size_t most = channel->sctp->remote_max_message_size;
     if (channel->state != DP_CHANNEL_OPEN)
         return DP_ERR_INVALID_STATE;
     if (data == NULL && len > 0)
         return DP_ERR_INVALID_ARGUMENT;
-    if (sctp->remote_max_message_size != 0 && len > sctp->remote_max_message_size)
+    if (most != 0 && len > most - before)
         return DP_ERR_TOO_LARGE;
-    if (channel->buffered > QUEUE_LIMIT)
-        return DP_ERR_WOULD_BLOCK;
-    sctp->now = now;
+    return channel->buffered > QUEUE_LIMIT ? DP_ERR_WOULD_BLOCK : DP_OK;
+}
+
+/* Nothing waits before it. */
+static bool at_once(const dp_channel *channel)
+{
+    const dp_sctp *sctp = channel->sctp;
+    bool its_turn =
+        halfway(channel) || (sctp->current == NULL && sctp->ready_head == NULL && !sctp->streams_draining);
+    return its_turn && channel->head == NULL && !stream_blocked(channel);
+}
+
+/* The usual case: nothing waits, so usrsctp reads the caller's own bytes. The block for what may be left over
+ * is there before the first byte is handed over, because a message that has begun cannot be taken back. */
+static void hand_over(dp_channel *channel, dp_message *message, const uint8_t *bytes)
+{
+    dp_sctp *sctp = channel->sctp;
+    if (at_once(channel)) {
+        dp_association_outgoing how = how_to_send(channel, message);
+        (void)dp_association_send(sctp->association, &message->sent, sctp->now, &how, bytes, message->len,
+                                  !message->goes_on);
+        if (message->sent > 0)
+            sctp->current = channel;
+        if (message->sent == message->len) {
+            handed_over(channel, message);
+            dp_free(message);
+            return;
+        }
+    }
+    memcpy(message->data + message->sent, bytes + message->sent, message->len - message->sent);
+    dp_send_enqueue(channel, message);
+    dp_channel_wake(channel);
+}
+
+int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_t len, bool binary,
+                    bool force_ordered)
+{
+    static const uint8_t zero = 0;
+    int error = channel->in_message ? DP_ERR_INVALID_STATE : check(channel, data, len, 0);
+    if (error != DP_OK)
+        return error;
+    channel->sctp->now = now;
     bool empty = len == 0;
     dp_message *message = dp_message_new(empty ? 1 : len);
     if (message == NULL)
@@ -315,22 +412,34 @@ int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_
     message->counted = !empty;
     if (channel->max_packet_lifetime >= 0)
         message->expires = now + DP_MS(channel->max_packet_lifetime);
-    const uint8_t *bytes = empty ? &zero : data;
-    if (sctp->ready_head == NULL && sctp->current == NULL && !sctp->streams_draining &&
-        channel->head == NULL && !stream_blocked(channel)) {
-        dp_association_outgoing how = how_to_send(channel, message);
-        (void)dp_association_send(sctp->association, &message->sent, now, &how, bytes, message->len, true);
-        message->begun = message->sent > 0;
-        if (message->sent == message->len) {
-            dp_free(message);
-            return DP_OK;
-        }
-        if (message->begun)
-            sctp->current = channel;
-    }
-    memcpy(message->data + message->sent, bytes + message->sent, message->len - message->sent);
-    dp_send_enqueue(channel, message);
-    dp_channel_wake(channel);
+    hand_over(channel, message, empty ? &zero : data);
+    return DP_OK;
+}
+
+int dp_channel_send_part(dp_channel *channel, dp_time now, const uint8_t *data, size_t len, bool binary,
+                         bool last)
+{
+    uint64_t before = channel->in_message ? channel->part_bytes : 0;
+    if (len == 0 || (channel->in_message && binary != channel->part_binary))
+        return DP_ERR_INVALID_ARGUMENT;
+    int error = check(channel, data, len, before);
+    if (error != DP_OK)
+        return error;
+    dp_message *part = dp_message_new(len);
+    if (part == NULL)
+        return DP_ERR_NO_MEMORY;
+    channel->sctp->now = now;
+    part->ppid = ppid_of(binary, false);
+    part->unordered = !channel->ordered;
+    part->counted = true;
+    part->goes_on = !last;
+    channel->in_message = !last;
+    channel->part_binary = binary;
+    channel->part_bytes = before + len;
+    channel->stats.messages_sent += last;
+    channel->stats.bytes_sent += len;
+    hand_over(channel, part, data);
+    dp_channel_pump(channel->sctp); /* others may have waited for the last part */
     return DP_OK;
 }
 

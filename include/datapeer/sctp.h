@@ -121,6 +121,14 @@ DP_API void *dp_channel_user(const dp_channel *channel);
  * INVALID_STATE unless OPEN. */
 DP_API int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_t len, bool binary,
                            bool force_ordered);
+/* The same for a message in parts of any size, at least one byte each, that last ends; binary is the same for all. It
+ * may be as large as the remote's max-message-size allows; TOO_LARGE beyond that, and the message can't be ended then.
+ * In between, send on this channel is an INVALID_STATE, and all other channels wait: SCTP sends one message after the
+ * other. So the owner has 30 s for each part, counted from when nothing is buffered any more; then the association
+ * ends with TIMEOUT. dp_channel_close in the middle ends it, too, unless nothing of the message has left: nothing else
+ * keeps the peer from taking the beginning for the whole. A lifetime (max_packet_lifetime) does not count. */
+DP_API int dp_channel_send_part(dp_channel *channel, dp_time now, const uint8_t *data, size_t len, bool binary,
+                                bool last);
 /* Bytes of messages accepted by send and not yet handed to the wire (W3C bufferedAmount). */
 DP_API size_t dp_channel_buffered_amount(const dp_channel *channel);
 /* BUFFERED_AMOUNT_LOW fires when buffered_amount falls to this or below; default 0, at most 1 MiB (the

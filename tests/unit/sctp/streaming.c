@@ -1,7 +1,7 @@
 /* Messages over max_message_size in parts, both ways. */
 #include "seen.h"
 
-#include "base/mem.h"
+#include "base/text.h"
 
 #define WHOLE 16384u /* max_message_size of end 1 */
 
@@ -238,6 +238,439 @@ static void test_late_beginning(void **state)
     }
 }
 
+/* ---- text --------------------------------------------------------------------------------------- */
+
+/* Characters of one to four bytes, so that parts would end within some. */
+static size_t make_text(uint8_t *out, size_t least)
+{
+    static const char characters[] = "z\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80";
+    size_t len = 0;
+    while (len < least) {
+        memcpy(out + len, characters, sizeof characters - 1);
+        len += sizeof characters - 1;
+    }
+    return len;
+}
+
+static uint8_t text[300000];
+static size_t text_len;
+static uint64_t texts;
+
+static void on_text(pair *p, int end, const dp_sctp_event *event)
+{
+    if (event->type != DP_SCTP_EVENT_MESSAGE_PART || event->error != DP_OK) {
+        on_part(p, end, event);
+        return;
+    }
+    parts.channel = event->channel;
+    assert_false(event->binary);
+    assert_true(dp_utf8_valid(event->data, event->len));
+    assert_in_range(event->len, 1, WHOLE);
+    assert_true(texts + event->len <= text_len && memcmp(text + texts, event->data, event->len) == 0);
+    texts += event->len;
+    parts.whole += event->last;
+    if (event->last)
+        parts.channel = NULL;
+}
+
+static dp_channel *up_for_text(pair *p, uint64_t seed)
+{
+    dp_channel *channel = up_in_parts(p, seed, true);
+    p->on_event = on_text;
+    texts = 0;
+    text_len = make_text(text, 200000);
+    return channel;
+}
+
+/* Each part is valid by itself. */
+static void test_text(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        pair p;
+        dp_channel *channel = up_for_text(&p, 300 + seed);
+        p.loss = (unsigned)seed;
+        text_len -= 10 * seed;
+        assert_int_equal(dp_channel_send(channel, virtual_now, text, text_len, false, false), DP_OK);
+        pair_run(&p, DP_SECONDS(10));
+        assert_int_equal(parts.whole, 1);
+        assert_int_equal(texts, text_len);
+        pair_clear(&p);
+    }
+}
+
+/* Broken in the first part: nothing of it comes. In a later one, or at the very end: it breaks off. What follows comes. */
+static void test_broken_text(void **state)
+{
+    (void)state;
+    for (int where = 0; where < 3; where++) {
+        pair p;
+        dp_channel *channel = up_for_text(&p, 310);
+        size_t len = where == 2 ? text_len - 1 : text_len; /* without the last byte of a character */
+        if (where < 2)
+            text[where == 0 ? 100 : 100000] = 0xff;
+        assert_int_equal(dp_channel_send(channel, virtual_now, text, len, false, false), DP_OK);
+        assert_int_equal(dp_channel_send(channel, virtual_now, make(100), 100, false, false), DP_OK);
+        pair_run(&p, DP_SECONDS(10));
+        assert_int_equal(parts.whole, 0);
+        assert_int_equal(parts.broken, where == 0 ? 0 : 1);
+        assert_int_equal(parts.error, where == 0 ? DP_OK : DP_ERR_MALFORMED);
+        assert_int_equal(saw[1].messages, 1);
+        assert_int_equal(saw[1].errors, 0);
+        pair_clear(&p);
+    }
+}
+
+/* ---- messages that break off --------------------------------------------------------------------- */
+
+static bool begun(pair *p)
+{
+    (void)p;
+    return parts.len > 0;
+}
+
+/* Until the other side has some of 4 MB. */
+static void send_some(pair *p, dp_channel *channel)
+{
+    send_large(channel, 0, 4000000, true);
+    assert_true(pair_run_until(p, begun, DP_SECONDS(5)));
+    assert_int_equal(parts.whole, 0);
+}
+
+/* What usrsctp has of it when the association ends looks like its end. */
+static void test_death(void **state)
+{
+    (void)state;
+    for (int deaf = 0; deaf < 2; deaf++) {
+        pair p;
+        dp_channel *channel = up_in_parts(&p, 400, true);
+        send_some(&p, channel);
+        p.deaf[1] = deaf; /* the rest is unread when the end comes */
+        pair_run(&p, DP_MS(20));
+        p.deaf[1] = false;
+        dp_sctp_abort(p.end[0], virtual_now);
+        const uint8_t *abort_packet;
+        size_t len;
+        while (dp_sctp_poll_transmit(p.end[0], &abort_packet, &len))
+            dp_sctp_input(p.end[1], virtual_now, abort_packet, len);
+        pair_run(&p, DP_MS(100));
+        assert_int_equal(parts.whole, 0);
+        assert_int_equal(parts.broken, 1);
+        assert_int_equal(parts.error, DP_ERR_CLOSED);
+        assert_false(parts.bad);
+        assert_int_equal(saw[1].closed, 1);
+        pair_clear(&p);
+    }
+}
+
+/* All of it has come before the end: it is whole, also if it is read afterwards. */
+static void test_death_behind(void **state)
+{
+    (void)state;
+    pair p;
+    dp_channel *channel = up_in_parts(&p, 401, true);
+    p.deaf[1] = true;
+    send_large(channel, 0, 200000, true);
+    pair_run(&p, DP_SECONDS(1));
+    dp_sctp_abort(p.end[0], virtual_now);
+    pair_run(&p, DP_MS(100));
+    assert_int_equal(parts.begun, 0);
+    p.deaf[1] = false;
+    pair_run(&p, DP_MS(100));
+    check_lens((size_t[]){200000}, 1);
+    assert_int_equal(saw[1].closed, 1);
+    pair_clear(&p);
+}
+
+/* The receiver closes the channel, or its end is freed. */
+static void test_close(void **state)
+{
+    (void)state;
+    pair p;
+    dp_channel *channel = up_in_parts(&p, 402, true);
+    send_some(&p, channel);
+    dp_channel_close(parts.channel, virtual_now);
+    uint64_t had = parts.len;
+    pair_run(&p, DP_SECONDS(5));
+    assert_int_equal(parts.len, had);
+    assert_int_equal(parts.broken, 1);
+    assert_int_equal(parts.error, DP_ERR_CLOSED);
+    assert_int_equal(saw[1].channels_closed, 1);
+    assert_int_equal(saw[0].channels_closed, 1);
+    assert_int_equal(saw[0].closed + saw[1].closed, 0);
+    channel = open_channel(&p, 0, "again", true);
+    send_some(&p, channel);
+    pair_clear(&p);
+}
+
+/* Over what is wanted in parts, too. */
+static void test_too_large(void **state)
+{
+    (void)state;
+    pair p;
+    dp_sctp_config config = {.max_message_size = WHOLE, .max_size_in_parts = 100000};
+    dp_channel *channel = up_with(&p, 403, true, &config);
+    send_large(channel, 0, 100000, true);
+    pair_run(&p, DP_SECONDS(1));
+    check_lens((size_t[]){100000}, 1);
+    send_large(channel, 1, 100001, true);
+    pair_run(&p, DP_SECONDS(1));
+    assert_int_equal(parts.whole, 1);
+    assert_int_equal(parts.broken, 1);
+    assert_int_equal(parts.error, DP_ERR_TOO_LARGE);
+    assert_int_equal(saw[1].error, DP_ERR_TOO_LARGE);
+    assert_int_equal(saw[1].channels_closed, 1);
+    assert_int_equal(saw[1].closed, 0);
+    pair_clear(&p);
+}
+
+/* The sender gives up messages that lose a fragment: some break off, no two are merged. */
+static void test_abandoned(void **state)
+{
+    (void)state;
+    for (int ordered = 0; ordered < 2; ordered++) {
+        pair p;
+        dp_sctp_config config = {.max_message_size = WHOLE, .max_size_in_parts = DP_UNLIMITED};
+        (void)up_with(&p, 404, true, &config);
+        dp_channel_init init = DP_CHANNEL_INIT("limited");
+        init.ordered = ordered;
+        init.max_retransmits = 0;
+        dp_channel *channel;
+        assert_int_equal(dp_sctp_open_channel(p.end[0], &channel, virtual_now, &init), DP_OK);
+        dp_channel_set_user(channel, &p);
+        pair_run(&p, DP_MS(100));
+        p.loss = 1;
+        for (uint64_t i = 0; i < 40; i++)
+            send_large(channel, i, 100000 + 1000 * i, true);
+        pair_run(&p, DP_SECONDS(60));
+        p.loss = 0;
+        send_large(channel, 41, 50000, true);
+        pair_run(&p, DP_SECONDS(10));
+        assert_int_equal(parts.lens[41], 50000);
+        assert_false(parts.bad);
+        assert_null(parts.channel);
+        assert_true(parts.whole > 5 && parts.broken > 5);
+        assert_int_equal(parts.whole + parts.broken, parts.begun);
+        assert_int_equal(parts.error, DP_ERR_CANCELLED);
+        for (uint64_t i = 0; i < 40; i++)
+            assert_true(parts.lens[i] == 0 || parts.lens[i] == 100000 + 1000 * i);
+        assert_int_equal(saw[0].closed + saw[1].closed, 0);
+        pair_clear(&p);
+    }
+}
+
+/* ---- sending in parts ---------------------------------------------------------------------------- */
+
+static void send_part(pair *p, dp_channel *channel, const uint8_t *data, size_t len, bool last)
+{
+    int error;
+    while ((error = dp_channel_send_part(channel, virtual_now, data, len, true, last)) == DP_ERR_WOULD_BLOCK)
+        pair_run(p, DP_MS(5));
+    assert_int_equal(error, DP_OK);
+}
+
+/* Any division makes the same message; what is not over the limit comes whole. */
+static void test_send_parts(void **state)
+{
+    (void)state;
+    static const size_t lens[] = {3000000, WHOLE + 1, 500000, 1000000};
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        pair p;
+        dp_channel *channel = up_in_parts(&p, 500 + seed, seed % 2 == 0);
+        dp_channel_set_user(channel, &p);
+        p.loss = (unsigned)seed;
+        for (int i = 0; i < 4; i++) {
+            uint8_t *data = make_large((uint64_t)i, lens[i]);
+            for (size_t at = 0, n; at < lens[i]; at += n) {
+                n = 1 + pair_random(&p) % (pair_random(&p) % 2 == 0 ? 5000 : 200000);
+                n = n < lens[i] - at ? n : lens[i] - at;
+                send_part(&p, channel, data + at, n, at + n == lens[i]);
+                if (pair_random(&p) % 4 == 0)
+                    pair_run(&p, DP_MS(20));
+            }
+            free(data);
+            send_part(&p, channel, make(5000), 1, false);
+            send_part(&p, channel, make(5000) + 1, 4999, true);
+            send_all(channel, make(100), 100, true);
+        }
+        wanted = 4;
+        assert_true(pair_run_until(&p, all_whole, DP_SECONDS(600)));
+        pair_run(&p, DP_SECONDS(5));
+        check_lens(lens, 4);
+        assert_int_equal(saw[1].messages, 8);
+        assert_int_equal(dp_channel_buffered_amount(channel), 0);
+        assert_int_equal(saw[0].closed + saw[1].closed, 0);
+        dp_channel_stats stats;
+        dp_channel_get_stats(channel, &stats);
+        assert_int_equal(stats.messages_sent, 12);
+        assert_int_equal(stats.bytes_sent, 4500000 + WHOLE + 1 + 4 * 5100);
+        dp_channel_get_stats(saw[1].in[0], &stats);
+        assert_int_equal(stats.messages_received, 12);
+        assert_int_equal(stats.bytes_received, 4500000 + WHOLE + 1 + 4 * 5100);
+        pair_clear(&p);
+    }
+}
+
+/* Other channels wait until the message ends, also one for whose stream the peer has to be asked; then nothing is lost.
+ * The first part leaves at once, or in its turn. */
+static void test_others_wait(void **state)
+{
+    (void)state;
+    for (int busy = 0; busy < 2; busy++) {
+        pair p;
+        dp_sctp_config config = {
+            .max_message_size = WHOLE, .max_size_in_parts = DP_UNLIMITED, .initial_channels = 4};
+        dp_channel *channel = up_with(&p, 510, true, &config);
+        dp_channel *other = open_channel(&p, 0, "other", true);
+        pair_run(&p, DP_MS(100));
+        p.cut[1] = busy;
+        for (int i = 0; busy && i < 10; i++)
+            assert_int_equal(dp_channel_send(other, virtual_now, make(WHOLE), WHOLE, true, false), DP_OK);
+        uint8_t *data = make_large(0, 100000);
+        size_t first = busy ? 1000 : 20000;
+        send_part(&p, channel, data, first, false);
+        assert_int_equal(dp_channel_buffered_amount(channel), busy ? first : 0);
+        if (!busy) /* else usrsctp has the second half of one of its messages before the part */
+            assert_int_equal(dp_channel_send(other, virtual_now, make(17), 17, true, false), DP_OK);
+        p.cut[1] = false;
+        for (int i = 0; i < 4; i++)
+            (void)open_channel(&p, 0, "more", true);
+        pair_run(&p, DP_SECONDS(5));
+        size_t before = saw[1].messages;
+        assert_int_equal(dp_channel_buffered_amount(other),
+                         busy ? (10 - before) * WHOLE : 17); /* none behind it */
+        assert_true(busy ? before < 10 : before == 0);
+        assert_int_equal(parts.begun, !busy);
+        assert_int_equal(saw[1].opened, 2);
+        send_part(&p, channel, data + first, 100000 - first, false);
+        pair_run(&p, DP_SECONDS(5));
+        send_part(&p, channel, data, 1, true);
+        assert_int_equal(dp_channel_buffered_amount(channel), 0);
+        free(data);
+        pair_run(&p, DP_SECONDS(2));
+        assert_int_equal(parts.whole, 1);
+        assert_int_equal(parts.lens[0], 100001);
+        assert_int_equal(saw[1].messages, busy ? 10 : 1);
+        assert_int_equal(saw[1].opened, 6);
+        pair_clear(&p);
+    }
+}
+
+/* The owner closes the channel in the middle: the peer must not take the beginning for the whole. */
+static void test_close_in_the_middle(void **state)
+{
+    (void)state;
+    for (int left = 0; left < 2; left++) {
+        pair p;
+        dp_channel *channel = up_in_parts(&p, 520, true);
+        dp_channel *other = open_channel(&p, 0, "other", true);
+        pair_run(&p, DP_MS(100));
+        if (!left) { /* behind other messages, it can still be taken back */
+            p.cut[1] = true;
+            for (int i = 0; i < 10; i++)
+                assert_int_equal(dp_channel_send(channel, virtual_now, make(WHOLE), WHOLE, true, false),
+                                 DP_OK);
+        }
+        uint8_t *data = make_large(0, 50000);
+        send_part(&p, channel, data, 25000, false);
+        send_part(&p, channel, data + 25000, 25000, false);
+        free(data);
+        pair_run(&p, DP_MS(100));
+        p.cut[1] = false;
+        dp_channel_close(channel, virtual_now);
+        pair_run(&p, DP_SECONDS(20));
+        assert_int_equal(parts.whole, 0);
+        assert_int_equal(saw[1].closed, left);
+        assert_int_equal(saw[0].closed, left);
+        assert_int_equal(parts.broken, left);
+        assert_int_equal(saw[1].messages, left ? 0 : 10);
+        if (!left) {
+            assert_int_equal(saw[1].channels_closed, 1);
+            assert_int_equal(dp_channel_send(other, virtual_now, make(17), 17, true, false), DP_OK);
+            pair_run(&p, DP_SECONDS(1));
+            assert_int_equal(saw[1].messages, 11);
+        }
+        pair_clear(&p);
+    }
+}
+
+/* The peer closes the channel meanwhile: the message that nobody wants is ended, and the others go on. */
+static void test_closed_in_the_middle(void **state)
+{
+    (void)state;
+    for (int queued = 0; queued < 2; queued++) {
+        pair p;
+        dp_channel *channel = up_in_parts(&p, 530, true);
+        dp_channel *other = open_channel(&p, 0, "other", true);
+        pair_run(&p, DP_MS(100));
+        static uint8_t data[900000];
+        send_part(&p, channel, data, queued ? sizeof data : 1000, false);
+        if (!queued)
+            pair_run(&p, DP_MS(100));
+        dp_channel_close(saw[1].in[0], virtual_now);
+        pair_run(&p, DP_SECONDS(5));
+        assert_int_equal(saw[0].channels_closed, 1);
+        assert_int_equal(saw[1].channels_closed, 1);
+        assert_int_equal(dp_channel_send(other, virtual_now, make(17), 17, true, false), DP_OK);
+        pair_run(&p, DP_SECONDS(1));
+        assert_int_equal(saw[1].messages, 1);
+        assert_int_equal(saw[0].closed + saw[1].closed, 0);
+        pair_clear(&p);
+    }
+}
+
+/* An owner that does not go on holds the other channels for 30 s, not longer. */
+static void test_owner_stops(void **state)
+{
+    (void)state;
+    pair p;
+    dp_channel *channel = up_in_parts(&p, 540, true);
+    for (int i = 0; i < 3; i++) {
+        send_part(&p, channel, make(10), 10, false);
+        pair_run(&p, DP_SECONDS(29));
+    }
+    assert_int_equal(saw[0].closed, 0);
+    pair_run(&p, DP_SECONDS(2));
+    assert_int_equal(saw[0].closed, 1);
+    assert_int_equal(saw[0].closed_error, DP_ERR_TIMEOUT);
+    assert_int_equal(saw[1].closed, 1);
+    assert_int_equal(saw[1].messages, 0);
+    pair_clear(&p);
+}
+
+static void test_part_errors(void **state)
+{
+    (void)state;
+    pair p;
+    memset(&parts, 0, sizeof parts);
+    dp_channel *channel = up(&p, 550, true); /* 262144 bytes are allowed */
+    dp_channel *other = open_channel(&p, 0, "other", true);
+    pair_run(&p, DP_MS(100));
+    assert_int_equal(dp_channel_send_part(channel, virtual_now, make(1), 0, true, true),
+                     DP_ERR_INVALID_ARGUMENT);
+    assert_int_equal(dp_channel_send_part(channel, virtual_now, NULL, 1, true, true),
+                     DP_ERR_INVALID_ARGUMENT);
+    static uint8_t data[BIG];
+    memcpy(data, make(BIG), BIG);
+    assert_int_equal(dp_channel_send_part(channel, virtual_now, data, BIG - 1, true, false), DP_OK);
+    assert_int_equal(dp_channel_send_part(channel, virtual_now, data, 1, false, true),
+                     DP_ERR_INVALID_ARGUMENT);
+    assert_int_equal(dp_channel_send_part(channel, virtual_now, data, 2, true, true), DP_ERR_TOO_LARGE);
+    assert_int_equal(dp_channel_send(channel, virtual_now, data, 1, true, false), DP_ERR_INVALID_STATE);
+    pair_run(&p, DP_SECONDS(1));
+    assert_int_equal(dp_channel_send(other, virtual_now, make(17), 17, true, false), DP_OK);
+    assert_int_equal(dp_channel_buffered_amount(other), 17);
+    assert_int_equal(dp_channel_send_part(channel, virtual_now, data + BIG - 1, 1, true, true), DP_OK);
+    assert_int_equal(dp_channel_buffered_amount(other), 0); /* not only at the next tick */
+    pair_run(&p, DP_SECONDS(1));
+    assert_int_equal(saw[1].messages, 2);
+    assert_int_equal(saw[1].lens[0], BIG);
+    dp_channel_close(channel, virtual_now);
+    assert_int_equal(dp_channel_send_part(channel, virtual_now, make(1), 1, true, true),
+                     DP_ERR_INVALID_STATE);
+    pair_clear(&p);
+}
+
 int main(void)
 {
     virtual_now = DP_SECONDS(1000);
@@ -246,6 +679,19 @@ int main(void)
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_loss),
         cmocka_unit_test(test_late_beginning),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_broken_text),
+        cmocka_unit_test(test_death),
+        cmocka_unit_test(test_death_behind),
+        cmocka_unit_test(test_close),
+        cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_abandoned),
+        cmocka_unit_test(test_send_parts),
+        cmocka_unit_test(test_others_wait),
+        cmocka_unit_test(test_close_in_the_middle),
+        cmocka_unit_test(test_closed_in_the_middle),
+        cmocka_unit_test(test_owner_stops),
+        cmocka_unit_test(test_part_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
