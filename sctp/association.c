@@ -32,6 +32,8 @@
 #define MAX_CHUNKS_QUEUE 4096u
 #define DATA_HEADER      16u
 #define SACK_HEADER      16u
+#define NOTICES_MAX      1024u
+#define WIDE_BUFFER      (1u << 30)
 #define UNREAD_MAX       16384u /* chunks: usrsctp spends up to 420 bytes on one, and its window counts payload */
 #define OUTPUT_EXTRA     65536u
 
@@ -68,8 +70,11 @@ struct dp_association {
     size_t message_max;  /* usrsctp keeps smaller messages until they are whole, */
     size_t delivery_max; /* and larger ones at most up to this */
     bool delivers;       /* beyond message_max, that is */
-    size_t unread;       /* chunks since usrsctp had nothing to read, at most */
-    bool refused;        /* the peer was told that the window is closed, and usrsctp does not know */
+    size_t receive_buffer;
+    unsigned
+        notices;   /* that may have been put into it although it was full, since there was nothing to read */
+    size_t unread; /* chunks since usrsctp had nothing to read, at most */
+    bool refused;  /* the peer was told that the window is closed, and usrsctp does not know */
     uint8_t sack[DP_SCTP_COMMON_HEADER + SACK_HEADER]; /* usrsctp's last one, gap blocks left out */
     bool has_sack;
     dp_output output;
@@ -175,15 +180,19 @@ static bool set_int(struct socket *s, int level, int name, size_t value)
     return set(s, level, name, &number, sizeof number);
 }
 
+static bool set_event(struct socket *s, uint16_t type)
+{
+    struct sctp_event event = {SCTP_FUTURE_ASSOC, type, 1};
+    return set(s, IPPROTO_SCTP, SCTP_EVENT, &event, sizeof event);
+}
+
 static bool set_events(struct socket *s)
 {
     static const uint16_t types[] = {SCTP_ASSOC_CHANGE, SCTP_STREAM_RESET_EVENT, SCTP_STREAM_CHANGE_EVENT,
                                      SCTP_SENDER_DRY_EVENT, SCTP_PARTIAL_DELIVERY_EVENT};
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        struct sctp_event event = {SCTP_FUTURE_ASSOC, types[i], 1};
-        if (!set(s, IPPROTO_SCTP, SCTP_EVENT, &event, sizeof event))
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (!set_event(s, types[i]))
             return false;
-    }
     return true;
 }
 
@@ -284,7 +293,8 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     dp_sender_init(&a->sender);
     a->rto_min = RTO_MIN_MS;
     a->message_max = config->max_message_size;
-    a->delivery_max = receive_buffer(config) / 2;
+    a->receive_buffer = receive_buffer(config);
+    a->delivery_max = a->receive_buffer / 2;
     a->delivers = true;
     a->fragment = ((config->mtu - DP_SCTP_COMMON_HEADER) & ~(size_t)3) - DATA_HEADER;
     a->now = now;
@@ -342,9 +352,29 @@ void dp_association_free(dp_association *a)
 
 /* ---- in and out -------------------------------------------------------------------------------- */
 
+static bool has_re_config(const uint8_t *packet, size_t len)
+{
+    dp_rd chunks = dp_chunks(packet, len);
+    dp_chunk chunk;
+    while (dp_chunk_next(&chunks, &chunk))
+        if (chunk.type == DP_CHUNK_RE_CONFIG)
+            return true;
+    return false;
+}
+
+/* usrsctp does a reset, or learns that ours is done, and drops the notification without notice if its receive buffer is full.
+ * So the buffer is made wide for that moment, as often as is bearable while the owner reads nothing. */
 static void to_usrsctp(void *ctx, const uint8_t *packet, size_t len)
 {
-    usrsctp_conninput((void *)(uintptr_t)((dp_association *)ctx)->id, packet, len, 0);
+    dp_association *a = (dp_association *)ctx;
+    bool wide = a->readable && a->socket != NULL && a->notices < NOTICES_MAX && has_re_config(packet, len);
+    if (wide) {
+        a->notices++;
+        (void)set_int(a->socket, SOL_SOCKET, SO_RCVBUF, WIDE_BUFFER);
+    }
+    usrsctp_conninput((void *)(uintptr_t)a->id, packet, len, 0);
+    if (wide)
+        (void)set_int(a->socket, SOL_SOCKET, SO_RCVBUF, a->receive_buffer);
 }
 
 /* usrsctp starts T3-rtx once and does not restart it when a SACK acknowledges something (RFC 9260 §6.3.2, R3), so it
@@ -384,6 +414,7 @@ static void all_read(dp_association *a)
 {
     a->readable = false;
     a->unread = kept_back(a);
+    a->notices = 0;
     if (a->refused && a->has_sack)
         dp_output_add(&a->output, a->sack, sizeof a->sack, 0);
     a->refused = false;
@@ -454,10 +485,19 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
     return error;
 }
 
+/* usrsctp tells that it has sent all only when it has handled a SACK; but what is left of a message that it has given up
+ * leaves its queue after that, and then nothing more may come. Who asks for the event anew gets it at once if it is true. */
+static void ask_whether_dry(dp_association *a)
+{
+    if (a->in_flight && !a->readable && a->socket != NULL && dp_sender_in_flight(&a->sender) == 0)
+        (void)set_event(a->socket, SCTP_SENDER_DRY_EVENT);
+}
+
 void dp_association_tick(dp_association *a, dp_time now)
 {
     a->ticked = a->now = now;
     stack_tick(now);
+    ask_whether_dry(a);
     give_early_reset(a);
     const uint8_t *packet;
     size_t len;

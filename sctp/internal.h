@@ -132,7 +132,7 @@ struct dp_sctp {
     uint16_t streams_asked;  /* the request that is under way is for this many, 0: none is */
     bool streams_sparing;    /* the peer has refused more than what was wanted: not more than that */
     dp_time streams_deadline;
-    bool resets_wanted;
+    bool resets_open; /* a stream's is wanted or sent */
     dp_time reset_retry;
 
     dp_channel *ready_head, *ready_tail;

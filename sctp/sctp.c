@@ -199,8 +199,8 @@ dp_time dp_sctp_next_timeout(const dp_sctp *sctp)
 {
     if (sctp->association == NULL || sctp->state == DP_SCTP_DOWN)
         return DP_TIME_NEVER;
-    bool busy = sctp->closing_count > 0 || sctp->resets_wanted || sctp->streams_wanted > 0 ||
-                sctp->ready_head != NULL;
+    bool busy =
+        sctp->closing_count > 0 || sctp->resets_open || sctp->streams_wanted > 0 || sctp->ready_head != NULL;
     return dp_association_next_tick(sctp->association, busy);
 }
 

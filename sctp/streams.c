@@ -71,10 +71,10 @@ static void try_reset(dp_sctp *sctp, uint16_t id, dp_stream *stream)
         stream->flags |= DP_STREAM_RESET_SENT;
     } else {
         stream->flags |= DP_STREAM_RESET_WANTED;
-        if (!sctp->resets_wanted)
-            sctp->reset_retry = sctp->now + RESET_RETRY;
-        sctp->resets_wanted = true;
     }
+    if (!sctp->resets_open)
+        sctp->reset_retry = sctp->now + RESET_RETRY;
+    sctp->resets_open = true;
 }
 
 void dp_stream_reset(dp_sctp *sctp, uint16_t id)
@@ -86,13 +86,16 @@ void dp_stream_reset(dp_sctp *sctp, uint16_t id)
         try_reset(sctp, id, stream);
 }
 
+/* What usrsctp has taken is asked for again, too: it looks whether a stream can be reset when the last chunk is acknowledged,
+ * and not when it throws away the rest of a message that it has given up (sctp_is_there_unsent_data). It takes no notice while
+ * the request is on its way; but once that is answered, it would be a second one: hence not with something left to read. */
 void dp_stream_retry_resets(dp_sctp *sctp)
 {
-    if (!sctp->resets_wanted || sctp->now < sctp->reset_retry)
+    if (!sctp->resets_open || sctp->now < sctp->reset_retry || dp_association_readable(sctp->association))
         return;
-    sctp->resets_wanted = false;
+    sctp->resets_open = false;
     for (size_t i = 0; i < sctp->stream_capacity; i++)
-        if ((sctp->streams[i].flags & DP_STREAM_RESET_WANTED) != 0)
+        if ((sctp->streams[i].flags & (DP_STREAM_RESET_WANTED | DP_STREAM_RESET_SENT)) != 0)
             try_reset(sctp, (uint16_t)i, &sctp->streams[i]);
 }
 
@@ -132,7 +135,7 @@ static void our_reset_done(dp_sctp *sctp, dp_stream *stream, bool failed)
             dp_channel_wake(stream->channel); /* what waited for the previous channel's reset */
     } else if (failed) {
         stream->flags |= DP_STREAM_RESET_WANTED;
-        sctp->resets_wanted = true;
+        sctp->resets_open = true;
         sctp->reset_retry = sctp->now + RESET_RETRY;
     } else {
         stream->flags |= DP_STREAM_OUT_DONE;

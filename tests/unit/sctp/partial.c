@@ -1,7 +1,9 @@
 /* Partial reliability, RFC 8831 §6.1: what is given up is given up whole, and nothing else suffers. */
 #include "seen.h"
 
-#define DATA_CHUNK 0
+#define DATA_CHUNK      0
+#define HEARTBEAT_CHUNK 4
+#define RE_CONFIG_CHUNK 130
 
 static dp_channel *open_limited(pair *p, bool ordered, int32_t retransmits, int32_t lifetime)
 {
@@ -293,6 +295,63 @@ static void test_closed_and_expired_before_its_turn(void **state)
     pair_clear(&p);
 }
 
+/* More streams are asked for when usrsctp has sent all that it has. If the last of it is a message that it gives up, nothing
+ * tells of that: what is left of it goes after the last SACK. */
+static void test_streams_after_giving_up(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        pair p;
+        up(&p, 200 + seed, true);
+        dp_channel *limited = open_limited(&p, seed % 2 == 0, 0, -1);
+        pair_run(&p, DP_MS(100));
+        p.loss = 5;
+        assert_int_equal(dp_channel_send(limited, virtual_now, make(100000), 100000, true, false), DP_OK);
+        dp_channel_init init = DP_CHANNEL_INIT("far");
+        init.negotiated = true;
+        init.id = 600;
+        dp_channel *far[2];
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(dp_sctp_open_channel(p.end[i], &far[i], virtual_now, &init), DP_OK);
+        pair_run(&p, DP_SECONDS(5));
+        check_alive(&p, far[0]);
+        pair_clear(&p);
+    }
+}
+
+static void lose_most(pair *p, int from, uint8_t *data, size_t *len)
+{
+    (void)p;
+    if (from == 0 && (data[12] == DATA_CHUNK || data[12] == HEARTBEAT_CHUNK || data[12] == RE_CONFIG_CHUNK))
+        *len = 0;
+}
+
+/* Many retransmissions, and the path counts as unreachable: then the rest of a message that is given up stays where it is as long
+ * as another stream's reset is on its way, and usrsctp throws it away without a look at the reset that waits for it. */
+static void test_reset_after_giving_up(void **state)
+{
+    (void)state;
+    pair p;
+    dp_channel *other = up(&p, 300, true);
+    dp_channel *limited = open_limited(&p, true, 11, -1);
+    dp_channel *talk = open_channel(&p, 1, "talk", true);
+    pair_run(&p, DP_MS(100));
+    p.on_packet = lose_most;
+    assert_int_equal(dp_channel_send(limited, virtual_now, make(30000), 30000, true, false), DP_OK);
+    dp_channel_close(limited, virtual_now);
+    dp_channel_close(other, virtual_now);
+    for (int i = 0; i < 100;
+         i++) { /* that the peer is there is heard all the time, else the association would end */
+        assert_int_equal(dp_channel_send(talk, virtual_now, make(1), 1, true, false), DP_OK);
+        pair_run(&p, DP_SECONDS(1));
+        if (i == 70)
+            p.on_packet = NULL;
+    }
+    assert_int_equal(saw[1].closed, 0);
+    assert_int_equal(saw[1].channels_closed, 2);
+    pair_clear(&p);
+}
+
 /* An owner may let the clock of an association run on that it has aborted. */
 static void test_no_forward_tsn_after_the_end(void **state)
 {
@@ -329,6 +388,8 @@ int main(void)
         cmocka_unit_test(test_abandoned_in_the_middle),
         cmocka_unit_test(test_closed_with_expired_messages),
         cmocka_unit_test(test_closed_and_expired_before_its_turn),
+        cmocka_unit_test(test_streams_after_giving_up),
+        cmocka_unit_test(test_reset_after_giving_up),
         cmocka_unit_test(test_no_forward_tsn_after_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -454,6 +454,38 @@ static void test_open_at_any_time(void **state)
     pair_clear(&p);
 }
 
+/* The other end reads nothing, and its buffer is full to the last bytes, when a channel is closed by either: it learns of that
+ * when it reads again. */
+static void test_closed_into_a_full_buffer(void **state)
+{
+    (void)state;
+    for (int by = 0; by < 2; by++) {
+        pair p;
+        dp_sctp_config config = {.receive_buffer_size = 16384, .max_message_size = 16384};
+        memset(saw, 0, sizeof saw);
+        pair_init_with(&p, 70, &config);
+        p.on_event = on_event;
+        pair_start(&p);
+        dp_channel *busy = open_channel(&p, 0, "busy", true);
+        dp_channel *other = open_channel(&p, 0, "other", true);
+        pair_run(&p, DP_MS(100));
+        p.deaf[1] = true;
+        for (int i = 0; i < 41; i++) { /* two messages and the largest notifications: 40,960 bytes */
+            size_t len = i < 40 ? 1000 : 955;
+            assert_int_equal(dp_channel_send(busy, virtual_now, make(len), len, true, false), DP_OK);
+        }
+        pair_run(&p, DP_SECONDS(20)); /* with a packet now and then that asks for the window */
+        dp_channel_close(by == 0 ? other : saw[1].in[1], virtual_now);
+        pair_run(&p, DP_SECONDS(5));
+        p.deaf[1] = false;
+        pair_run(&p, DP_SECONDS(5));
+        assert_int_equal(saw[1].messages, 41);
+        assert_int_equal(saw[0].channels_closed, 1);
+        assert_int_equal(saw[1].channels_closed, 1);
+        pair_clear(&p);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -470,6 +502,7 @@ int main(void)
         cmocka_unit_test(test_close_with_full_buffers),
         cmocka_unit_test(test_close_while_opening),
         cmocka_unit_test(test_open_at_any_time),
+        cmocka_unit_test(test_closed_into_a_full_buffer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
