@@ -1,5 +1,7 @@
 #include "ends.h"
 
+#include "chunks.h"
+
 #include <usrsctp.h>
 
 static bool chance(sim_end *e, unsigned per_mille) { return sim_below(&e->pair->seed, 1000) < per_mille; }
@@ -19,10 +21,16 @@ static void put_late(sim_net *net, sim_event *event)
 }
 
 /* What happened, without the bytes: usrsctp's cookies tell how many associations there were before. */
-static void trace(sim_end *e, size_t len)
+static void trace(sim_end *e, const char *way, const uint8_t *data, size_t len)
 {
     uint64_t what[] = {e->pair->net.now, e->which, len};
     e->pair->trace = sim_hash(e->pair->trace, what, sizeof what);
+    if (!e->pair->net.verbose)
+        return;
+    char line[64];
+    snprintf(line, sizeof line, "%10.6f %-7s %s", (double)(e->pair->net.now - DP_SECONDS(1000)) / 1e6,
+             e->node.name, way);
+    sim_print_chunks(line, data, len);
 }
 
 static void transmit(sim_end *e)
@@ -31,7 +39,7 @@ static void transmit(sim_end *e)
     size_t len;
     while (dp_sctp_poll_transmit(e->sctp, &data, &len)) {
         e->datagrams++;
-        trace(e, len);
+        trace(e, "sends", data, len);
         if (len == 0 || len > e->pair->mtu)
             ledger_wrong(&e->pair->ledger, "a packet over the MTU");
         if (chance(e, e->pair->late))
@@ -57,7 +65,7 @@ static void receive(sim_node *node, sim_port *port, const sim_datagram *d)
 {
     sim_end *e = (sim_end *)node;
     (void)port;
-    trace(e, d->len);
+    trace(e, "gets", d->data, d->len);
     dp_sctp_input(e->sctp, node->net->now, d->data, d->len);
     sim_end_drain(e);
 }
