@@ -15,6 +15,11 @@ DP_API dp_time dp_clock_now(void);
 /* Wall clock, seconds since 1970. */
 DP_API int64_t dp_clock_unix(void);
 
+/* What is wrong with a file, for people: names it and says what to do about it. */
+typedef struct dp_file_error {
+    char message[512];
+} dp_file_error;
+
 /* ---- loop and timers ---------------------------------------------------------------------------- */
 
 /* Callbacks run only inside dp_loop_step, never inside another call. A callback may close or free any object
@@ -147,21 +152,23 @@ DP_API int dp_tcp_connect(dp_tcp **out, dp_loop *loop, const char *host, uint16_
 /* The same from one address of this machine (its port is ignored); NULL: any. */
 DP_API int dp_tcp_connect_from(dp_tcp **out, dp_loop *loop, const dp_address *local, const char *host,
                                uint16_t port, dp_duration timeout, const dp_tcp_handler *handler);
-/* TLS 1.2 over a stream that is being connected; call it right after dp_tcp_connect. on_connected then comes when the
- * handshake is done, and sent and received bytes are those inside. on_closed tells what went wrong, beside the errors
- * of TCP: AUTH (the certificate is not valid for server_name), REMOTE (the server broke off with an alert), PROTOCOL
- * (no TLS there, or a record was altered), TIMEOUT (the handshake took too long), CRYPTO, NO_MEMORY; CLOSED, whose
- * reason says whether the server said goodbye (close_notify). */
+/* TLS 1.2 over a stream, as its client; call it right after dp_tcp_connect, or when the stream is connected and all that
+ * was sent before has left (behind a proxy's answer to CONNECT). on_connected comes (in the second case: again) when the
+ * handshake is done, and from then on sent and received bytes are those inside. on_closed tells what went wrong, beside
+ * the errors of TCP: AUTH (the certificate is not valid for server_name), REMOTE (the server broke off with an alert),
+ * PROTOCOL (no TLS there, or a record was altered), TIMEOUT (the handshake took too long; the limit of connecting counts),
+ * CRYPTO, NO_MEMORY; CLOSED, whose reason says whether the server said goodbye (close_notify). */
 typedef struct dp_tls_options {
     size_t size;             /* sizeof(dp_tls_options) */
     const char *server_name; /* a host name (SNI) or a numeric address; required, copied */
-    const char *ca_file;     /* PEM; NULL: the system's authorities (/etc/ssl/certs/ca-certificates.crt) */
+    const char *ca_file;     /* PEM, at most 16 MiB; NULL: the system's authorities */
+    bool insecure;           /* take any certificate: no protection from who is on the way. Warns each time */
     dp_random random;        /* required */
     dp_log log;
     dp_key_log key_log; /* for debugging; logs a warning when it is on */
 } dp_tls_options;
 /* NO_MEMORY, INVALID_ARGUMENT (server_name is missing or too long), IO (the file of authorities can't be read),
- * INVALID_STATE (connected already). OK if connecting has failed at once: on_closed tells. */
+ * INVALID_STATE (TLS already, or bytes wait to be sent). OK if connecting has failed at once: on_closed tells. */
 DP_API int dp_tcp_start_tls(dp_tcp *tcp, const dp_tls_options *options);
 /* Queues; bytes are copied. WOULD_BLOCK over 1 MiB queued (nothing was taken; on_drained follows), TOO_LARGE
  * if len alone is over 1 MiB, NO_MEMORY, CLOSED. Also before on_connected. What is sent in one round leaves
@@ -183,6 +190,32 @@ DP_API void dp_listener_close(dp_listener *listener);
 /* For an accepted stream, inside on_accept or before returning to the loop. */
 DP_API void dp_tcp_set_handler(dp_tcp *tcp, const dp_tcp_handler *handler);
 
+/* What the server's side of TLS needs: a certificate with its key, shared by all streams that show it. To change the
+ * certificate, make a new one, and free the old one: its streams keep it as long as they need it. */
+typedef struct dp_tls_server dp_tls_server;
+
+typedef struct dp_tls_server_config {
+    size_t size;                  /* sizeof(dp_tls_server_config) */
+    const char *certificate_file; /* PEM: the server's own, then those up to its authority's, at most 8 */
+    const char *key_file;         /* PEM, no password, closed to others; may be the same file */
+    dp_random random;             /* required */
+    dp_log log;
+    dp_key_log key_log;            /* for debugging; logs a warning when it is on */
+    dp_duration handshake_timeout; /* from accepting to the end of the handshake; 0: 10 s */
+    size_t max_handshakes;         /* at once; 0: 512. One more takes the place of the oldest */
+} dp_tls_server_config;
+
+/* error says what is wrong with a file, and what to do. NOT_FOUND; DENIED: it can't be read, or others can read the key;
+ * TOO_LARGE; MALFORMED: not PEM, not a certificate, the key of another one; IO; NO_MEMORY, CRYPTO, INVALID_ARGUMENT. */
+DP_API int dp_tls_server_new(dp_tls_server **out, const dp_tls_server_config *config, dp_file_error *error);
+DP_API void dp_tls_server_free(dp_tls_server *server);
+
+/* TLS 1.2 over a stream that was just accepted, as its server; inside on_accept. on_connected comes when the handshake is
+ * done; sent and received bytes are those inside. on_closed, beside the errors of TCP: PROTOCOL (no TLS came), REMOTE
+ * (the client broke off: it may not trust the certificate), TIMEOUT, LIMIT (its place was taken, see max_handshakes),
+ * CRYPTO, NO_MEMORY. A stream that has sent nothing yet costs no memory of TLS. INVALID_STATE: it is not new. */
+DP_API int dp_tcp_accept_tls(dp_tcp *tcp, dp_tls_server *server);
+
 /* ---- interfaces ------------------------------------------------------------------------------------- */
 
 /* The addresses of this machine that ICE may use: interfaces that are up; loopback only if include_loopback
@@ -203,11 +236,6 @@ DP_API void dp_interface_watch_free(dp_interface_watch *watch);
 DP_API int dp_resolve(const char *host, uint16_t port, dp_address *out, size_t capacity, size_t *count);
 
 /* ---- files that hold secrets ------------------------------------------------------------------------- */
-
-/* What is wrong with a file, for people: names it and says what to do about it. */
-typedef struct dp_file_error {
-    char message[512];
-} dp_file_error;
 
 /* Reads a file into out[0..capacity), all of it, if nobody else can have read or changed it: a plain file (no
  * symbolic link either) that belongs to this process's user and is closed to group and others (chmod 600). out is to be
