@@ -451,6 +451,28 @@ static void test_tiny_fragments(void **state)
     }
 }
 
+/* The beginning of a message over the limit keeps back whatever else the peer sends: that is bounded, although the owner
+ * has read all that there is to read. */
+static void test_kept_back(void **state)
+{
+    (void)state;
+    static uint8_t chunks[1148];
+    uint32_t tsn = evil_tsn;
+    for (size_t n = 0; n < 262144 + 1148; n += 1100) {
+        dp_wr wr = dp_wr_init(chunks, sizeof chunks);
+        put_data(&wr, n == 0 ? 2 : 0, tsn++, 0, 1100);
+        send_packet(chunks, wr.len);
+    }
+    size_t before = heap();
+    for (size_t n = 0; n < 100000; n += 50) {
+        dp_wr wr = dp_wr_init(chunks, sizeof chunks);
+        for (size_t k = 0; k < 50; k++)
+            put_data(&wr, 7, tsn++, 2, 1);
+        send_packet(chunks, wr.len);
+    }
+    assert_true(heap() - before < 16000000); /* 100,000 are 42 MB */
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -463,6 +485,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_endless_message, setup, teardown),
         cmocka_unit_test_setup_teardown(test_peer_resets_and_reopens, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tiny_fragments, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_kept_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reset_before_the_data, setup, teardown),
         cmocka_unit_test_setup_teardown(test_peer_that_adds_none, setup, teardown),

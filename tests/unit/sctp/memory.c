@@ -42,6 +42,8 @@ static dp_channel *try_open(pair *p, int end, int32_t retransmits, int32_t lifet
 /* Channels of ours are valid until their CHANNEL_CLOSED. */
 enum { KEPT = 8 };
 static dp_channel *kept[KEPT];
+static dp_channel *in_parts; /* has begun a message that is to be ended */
+static int parts_seen;
 
 static void keep(dp_channel *channel)
 {
@@ -55,9 +57,13 @@ static void keep(dp_channel *channel)
 static void on_session_event(pair *p, int end, const dp_sctp_event *event)
 {
     for (size_t i = 0; event->type == DP_SCTP_EVENT_CHANNEL_CLOSED && i < KEPT; i++)
-        if (kept[i] == event->channel)
+        if (kept[i] == event->channel) {
+            in_parts = in_parts == kept[i] ? NULL : in_parts;
             kept[i] = NULL;
-    on_event(p, end, event);
+        }
+    if (event->type != DP_SCTP_EVENT_MESSAGE_PART)
+        on_event(p, end, event);
+    parts_seen += event->type == DP_SCTP_EVENT_MESSAGE_PART;
 }
 
 static void send_on_all(size_t len)
@@ -67,12 +73,23 @@ static void send_on_all(size_t len)
             (void)dp_channel_send(kept[i], virtual_now, make(len + i), len + i, true, false);
 }
 
+static void send_part(size_t len, bool last)
+{
+    if (in_parts != NULL &&
+        dp_channel_send_part(in_parts, virtual_now, make(len), len, true, last) == DP_OK && last)
+        in_parts = NULL;
+}
+
 /* Reliable, limited and (far) negotiated channels, beyond the first streams; messages long and short over a lossy path;
  * closing and opening again. Ends early where there is no memory for an end. */
 static bool session(pair *p, bool far)
 {
-    dp_sctp_config config = {.size = sizeof config, .random = {pair_random_fn, p}};
+    dp_sctp_config config = {.size = sizeof config,
+                             .random = {pair_random_fn, p},
+                             .max_message_size = far ? 0 : 16384,
+                             .max_size_in_parts = far ? 0 : DP_UNLIMITED};
     memset(kept, 0, sizeof kept);
+    in_parts = NULL;
     for (int i = 0; i < 2; i++)
         if (dp_sctp_new(&p->end[i], &config) != DP_OK)
             return false;
@@ -93,7 +110,12 @@ static bool session(pair *p, bool far)
         dp_channel_close(kept[1], virtual_now);
     pair_run(p, DP_SECONDS(3));
     keep(try_open(p, 0, -1, 50, -1));
+    in_parts = far ? NULL : kept[0];
+    for (int i = 0; i < 3; i++)
+        send_part(10000, false);
     send_on_all(2000);
+    pair_run(p, DP_SECONDS(1));
+    send_part(10000, true);
     pair_run(p, DP_SECONDS(2));
     return true;
 }
@@ -109,6 +131,8 @@ static bool arrived(pair *p)
 static void check_channels(pair *p)
 {
     p->loss = 0;
+    send_part(1, true); /* if memory was short at the last part */
+    pair_run(p, DP_SECONDS(1));
     dp_channel *fresh = try_open(p, 0, -1, -1, -1);
     assert_non_null(fresh);
     keep(fresh);
@@ -148,6 +172,7 @@ static void each_allocation_fails(bool far)
         pair_clear(&p);
     }
     assert_in_range(n, 60, 1000);
+    assert_true(far || parts_seen > n);
 }
 
 static void test_each_allocation_fails(void **state)
