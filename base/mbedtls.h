@@ -57,6 +57,19 @@ static inline int dp_mbedtls_parse_key(mbedtls_pk_context *key, const char *pem,
 #endif
 }
 
+/* 0 if the private key belongs to the public one. 3.x blinds that, too. */
+static inline int dp_mbedtls_check_pair(const mbedtls_pk_context *public_key, const mbedtls_pk_context *key,
+                                        int (*rng)(void *, unsigned char *, size_t), void *rng_ctx)
+{
+#ifdef DP_MBEDTLS_3
+    return mbedtls_pk_check_pair(public_key, key, rng, rng_ctx);
+#else
+    (void)rng;
+    (void)rng_ctx;
+    return mbedtls_pk_check_pair(public_key, key);
+#endif
+}
+
 /* The serial number of a new certificate, big-endian. 2.28 takes a bignum; 3.4 deprecates that in favour of the bytes,
  * which it takes by a plain pointer and only reads. */
 static inline int dp_mbedtls_set_serial(mbedtls_x509write_cert *writer, const uint8_t *serial, size_t len)

@@ -1,7 +1,7 @@
 #include "net/loop.h"
 
 #include "base/mem.h"
-#include "net/tls.h"
+#include "net/authorities.h"
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>

@@ -44,7 +44,7 @@ struct dp_loop {
     dp_source *dead;
     struct dp_udp_io *udp;                  /* allocated with the first UDP socket */
     uint8_t *stream_buffer;                 /* allocated with the first TCP stream; STREAM_BUFFER bytes */
-    struct dp_tls_authorities *authorities; /* net/tls.c: read for the first TLS stream */
+    struct dp_tls_authorities *authorities; /* net/authorities.c: read for the first TLS stream */
 };
 
 /* net/udp.c. Work of the loop's UDP batch that needs no event: something to flush, or owners to tell about

@@ -44,8 +44,10 @@ struct dp_tcp {
     size_t out_at;
     size_t out_len;
     size_t out_capacity;
-    dp_tls *tls;   /* NULL: none */
+    dp_tls *tls;   /* NULL: none, or a client's first byte has not come */
     size_t sealed; /* of what is queued: a record of it is with tls, and counts until that has left */
+    dp_tls_server *tls_server; /* NULL: ours is the client's side, or there is no TLS */
+    dp_tls_waiter waiter;      /* while its handshake is under way */
     int error;
     char reason[448];
 };
@@ -73,13 +75,20 @@ static dp_tcp *tcp_new(dp_loop *loop, tcp_state state)
     return tcp;
 }
 
+static void leave_handshake(dp_tcp *tcp)
+{
+    dp_timer_stop(&tcp->timer);
+    if (tcp->tls_server != NULL)
+        dp_tls_server_leave(tcp->tls_server, &tcp->waiter);
+}
+
 /* The owner hears of it at the end of the round, never inside a call of its own. */
 static void fail(dp_tcp *tcp, int error, const char *reason)
 {
     tcp->state = TCP_FAILED;
     tcp->error = error;
     snprintf(tcp->reason, sizeof(tcp->reason), "%s", reason);
-    dp_timer_stop(&tcp->timer);
+    leave_handshake(tcp);
     dp_source_close_fd(&tcp->source);
     dp_defer(tcp->source.loop, &tcp->later);
 }
@@ -179,11 +188,13 @@ void dp_tcp_close(dp_tcp *tcp)
     if (tcp->state == TCP_OPEN)
         give_the_rest(tcp);
     tcp->state = TCP_REPORTED;
-    dp_timer_stop(&tcp->timer);
+    leave_handshake(tcp);
     dp_undefer(&tcp->later);
     dp_source_close_fd(&tcp->source);
     dp_tls_free(tcp->tls);
     tcp->tls = NULL;
+    dp_tls_server_free(tcp->tls_server);
+    tcp->tls_server = NULL;
     dp_free(tcp->out);
     tcp->out = NULL;
     dp_source_free(&tcp->source);
@@ -277,15 +288,6 @@ int dp_tcp_connect_from(dp_tcp **out, dp_loop *loop, const dp_address *local, co
     return DP_OK;
 }
 
-int dp_tcp_start_tls(dp_tcp *tcp, const dp_tls_options *options)
-{
-    if (tcp->state == TCP_FAILED) /* of that the owner hears by on_closed */
-        return DP_OK;
-    if (tcp->state != TCP_CONNECTING || tcp->tls != NULL)
-        return DP_ERR_INVALID_STATE;
-    return dp_tls_new(&tcp->tls, tcp->source.loop, options);
-}
-
 static void set_option(const dp_tcp *tcp, int level, int option, int value)
 {
     (void)setsockopt(tcp->source.fd, level, option, &value, sizeof(value));
@@ -305,7 +307,7 @@ static void set_options(const dp_tcp *tcp)
 
 static void set_open(dp_tcp *tcp)
 {
-    dp_timer_stop(&tcp->timer);
+    leave_handshake(tcp);
     tcp->state = TCP_OPEN;
     if (has_unsent(tcp))
         dp_defer(tcp->source.loop, &tcp->later);
@@ -334,6 +336,51 @@ static void handshake(dp_tcp *tcp)
         dp_defer(tcp->source.loop, &tcp->later);
 }
 
+/* until: when the handshake has to be over. */
+static int begin_handshake(dp_tcp *tcp, dp_time until)
+{
+    int error = dp_timer_set(tcp->source.loop, &tcp->timer, until);
+    if (error == DP_OK)
+        tcp->state = TCP_HANDSHAKE;
+    return error;
+}
+
+/* Connected, without TLS, and nothing of what goes in plaintext is left. */
+static bool can_begin_tls(const dp_tcp *tcp)
+{
+    return tcp->state == TCP_OPEN && tcp->tls == NULL && tcp->tls_server == NULL && dp_tcp_queued(tcp) == 0;
+}
+
+int dp_tcp_start_tls(dp_tcp *tcp, const dp_tls_options *options)
+{
+    if (tcp->state == TCP_FAILED) /* of that the owner hears by on_closed */
+        return DP_OK;
+    bool connected = can_begin_tls(tcp);
+    if (!connected && (tcp->state != TCP_CONNECTING || tcp->tls != NULL))
+        return DP_ERR_INVALID_STATE;
+    int error = dp_tls_connect(&tcp->tls, tcp->source.loop, options);
+    if (error != DP_OK || !connected)
+        return error;
+    error = begin_handshake(tcp, tcp->deadline);
+    if (error == DP_OK)
+        handshake(tcp);
+    return error;
+}
+
+static void drop_handshake(void *user) { fail(user, DP_ERR_LIMIT, "too many TLS handshakes at once"); }
+
+int dp_tcp_accept_tls(dp_tcp *tcp, dp_tls_server *server)
+{
+    if (!can_begin_tls(tcp))
+        return DP_ERR_INVALID_STATE;
+    int error = begin_handshake(tcp, dp_clock_now() + dp_tls_server_timeout(server));
+    if (error != DP_OK)
+        return error;
+    tcp->tls_server = dp_tls_server_hold(server);
+    tcp->waiter = (dp_tls_waiter){.drop = drop_handshake, .user = tcp};
+    return DP_OK;
+}
+
 static void on_connect_result(dp_tcp *tcp)
 {
     int error = 0;
@@ -351,8 +398,7 @@ static void on_connect_result(dp_tcp *tcp)
         set_open(tcp);
         return;
     }
-    tcp->state = TCP_HANDSHAKE;
-    if (dp_timer_set(tcp->source.loop, &tcp->timer, tcp->deadline) != DP_OK)
+    if (begin_handshake(tcp, tcp->deadline) != DP_OK)
         fail(tcp, DP_ERR_NO_MEMORY, dp_strerror(DP_ERR_NO_MEMORY));
     else
         handshake(tcp);
@@ -371,9 +417,22 @@ static void deliver(dp_tcp *tcp, const uint8_t *data, size_t len)
         tcp->handler.on_data(tcp->handler.user, tcp, data, len);
 }
 
+/* A client speaks: from now on it costs memory, and its place among the handshakes. */
+static bool first_byte(dp_tcp *tcp)
+{
+    int error = dp_tls_accept(&tcp->tls, tcp->tls_server);
+    if (error == DP_OK)
+        dp_tls_server_enter(tcp->tls_server, &tcp->waiter);
+    else
+        fail(tcp, error, dp_strerror(error));
+    return error == DP_OK;
+}
+
 /* Until all that arrived is used up, or the owner closed the stream. */
 static void unseal(dp_tcp *tcp, const uint8_t *bytes, size_t len)
 {
+    if (tcp->tls == NULL && !first_byte(tcp))
+        return;
     dp_tls_input(tcp->tls, bytes, len);
     if (tcp->state == TCP_HANDSHAKE)
         handshake(tcp);
@@ -397,9 +456,9 @@ static void unseal(dp_tcp *tcp, const uint8_t *bytes, size_t len)
  * the ends of its messages itself, so it is not another error, but it is told (RFC 5246 §7.2.1). */
 static const char *end_reason(const dp_tcp *tcp)
 {
-    return tcp->tls == NULL              ? "closed by the peer"
-           : tcp->state == TCP_HANDSHAKE ? "closed by the peer during the TLS handshake"
-                                         : "closed by the peer without a TLS close_notify";
+    return tcp->state == TCP_HANDSHAKE ? "closed by the peer during the TLS handshake"
+           : tcp->tls == NULL          ? "closed by the peer"
+                                       : "closed by the peer without a TLS close_notify";
 }
 
 static void read_some(dp_tcp *tcp)
@@ -408,7 +467,7 @@ static void read_some(dp_tcp *tcp)
     for (int i = 0; i < READS && is_connected(tcp); i++) {
         ssize_t n = recv(tcp->source.fd, buffer, STREAM_BUFFER, 0);
         if (n > 0) {
-            if (tcp->tls != NULL)
+            if (tcp->tls != NULL || tcp->tls_server != NULL)
                 unseal(tcp, buffer, (size_t)n);
             else
                 deliver(tcp, buffer, (size_t)n);
