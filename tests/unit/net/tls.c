@@ -330,7 +330,7 @@ static void test_certificates(void **state)
          "the certificate of turn.example.org is not signed by a known authority",
          "turn.example.org"},
         /* Signed by a certificate that is no authority. */
-        {{.dns = "turn.example.org", .signer = &good},
+        {{.subject = "impostor", .dns = "turn.example.org", .signer = &good},
          "turn.example.org",
          "the certificate of turn.example.org is not signed by a known authority",
          "turn.example.org"},
