@@ -3,7 +3,7 @@
  *
  *   throughput  one way on one reliable, ordered channel: MB/s and processor seconds a GiB, of both ends together and
  *               of each; of_limit is the fraction of what bench/limit reaches, which runs in turn with it
- *   messages    small ones, one way: messages that arrived a second
+ *   messages    small ones, one way: messages that arrived a second; packets that the sender needs for one
  *   round_trip  of a 64-byte message, one at a time
  *   setup       from making the offer to the open channel
  *   memory      resident bytes an idle connection adds, at each end; the processor time that all of them need
@@ -313,7 +313,22 @@ typedef struct one_way {
     double receiver_cpu;
     double sender_allocations;
     double receiver_allocations;
+    double packets; /* a message sent, at the sender's end */
 } one_way;
+
+static double packets_sent(const end *e)
+{
+    dp_pc_stats stats = {.size = sizeof stats};
+    need(dp_pc_get_stats(dp_runner_pc(e->runner), &stats) == DP_OK, "statistics");
+    return (double)stats.packets_sent;
+}
+
+static double messages_sent(const end *e)
+{
+    dp_channel_stats stats;
+    dp_channel_get_stats(e->channel, &stats);
+    return (double)stats.messages_sent;
+}
 
 /* The time between two looks at what has arrived; what is still under way at both evens out. */
 static void run_one_way(void *argument)
@@ -338,6 +353,7 @@ static void run_one_way(void *argument)
     double near_cpu = cpu_seconds(0), far_cpu = cpu_seconds(p.far);
     uint64_t arrived = atomic_load(&p.far_counters->messages);
     uint64_t far_allocations = atomic_load(&p.far_counters->allocations);
+    double packets = packets_sent(&p.end), sent = messages_sent(&p.end);
     allocations = 0;
     step_until(&p.place, began + (dp_time)(options.seconds * 1e6));
     x->seconds = (double)(dp_clock_now() - began) / 1e6;
@@ -347,6 +363,7 @@ static void run_one_way(void *argument)
     x->sender_allocations = (double)allocations;
     x->receiver_allocations = (double)(atomic_load(&p.far_counters->allocations) - far_allocations);
     need(!p.end.over && x->messages > 0, "a transfer");
+    x->packets = (packets_sent(&p.end) - packets) / (messages_sent(&p.end) - sent);
 }
 
 typedef struct runs {
@@ -357,6 +374,7 @@ typedef struct runs {
     double limit_rate[MAX_RUNS];
     double limit_cpu[MAX_RUNS];
     double allocations[MAX_RUNS]; /* of both ends a MiB, or a message */
+    double packets[MAX_RUNS];     /* a message */
 } runs;
 
 /* Takes one run of x, per unit of so many bytes: a GiB, or a message. */
@@ -369,6 +387,7 @@ static void take_run(runs *r, unsigned i, one_way *x, bool by_message)
     r->sender[i] = x->sender_cpu / units;
     r->receiver[i] = x->receiver_cpu / units;
     r->cpu[i] = r->sender[i] + r->receiver[i];
+    r->packets[i] = x->packets;
     r->allocations[i] =
         (x->sender_allocations + x->receiver_allocations) / (by_message ? x->messages : bytes / (1 << 20));
 }
@@ -436,7 +455,8 @@ static void messages(one_way *x)
         if (unreliable)
             printf(",\"max_retransmits\":0");
         print_one_way("per_second", "cpu_us", &r);
-        printf(",\"allocations\":%.2f", median_of(r.allocations, options.runs));
+        printf(",\"allocations\":%.2f,\"packets\":%.2f", median_of(r.allocations, options.runs),
+               median_of(r.packets, options.runs));
         print_runs("runs", r.rate, options.runs);
         printf("}\n");
     }
