@@ -298,6 +298,8 @@ static void over_limit(dp_sctp *sctp, dp_partial *partial, int error)
     discard(sctp, partial, error);
     if (stream != NULL && stream->channel != NULL)
         dp_channel_fail(stream->channel, error);
+    else if (partial->ppid == DP_PPID_DCEP) /* an OPEN: the peer takes the channel for open */
+        dp_stream_reset(sctp, partial->stream);
 }
 
 /* The piece lies behind hot's bytes. In place if it continues hot or hot is unused, else copied to where it

@@ -311,6 +311,16 @@ static void send_message(ledger_channel *c, uint8_t how, uint8_t value)
         queued += 2 * len + 100;
 }
 
+static void send_part(ledger_channel *c, uint8_t how, uint8_t value)
+{
+    size_t len = value * ((how & 1) != 0 ? 64u : 1u);
+    if (c == NULL)
+        return;
+    w.allowed += 12 * (len / 400 + 2);
+    if (ledger_send_part(&w.ledger, c, sim_clock, len, (how & 2) != 0) == DP_OK)
+        queued += 2 * len + 100;
+}
+
 static void act(unsigned which, unsigned what, input *in)
 {
     end *e = &w.ends[which];
@@ -553,6 +563,10 @@ static void begin(uint8_t options)
             config.send_buffer_size = config.receive_buffer_size = 16384;
         if ((options & 4) != 0)
             config.max_message_size = 65536;
+        if ((options & 16) != 0) {
+            config.max_message_size = 4096; /* an OPEN has up to 3,020 bytes */
+            config.max_size_in_parts = DP_UNLIMITED;
+        }
         memset(e->slots, 0, sizeof e->slots);
         e->count = e->old_count = 0;
         e->deaf = false;
@@ -579,7 +593,7 @@ static void settle(void)
     settle_calls();
     while (!w.ledger.forged && !w.ledger.ended[0] && !w.ledger.ended[1] && ledger_busy(&w.ledger) != NULL) {
         if (sim_clock > until) {
-            fprintf(stderr, "does not come to an end\n");
+            fprintf(stderr, "%s\n", ledger_busy(&w.ledger));
             abort();
         }
         deliver_all(FLIGHT);
@@ -611,6 +625,11 @@ static void step(input *in)
     else if (what < 28 && w.ends[which].old_count > 0) {
         const packet *p = &w.ends[which].old[u8(in) % w.ends[which].old_count];
         give(1 - which, p->data, p->len);
+    } else if (what == 28) {
+        uint8_t slot = u8(in);
+        uint8_t value = u8(in);
+        send_part(w.ends[which].slots[slot % SLOTS], slot >> 4, value);
+        settle_calls();
     }
 }
 

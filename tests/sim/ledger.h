@@ -38,6 +38,10 @@ struct ledger_channel {
     bool closing; /* by us */
     bool failed;
     ledger_message *first, *last; /* sent and not arrived, in the order of sending */
+    size_t sent_in_parts;         /* of the message that was begun, which has this number */
+    uint32_t part_number;
+    uint8_t *parts; /* what has come of one, NULL: none has begun */
+    size_t parts_len;
 };
 
 typedef struct ledger {
@@ -115,16 +119,8 @@ static bool ledger_wanted(const ledger *l, const ledger_channel *c)
     return !c->negotiated || other != NULL;
 }
 
-static inline int ledger_send(ledger *l, ledger_channel *c, dp_time now, size_t len, bool binary,
-                              bool force_ordered)
+static void ledger_note_sent(ledger *l, ledger_channel *c, size_t len, bool binary, bool ordered)
 {
-    static uint8_t data[LEDGER_LONGEST];
-    /* Short ones look alike: which of them has come cannot be told where only some are ordered. */
-    bool ordered = dp_channel_ordered(c->channel) || (force_ordered && len >= LEDGER_HEADER);
-    ledger_write(data, len, l->message_number);
-    int error = dp_channel_send(c->channel, now, data, len, binary, force_ordered);
-    if (error != DP_OK)
-        return error;
     ledger_message *m = (ledger_message *)ledger_alloc(sizeof *m);
     *m = (ledger_message){.number = l->message_number++,
                           .len = len,
@@ -137,6 +133,39 @@ static inline int ledger_send(ledger *l, ledger_channel *c, dp_time now, size_t 
         c->last->next = m;
     c->last = m;
     l->sent++;
+}
+
+static inline int ledger_send(ledger *l, ledger_channel *c, dp_time now, size_t len, bool binary,
+                              bool force_ordered)
+{
+    static uint8_t data[LEDGER_LONGEST];
+    /* Short ones look alike: which of them has come cannot be told where only some are ordered. */
+    bool ordered = dp_channel_ordered(c->channel) || (force_ordered && len >= LEDGER_HEADER);
+    ledger_write(data, len, l->message_number);
+    int error = dp_channel_send(c->channel, now, data, len, binary, force_ordered);
+    if (error == DP_OK)
+        ledger_note_sent(l, c, len, binary, ordered);
+    return error;
+}
+
+/* It counts as sent with its last part. */
+static inline int ledger_send_part(ledger *l, ledger_channel *c, dp_time now, size_t len, bool last)
+{
+    static uint8_t data[LEDGER_LONGEST];
+    if (len > LEDGER_LONGEST - c->sent_in_parts)
+        return DP_ERR_TOO_LARGE;
+    if (c->sent_in_parts == 0)
+        c->part_number = l->message_number++;
+    ledger_write(data, c->sent_in_parts + len, c->part_number);
+    int error = dp_channel_send_part(c->channel, now, data + c->sent_in_parts, len, true, last);
+    if (error != DP_OK)
+        return error;
+    c->sent_in_parts += len;
+    if (last) {
+        ledger_note_sent(l, c, c->sent_in_parts, true, dp_channel_ordered(c->channel));
+        c->last->number = c->part_number;
+        c->sent_in_parts = 0;
+    }
     return DP_OK;
 }
 
@@ -198,6 +227,35 @@ static void ledger_arrive(ledger *l, ledger_channel *c, const dp_sctp_event *eve
     ledger_wrong(l, "a message that was not sent on this channel, or twice, or not like this");
 }
 
+static void ledger_part(ledger *l, ledger_channel *c, const dp_sctp_event *event)
+{
+    if (event->first != (c->parts == NULL && event->error == DP_OK))
+        ledger_wrong(l, "a part that does not begin, or begins twice");
+    if (event->error == DP_OK && (event->len == 0 || c->parts_len + event->len > LEDGER_LONGEST))
+        ledger_wrong(l, "an empty part, or too many");
+    if (event->error == DP_OK && c->closing)
+        ledger_wrong(l, "a part after close");
+    if (event->error != DP_OK && (!event->last || c->parts == NULL))
+        ledger_wrong(l, "an error that ends no message");
+    if (c->parts == NULL)
+        c->parts = (uint8_t *)ledger_alloc(LEDGER_LONGEST);
+    if (l->why == NULL && event->error == DP_OK) {
+        memcpy(c->parts + c->parts_len, event->data, event->len);
+        c->parts_len += event->len;
+    }
+    if (!event->last)
+        return;
+    if (event->error == DP_OK) {
+        dp_sctp_event whole = *event;
+        whole.data = c->parts;
+        whole.len = c->parts_len;
+        ledger_arrive(l, c, &whole);
+    }
+    free(c->parts);
+    c->parts = NULL;
+    c->parts_len = 0;
+}
+
 /* ---- channels ---------------------------------------------------------------------------------------------- */
 
 static ledger_channel *ledger_add(ledger *l, unsigned end, dp_channel *channel)
@@ -257,6 +315,7 @@ static void ledger_remove(ledger *l, ledger_channel *c)
         if (other->twin == c)
             other->twin = NULL;
     ledger_forget_messages(c);
+    free(c->parts);
     free(c);
 }
 
@@ -296,6 +355,8 @@ static void ledger_incoming(ledger *l, unsigned end, dp_channel *channel)
 static void ledger_closed(ledger *l, ledger_channel *c, const dp_sctp_event *event)
 {
     ledger_channel *twin = c->twin;
+    if (c->parts != NULL)
+        ledger_wrong(l, "closed within a message");
     if (twin != NULL && twin->reliable && twin->first != NULL && !c->closing && !c->failed &&
         event->error == DP_OK && !l->forged)
         l->doubt[c->end] = true;
@@ -333,6 +394,9 @@ static void ledger_channel_event(ledger *l, unsigned end, const dp_sctp_event *e
         break;
     case DP_SCTP_EVENT_MESSAGE:
         ledger_arrive(l, c, event);
+        break;
+    case DP_SCTP_EVENT_MESSAGE_PART:
+        ledger_part(l, c, event);
         break;
     case DP_SCTP_EVENT_CHANNEL_ERROR:
         if (c->failed)

@@ -240,6 +240,27 @@ static void test_late_beginning(void **state)
     }
 }
 
+/* An OPEN comes whole or not at all: the peer hears that there is no such channel. */
+static void test_large_open(void **state)
+{
+    (void)state;
+    pair p;
+    (void)up_in_parts(&p, 210, true);
+    char label[WHOLE + 1];
+    memset(label, 'l', WHOLE);
+    label[WHOLE] = '\0';
+    (void)open_channel(&p, 0, label, true);
+    pair_run(&p, DP_SECONDS(1));
+    assert_int_equal(saw[1].opened, 1);
+    assert_int_equal(saw[0].channels_closed, 1);
+    label[WHOLE - 12] = '\0';
+    (void)open_channel(&p, 0, label, true);
+    pair_run(&p, DP_SECONDS(1));
+    assert_int_equal(saw[1].opened, 2);
+    assert_int_equal(saw[0].closed + saw[1].closed, 0);
+    pair_clear(&p);
+}
+
 /* ---- text --------------------------------------------------------------------------------------- */
 
 /* Characters of one to four bytes, so that parts would end within some. */
@@ -739,6 +760,7 @@ int main(void)
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_loss),
         cmocka_unit_test(test_late_beginning),
+        cmocka_unit_test(test_large_open),
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_broken_text),
         cmocka_unit_test(test_death),
