@@ -5,12 +5,19 @@
 #include <string.h>
 
 #define HASH_START 0xcbf29ce484222325u
+#define FNV_PRIME  0x100000001b3u
 
 uint64_t sim_hash(uint64_t hash, const void *data, size_t len)
 {
     const uint8_t *p = data;
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ p[i]) * 0x100000001b3u;
+    for (; len >= sizeof(uint64_t); len -= sizeof(uint64_t), p += sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, p, sizeof word);
+        hash = (hash ^ word) * FNV_PRIME;
+        hash ^= hash >> 32;
+    }
+    for (; len > 0; len--, p++)
+        hash = (hash ^ *p) * FNV_PRIME;
     return hash;
 }
 

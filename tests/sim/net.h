@@ -128,7 +128,7 @@ void sim_run(sim_net *net, dp_duration span);
 /* Enters what happened into the trace. */
 void sim_trace(sim_net *net, const char *what, const sim_node *node, const sim_datagram *datagram);
 
-uint64_t sim_hash(uint64_t hash, const void *data, size_t len); /* FNV-1a */
+uint64_t sim_hash(uint64_t hash, const void *data, size_t len); /* in the manner of FNV-1a, by words */
 dp_address sim_address(const char *ip, uint16_t port);
 bool sim_same_ip(const dp_address *a, const dp_address *b);
 void *sim_alloc(size_t size); /* zeroed; never NULL */
