@@ -12,7 +12,8 @@ enum { MAX_LINE = 64 << 20, READ_MIN = 65536 };
 
 struct lines {
     lines_config config;
-    dp_watch *watch;
+    dp_watch *watch; /* NULL: a file, which has no use for it: it can always be read */
+    dp_timer timer;  /* reads that one, a piece in each round */
     char *text;
     size_t length;
     size_t capacity;
@@ -48,7 +49,9 @@ static bool make_room(lines *in)
 
 static void end(lines *in, bool too_long)
 {
-    dp_watch_set(in->watch, 0);
+    if (in->watch != NULL)
+        dp_watch_set(in->watch, 0);
+    dp_timer_stop(&in->timer);
     if (too_long)
         app_error("a line is longer than %d MiB", MAX_LINE >> 20);
     else if (in->length > 0) /* a last line without its end */
@@ -75,6 +78,15 @@ static void on_input(void *user, int ready)
     take_lines(in, in->length - (size_t)n);
 }
 
+static void on_round(void *user)
+{
+    lines *in = user;
+    if (dp_timer_set(in->config.loop, &in->timer, dp_loop_now(in->config.loop)) == DP_OK)
+        on_input(in, DP_READABLE);
+    else
+        end(in, false);
+}
+
 bool lines_open(lines **out, const lines_config *config)
 {
     lines *in = calloc(1, sizeof(*in));
@@ -83,8 +95,10 @@ bool lines_open(lines **out, const lines_config *config)
         return false;
     }
     in->config = *config;
-    if (dp_watch_new(&in->watch, config->loop, STDIN_FILENO, DP_READABLE, on_input, in) != DP_OK) {
-        app_error("standard input can't be watched: give it a pipe or a terminal, not a file");
+    in->timer = (dp_timer){.fn = on_round, .user = in};
+    if (dp_watch_new(&in->watch, config->loop, STDIN_FILENO, DP_READABLE, on_input, in) != DP_OK &&
+        dp_timer_set(config->loop, &in->timer, dp_loop_now(config->loop)) != DP_OK) {
+        app_error("out of memory");
         free(in);
         return false;
     }
@@ -96,7 +110,9 @@ void lines_close(lines *in)
 {
     if (in == NULL)
         return;
-    dp_watch_free(in->watch);
+    if (in->watch != NULL)
+        dp_watch_free(in->watch);
+    dp_timer_stop(&in->timer);
     free(in->text);
     free(in);
 }

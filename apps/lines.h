@@ -13,7 +13,7 @@ typedef struct lines_config {
     void *user;
 } lines_config;
 
-/* False: standard input cannot be watched; printed. */
+/* False: no memory; printed. */
 bool lines_open(lines **out, const lines_config *config);
 /* Not from its callbacks. */
 void lines_close(lines *in);

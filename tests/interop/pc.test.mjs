@@ -1,11 +1,13 @@
 // `datapeer pc` and raw RTCPeerConnections, and two of our own: each as offerer and as answerer, trickling and not. Many cases share a
 // connection: they use channels of their own.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { CASES, close, open, RELIABLE, sizes } from './lib/cases.mjs';
 import { connect, content, message, PageDriver, startDatapeer } from './lib/pc.mjs';
 import { sha256 } from './lib/pattern.mjs';
-import { BROWSERS, within, World } from './lib/world.mjs';
+import { BROWSERS, build, within, World } from './lib/world.mjs';
 
 const world = new World();
 const limit = { timeout: 60000 };
@@ -238,6 +240,12 @@ test('what cannot be done is an error event, and all else goes on', limit, async
     assert.deepEqual(await refused(a, { cmd: 'send', label: 'x', size: 1 }), { cmd: 'send', label: 'x' });
     a.command({ cmd: 'close', label: 'x' }); // as in the W3C's API, nothing
     await open(a, b, 'z');
+});
+
+test('input that is no pipe ends like any other', limit, () => {
+    const stdio = ['ignore', 'pipe', 'inherit']; // /dev/null
+    const { status, stdout } = spawnSync(join(build, 'datapeer'), ['pc', 'answer'], { stdio, timeout: 5000 });
+    assert.deepEqual([status, `${stdout}`.split('\n').length], [0, 2]);
 });
 
 test('a channel that waits for room holds no other up', limit, async () => {
