@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/queue.h"
 #include "peer/runner.h"
+#include "peer/server_stream.h"
 #include <datapeer/peer.h>
 
 /* The channel is filled up to the high mark, and again when it has fallen to the low one (bytes of
@@ -92,7 +93,7 @@ struct dp_peer {
     dp_log log;
     dp_peer_handler handler;
     dp_signaling *signaling;
-    dp_tcp *tcp;
+    server_stream *stream; /* to the PeerServer */
     const dp_certificate *certificate;
     dp_certificate *own_certificate;
     dp_key_log key_log;

@@ -8,7 +8,6 @@
 static const char layer[] = "peer";
 
 enum { DEFAULT_MAX_CONNECTIONS = 256 };
-#define TCP_TIMEOUT DP_SECONDS(15)
 
 /* ---- life ---- */
 
@@ -125,6 +124,22 @@ static int set_up_network(dp_peer *peer, const dp_peer_config *config)
     return error;
 }
 
+static const server_stream_handler stream_handler;
+
+static int set_up_stream(dp_peer *peer, const dp_peer_config *config)
+{
+    server_stream_config stream = {.loop = config->loop,
+                                   .random = config->random,
+                                   .log = config->log,
+                                   .key_log = config->key_log,
+                                   .ca_file = config->ca_file,
+                                   .insecure = config->insecure,
+                                   .proxy = config->proxy,
+                                   .handler = stream_handler};
+    stream.handler.user = peer;
+    return dp_server_stream_new(&peer->stream, &stream);
+}
+
 static int set_up(dp_peer *peer, const dp_peer_config *config)
 {
     dp_signaling_config signaling = {.size = sizeof(signaling),
@@ -134,8 +149,8 @@ static int set_up(dp_peer *peer, const dp_peer_config *config)
                                      .id = config->id,
                                      .token = config->token};
     int error = dp_server_url_parse(&signaling.server, config->server);
-    if (error == DP_OK && signaling.server.secure)
-        error = DP_ERR_UNSUPPORTED;
+    if (error == DP_OK)
+        error = set_up_stream(peer, config);
     if (error == DP_OK && config->id != NULL && !dp_peer_id_valid(config->id))
         error = DP_ERR_INVALID_ARGUMENT;
     if (error == DP_OK && peer->certificate == NULL) {
@@ -159,6 +174,7 @@ static bool config_valid(const dp_peer_config *config)
 
 static void free_parts(dp_peer *peer)
 {
+    dp_server_stream_free(peer->stream);
     dp_signaling_free(peer->signaling);
     dp_mux_free(peer->mux);
     dp_network_free(peer->network);
@@ -226,8 +242,6 @@ static void destroy_now(void *user)
     dp_timer_stop(&peer->timer);
     dp_timer_stop(&peer->reconnect_timer);
     dp_undefer(&peer->pump);
-    if (peer->tcp != NULL)
-        dp_tcp_close(peer->tcp);
     free_parts(peer);
 }
 
@@ -303,65 +317,44 @@ int dp_peer_connect(dp_peer *peer, dp_connection **out, const char *remote_id,
 
 /* ---- the stream to the PeerServer ---- */
 
-static void on_tcp_connected(void *user, dp_tcp *tcp)
+static void on_stream_up(void *user)
 {
-    (void)tcp;
     dp_peer *peer = user;
     dp_signaling_connected(peer->signaling, dp_loop_now(peer->loop));
     pump(peer);
 }
 
-static void on_tcp_data(void *user, dp_tcp *tcp, const uint8_t *data, size_t len)
+static void on_stream_data(void *user, const uint8_t *data, size_t len)
 {
-    (void)tcp;
     dp_peer *peer = user;
     dp_signaling_input(peer->signaling, dp_loop_now(peer->loop), data, len);
     pump(peer);
 }
 
-static void on_tcp_drained(void *user, dp_tcp *tcp)
+static void on_stream_down(void *user, bool tls, const char *reason)
 {
-    (void)tcp;
-    pump(user);
-}
-
-static void close_stream(dp_peer *peer)
-{
-    if (peer->tcp != NULL)
-        dp_tcp_close(peer->tcp);
-    peer->tcp = NULL;
-}
-
-static void on_tcp_closed(void *user, dp_tcp *tcp, int error, const char *reason)
-{
-    (void)tcp;
-    (void)error;
     dp_peer *peer = user;
-    close_stream(peer);
-    dp_signaling_disconnected(peer->signaling, dp_loop_now(peer->loop), reason);
+    dp_time now = dp_loop_now(peer->loop);
+    if (tls)
+        dp_signaling_tls_failed(peer->signaling, now, reason);
+    else
+        dp_signaling_disconnected(peer->signaling, now, reason);
     pump(peer);
 }
 
-static void open_stream(dp_peer *peer, const char *host, uint16_t port)
-{
-    dp_tcp_handler handler = {on_tcp_connected, on_tcp_data, on_tcp_drained, on_tcp_closed, peer};
-    close_stream(peer);
-    int error = dp_tcp_connect(&peer->tcp, peer->loop, host, port, TCP_TIMEOUT, &handler);
-    if (error != DP_OK) {
-        peer->tcp = NULL;
-        dp_signaling_disconnected(peer->signaling, dp_loop_now(peer->loop), dp_strerror(error));
-    }
-}
+static const server_stream_handler stream_handler = {on_stream_up, on_stream_data, pump, on_stream_down,
+                                                     NULL};
 
 static void flush_stream(dp_peer *peer)
 {
     uint8_t bytes[4096];
     size_t len;
-    while (peer->tcp != NULL && dp_tcp_queued(peer->tcp) < sizeof(bytes) * 8 &&
+    dp_tcp *tcp;
+    while ((tcp = dp_server_stream_tcp(peer->stream)) != NULL && dp_tcp_queued(tcp) < sizeof(bytes) * 8 &&
            dp_signaling_poll_transmit(peer->signaling, bytes, sizeof(bytes), &len))
-        if (dp_tcp_send(peer->tcp, bytes, len) != DP_OK) {
+        if (dp_tcp_send(tcp, bytes, len) != DP_OK) {
             /* These bytes are lost, and a WebSocket with a hole is worth nothing: begin anew. */
-            close_stream(peer);
+            dp_server_stream_close(peer->stream);
             dp_signaling_disconnected(peer->signaling, dp_loop_now(peer->loop), "the stream takes no more");
             dp_peer_wake(peer);
         }
@@ -388,7 +381,8 @@ static void on_disconnected(dp_peer *peer, const char *reason)
 static bool stream_is_lost(const dp_peer *peer)
 {
     dp_address local;
-    return dp_tcp_local(peer->tcp, &local) != DP_OK || !dp_network_has(peer->network, &local);
+    const dp_tcp *tcp = dp_server_stream_tcp(peer->stream);
+    return tcp == NULL || dp_tcp_local(tcp, &local) != DP_OK || !dp_network_has(peer->network, &local);
 }
 
 /* The stream may have gone with its address, and would notice it by itself only after 30 s: too late for what has to
@@ -399,10 +393,10 @@ static void on_network_change(void *user, bool lost)
     if (!peer->reconnect || !peer->wants_to_be_open || peer->destroying)
         return;
     peer->failures = 0;
-    if (peer->tcp == NULL) {
+    if (dp_server_stream_is_closed(peer->stream)) {
         dp_timer_set(peer->loop, &peer->reconnect_timer, dp_loop_now(peer->loop));
     } else if (lost && stream_is_lost(peer)) {
-        close_stream(peer);
+        dp_server_stream_close(peer->stream);
         dp_signaling_disconnected(peer->signaling, dp_loop_now(peer->loop), "the network has changed");
         dp_peer_wake(peer);
     }
@@ -447,11 +441,11 @@ static void on_signaling_event(dp_peer *peer, const dp_signaling_event *event)
 {
     switch (event->type) {
     case DP_SIGNALING_EVENT_CONNECT:
-        open_stream(peer, event->host, event->port);
+        dp_server_stream_open(peer->stream, event->host, event->port, event->secure);
         break;
     case DP_SIGNALING_EVENT_DISCONNECT:
         flush_stream(peer);
-        close_stream(peer);
+        dp_server_stream_close(peer->stream);
         break;
     case DP_SIGNALING_EVENT_OPEN:
         peer->open = true;

@@ -427,6 +427,16 @@ void dp_signaling_disconnected(dp_signaling *s, dp_time now, const char *reason)
     }
 }
 
+void dp_signaling_tls_failed(dp_signaling *s, dp_time now, const char *reason)
+{
+    if (s->state != ID_CONNECTING && s->state != CONNECTING) {
+        dp_signaling_disconnected(s, now, reason);
+    } else if (s->stream != STREAM_NONE) {
+        s->stream = STREAM_NONE;
+        fail(s, "ssl-unavailable", "no secure connection to the server", reason);
+    }
+}
+
 void dp_signaling_close(dp_signaling *s, dp_time now)
 {
     if (s->state == IDLE || s->state == CLOSING)

@@ -62,8 +62,7 @@ static int take_scheme(dp_server_url *out, dp_slice *rest)
     return DP_ERR_MALFORMED;
 }
 
-/* A name or IPv4 address, or an IPv6 address in brackets, which are dropped. */
-static int take_host(dp_server_url *out, dp_slice *authority)
+int dp_url_take_host(char *out, size_t capacity, dp_slice *authority)
 {
     bool brackets = authority->len > 0 && authority->at[0] == '[';
     dp_slice host;
@@ -73,8 +72,8 @@ static int take_host(dp_server_url *out, dp_slice *authority)
         if (host.len == 0 || host.at[host.len] != ']' || (authority->len > 0 && authority->at[0] != ':'))
             return DP_ERR_MALFORMED;
         dp_address address;
-        if (dp_slice_copy(out->host, sizeof(out->host), host) != DP_OK ||
-            dp_address_parse(&address, out->host, 0) != DP_OK || address.family != DP_FAMILY_IPV6)
+        if (dp_slice_copy(out, capacity, host) != DP_OK || dp_address_parse(&address, out, 0) != DP_OK ||
+            address.family != DP_FAMILY_IPV6)
             return DP_ERR_MALFORMED;
         return DP_OK;
     }
@@ -87,11 +86,10 @@ static int take_host(dp_server_url *out, dp_slice *authority)
     for (size_t i = 0; i < host.len; i++)
         if (!is_alphanumeric(host.at[i]) && strchr(".-_", host.at[i]) == NULL)
             return DP_ERR_MALFORMED;
-    return host.len > 0 && dp_slice_copy(out->host, sizeof(out->host), host) == DP_OK ? DP_OK
-                                                                                      : DP_ERR_MALFORMED;
+    return host.len > 0 && dp_slice_copy(out, capacity, host) == DP_OK ? DP_OK : DP_ERR_MALFORMED;
 }
 
-static int take_port(dp_server_url *out, dp_slice rest)
+int dp_url_take_port(uint16_t *out, dp_slice rest)
 {
     uint64_t port;
     if (rest.len == 0)
@@ -99,7 +97,7 @@ static int take_port(dp_server_url *out, dp_slice rest)
     dp_slice number = {rest.at + 1, rest.len - 1};
     if (rest.at[0] != ':' || dp_slice_to_u64(&port, number, UINT16_MAX) != DP_OK || port == 0)
         return DP_ERR_MALFORMED;
-    out->port = (uint16_t)port;
+    *out = (uint16_t)port;
     return DP_OK;
 }
 
@@ -124,9 +122,9 @@ int dp_server_url_parse(dp_server_url *out, const char *text)
     int error = take_scheme(out, &rest);
     dp_slice authority = dp_slice_cut(&rest, '/');
     if (error == DP_OK)
-        error = take_host(out, &authority);
+        error = dp_url_take_host(out->host, sizeof(out->host), &authority);
     if (error == DP_OK)
-        error = take_port(out, authority);
+        error = dp_url_take_port(&out->port, authority);
     return error == DP_OK ? take_path(out, rest) : error;
 }
 

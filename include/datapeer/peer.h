@@ -44,25 +44,35 @@ typedef struct dp_peer_handler {
     void (*on_connection)(void *user, dp_peer *peer, dp_connection *conn);
     void (*on_disconnected)(void *user, dp_peer *peer,
                             const char *reason); /* from the PeerServer; connections live on */
-    /* type is PeerJS's: "network", "peer-unavailable", "unavailable-id", "server-error", "webrtc", ... */
+    /* type is PeerJS's: "network", "ssl-unavailable" (no TLS with the PeerServer that could be trusted),
+     * "peer-unavailable", "unavailable-id", "server-error", "webrtc", ... */
     void (*on_error)(void *user, dp_peer *peer, const char *type, const char *message);
     void *user;
 } dp_peer_handler; /* each function may be NULL */
 
 #define DP_PEER_MAX_ICE_SERVERS 8
 
+/* The PeerServer that PeerJS's makers run for all who name no other, with the key "peerjs". It is theirs: it may be slow, full
+ * or away, and it sees who talks to whom. Used only if it is given as server. */
+#define DP_PEER_CLOUD "wss://0.peerjs.com:443/"
+
 typedef struct dp_peer_config {
     size_t size;      /* sizeof(dp_peer_config) */
     dp_loop *loop;    /* required */
     dp_random random; /* required */
     dp_log log;
-    const char *server;                /* "ws://host:port/path", required */
+    const char *server;                /* "wss://host:port/path" or "ws://...", required; see DP_PEER_CLOUD */
     const char *key;                   /* NULL: "peerjs" */
     const char *id;                    /* NULL: the server gives one */
     const char *token;                 /* NULL: random */
     const dp_certificate *certificate; /* NULL: generated; borrowed */
     dp_key_log key_log;                /* of all connections, and of TLS to TURN servers, for debugging */
     bool reconnect; /* to the PeerServer, 1 s to 30 s after a loss; PeerJS itself never does */
+
+    /* The way to the PeerServer. The library looks at no environment variable. */
+    const char *ca_file; /* PEM: who may vouch for the PeerServer; NULL: the system's authorities; copied */
+    bool insecure;       /* take any certificate of it: see dp_tls_options */
+    const char *proxy;   /* "http://[user:password@]host:port", see dp_proxy_parse; NULL: none; copied */
 
     /* The network. Addresses that come and go later are followed. */
     const dp_ice_server *ice_servers; /* STUN and TURN; copied, at most DP_PEER_MAX_ICE_SERVERS */
@@ -88,8 +98,8 @@ typedef struct dp_peer_config {
 } dp_peer_config;
 
 /* Binds the UDP port and starts connecting to the PeerServer. Without any address it waits for one.
- * INVALID_ARGUMENT (id, ICE servers, port range), MALFORMED (server), UNSUPPORTED (wss), IO (the port is taken, or
- * no port of the range is free), NO_MEMORY, CRYPTO. */
+ * INVALID_ARGUMENT (id, ICE servers, port range), MALFORMED (server, proxy), UNSUPPORTED (a proxy that is not HTTP), IO
+ * (the port is taken, or no port of the range is free), NO_MEMORY, CRYPTO. */
 DP_API int dp_peer_new(dp_peer **out, const dp_peer_config *config);
 /* PeerJS destroy(): closes all connections (their on_close is called) and the socket; frees at the end of the
  * round. */

@@ -30,6 +30,35 @@ typedef struct dp_server_url {
 } dp_server_url;
 DP_API int dp_server_url_parse(dp_server_url *out, const char *text);
 
+/* ---- HTTP proxies ---------------------------------------------------------------------------------- */
+
+/* "http://[user[:password]@]host[:port]" or the same without the scheme, into parts; %XX in user and password is decoded.
+ * MALFORMED; UNSUPPORTED: a proxy of another kind. It holds a password: wipe it after use. */
+typedef struct dp_proxy {
+    char host[256];
+    uint16_t port;         /* 1080 if absent */
+    char credentials[256]; /* "user:password", empty: none */
+} dp_proxy;
+DP_API int dp_proxy_parse(dp_proxy *out, const char *url);
+
+/* True if host is in a list as the environment's no_proxy, as curl reads it: names and the names below them, with or without a
+ * dot in front, addresses, networks (192.0.2.0/24, 2001:db8::/32), or *; separated by commas and spaces. */
+DP_API bool dp_no_proxy(const char *list, const char *host);
+
+/* The way to host and port through a proxy (CONNECT, RFC 9110 §9.3.6): send the request to the proxy, and give what it answers to
+ * input until that is OK: from then on the stream leads to host. */
+typedef struct dp_tunnel dp_tunnel;
+/* NO_MEMORY, INVALID_ARGUMENT (host is too long). */
+DP_API int dp_tunnel_new(dp_tunnel **out, const dp_proxy *proxy, const char *host, uint16_t port);
+DP_API void dp_tunnel_free(dp_tunnel *tunnel);
+DP_API const uint8_t *dp_tunnel_request(const dp_tunnel *tunnel, size_t *len);
+/* WOULD_BLOCK: more is needed; REMOTE: the proxy refuses; MALFORMED, TOO_LARGE, PROTOCOL, NO_MEMORY. */
+DP_API int dp_tunnel_input(dp_tunnel *tunnel, const uint8_t *data, size_t len);
+/* Why not, for people; after an error of input. Empty: no memory. */
+DP_API const char *dp_tunnel_reason(const dp_tunnel *tunnel);
+
+/* ---- the client -------------------------------------------------------------------------------------- */
+
 typedef struct dp_signaling dp_signaling;
 
 typedef struct dp_signaling_config {
@@ -52,6 +81,9 @@ DP_API int dp_signaling_start(dp_signaling *signaling, dp_time now);
 DP_API void dp_signaling_connected(dp_signaling *signaling, dp_time now);
 /* reason may be NULL ("connection refused", ...). */
 DP_API void dp_signaling_disconnected(dp_signaling *signaling, dp_time now, const char *reason);
+/* Instead of disconnected: the stream came about, but not TLS on it (no TLS there, a certificate that is not valid...). PeerJS
+ * calls that "ssl-unavailable". */
+DP_API void dp_signaling_tls_failed(dp_signaling *signaling, dp_time now, const char *reason);
 DP_API void dp_signaling_input(dp_signaling *signaling, dp_time now, const uint8_t *data, size_t len);
 DP_API void dp_signaling_handle_timeout(dp_signaling *signaling, dp_time now);
 DP_API dp_time dp_signaling_next_timeout(const dp_signaling *signaling);

@@ -753,8 +753,11 @@ static void refuses_misuse(void **state)
     config.ice_server_count = 2;
     assert_int_equal(dp_peer_new(&peer, &config), DP_ERR_INVALID_ARGUMENT);
     config = config_of(&b, NULL);
-    config.server = "wss://127.0.0.1/";
+    config.proxy = "socks5://127.0.0.1";
     assert_int_equal(dp_peer_new(&peer, &config), DP_ERR_UNSUPPORTED);
+    config.proxy = "http://127.0.0.1:x";
+    assert_int_equal(dp_peer_new(&peer, &config), DP_ERR_MALFORMED);
+    config.proxy = NULL;
     config.server = "gopher://x/";
     assert_int_equal(dp_peer_new(&peer, &config), DP_ERR_MALFORMED);
     assert_null(peer);
