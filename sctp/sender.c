@@ -6,14 +6,17 @@
 #include <string.h>
 
 /* A SACK opens two packets, or after a recovery as many as usrsctp's maximum burst: there must be something to send. */
-#define UNSENT_MAX    32768u
-#define SAMPLE_EVERY  DP_MS(2)
-#define STALLED_AFTER DP_MS(400)
-#define DELAY_LEAST   DP_MS(4)
-#define DELAY_MOST    DP_MS(16)
-#define REPEAT_AFTER  DP_MS(300)
-#define LEAST_WINDOW  16u
-#define LARGE_WINDOW  128u
+#define UNSENT_MAX      32768u
+#define SAMPLE_EVERY    DP_MS(2)
+#define STALLED_AFTER   DP_MS(400)
+#define DELAY_LEAST     DP_MS(4)
+#define DELAY_MOST      DP_MS(16)
+#define REPEAT_AFTER    DP_MS(300)
+#define LEAST_WINDOW    16u
+#define LARGE_WINDOW    128u
+#define NEAR_WINDOW     512u
+#define NEAR_ROUND_TRIP DP_MS(1)
+#define FAR_ROUND_TRIP  DP_MS(16)
 
 void dp_sender_init(dp_sender *s)
 {
@@ -31,6 +34,17 @@ void dp_sender_clear(dp_sender *s)
 
 uint32_t dp_sender_in_flight(const dp_sender *s) { return s->sent_tsn - s->acked_tsn; }
 
+/* A path of less than a millisecond is full with NEAR_WINDOW chunks: half a gigabyte a second. More of them would only wait
+ * in line there, and here in usrsctp's lists, which are slow when they leave the processor's cache. A path that is slow all
+ * the time is another one by now. */
+static bool is_near(const dp_sender *s)
+{
+    size_t i = 0;
+    while (i < DP_SENDER_RECENT && s->recent[i] >= FAR_ROUND_TRIP)
+        i++;
+    return s->least < NEAR_ROUND_TRIP && i < DP_SENDER_RECENT;
+}
+
 /* Nothing under way, nothing waits: usrsctp may have given up what it had, which it does not tell. And if it has given up
  * a message whose end it does not have, and its FORWARD-TSN is lost, it does nothing until there is new data: some goes
  * to it from time to time even if it is full. */
@@ -44,7 +58,8 @@ size_t dp_sender_room(dp_sender *s, dp_time now)
         s->unsent = 0;
         return UNSENT_MAX;
     }
-    return s->unsent >= UNSENT_MAX || in_flight >= s->window ? 0 : UNSENT_MAX - s->unsent;
+    uint32_t window = is_near(s) && s->window > NEAR_WINDOW ? NEAR_WINDOW : s->window;
+    return s->unsent >= UNSENT_MAX || in_flight >= window ? 0 : UNSENT_MAX - s->unsent;
 }
 
 void dp_sender_hand_over(dp_sender *s, size_t len)

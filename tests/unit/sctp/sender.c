@@ -131,6 +131,51 @@ static void test_slow_start_ends(void **state)
     assert_true(slow_start(1) > 2000); /* where there are losses, usrsctp's own window decides */
 }
 
+/* One chunk after the other, each acknowledged after round_trip. */
+static uint32_t ping(uint32_t tsn, unsigned times, dp_duration round_trip)
+{
+    for (unsigned i = 0; i < times; i++) {
+        dp_sender_hand_over(&sender, CHUNK);
+        leaves(tsn, CHUNK);
+        now += round_trip;
+        sack(tsn++, 0);
+        now += DP_MS(2);
+    }
+    return tsn;
+}
+
+/* How many chunks may be under way, of those that leave at once. */
+static uint32_t most_under_way(uint32_t tsn)
+{
+    uint32_t first = tsn;
+    while (tsn - first < 5000 && dp_sender_room(&sender, now) >= CHUNK) {
+        dp_sender_hand_over(&sender, CHUNK);
+        leaves(tsn++, CHUNK);
+    }
+    return tsn - first;
+}
+
+static void test_near_path(void **state)
+{
+    (void)state;
+    uint32_t tsn = ping(1, 10, 999);
+    assert_int_equal(most_under_way(tsn), 512);
+    dp_sender_init(&sender);
+    tsn = ping(1, 10, DP_MS(1));
+    assert_int_equal(most_under_way(tsn), 5000);
+    /* Data flows by another path now: one short round trip may be an accident, or the old one. (Slow start is over.) */
+    dp_sender_init(&sender);
+    tsn = ping(1, 10, 300);
+    sack(tsn - 1, 1);
+    tsn = ping(tsn, DP_SENDER_RECENT - 1, DP_MS(16));
+    assert_int_equal(most_under_way(tsn), 512);
+    dp_sender_init(&sender);
+    tsn = ping(1, 10, 300);
+    sack(tsn - 1, 1);
+    tsn = ping(tsn, DP_SENDER_RECENT, DP_MS(16));
+    assert_int_equal(most_under_way(tsn), 5000);
+}
+
 /* RFC 3758 §3.5 F: it is repeated until it is acknowledged. */
 static void test_forward_is_repeated(void **state)
 {
@@ -166,6 +211,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unsent_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slow_start_ends, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_near_path, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forward_is_repeated, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
