@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEFAULT_SERVER "ws://127.0.0.1:9000/"
-
 void app_error(const char *format, ...)
 {
     char text[1024];
@@ -69,16 +67,17 @@ static void log_line(void *ctx, dp_log_level level, const char *layer, const cha
     fputc('\n', stderr);
 }
 
-static const char common_help[] =
-    "\n"
-    "The PeerServer:\n"
-    "  --server URL           ws://HOST[:PORT]/PATH (default: $PEER_SERVER_URL or ws://127.0.0.1:9000/)\n"
+static const char common_help[] = /* behind way_help */
     "  --key KEY              its key (default: $PEER_KEY or peerjs)\n"
     "  --id ID                our own id (default: the server gives one)\n"
     "\n";
 
 enum {
     OPTION_SERVER = 256,
+    OPTION_CLOUD,
+    OPTION_CAFILE,
+    OPTION_INSECURE,
+    OPTION_PROXY,
     OPTION_KEY,
     OPTION_ID,
     OPTION_ICE_SERVER,
@@ -98,6 +97,10 @@ enum {
 
 static const struct option options[] = {
     {"server", required_argument, NULL, OPTION_SERVER},
+    {"cloud", no_argument, NULL, OPTION_CLOUD},
+    {"cafile", required_argument, NULL, OPTION_CAFILE},
+    {"insecure", no_argument, NULL, OPTION_INSECURE},
+    {"proxy", required_argument, NULL, OPTION_PROXY},
     {"key", required_argument, NULL, OPTION_KEY},
     {"id", required_argument, NULL, OPTION_ID},
     {"output", required_argument, NULL, 'o'},
@@ -131,7 +134,17 @@ static bool take_option(app *a, int option)
     network_options *net = &a->network;
     switch (option) {
     case OPTION_SERVER:
-        a->server = optarg;
+        a->way_options.server = optarg;
+        return true;
+    case OPTION_CLOUD:
+        return a->way_options.cloud = true;
+    case OPTION_CAFILE:
+        a->way_options.ca_file = optarg;
+        return true;
+    case OPTION_INSECURE:
+        return a->way_options.insecure = true;
+    case OPTION_PROXY:
+        a->way_options.proxy = optarg;
         return true;
     case OPTION_KEY:
         a->key = optarg;
@@ -182,14 +195,12 @@ static bool take_option(app *a, int option)
 int app_options(app *a, int argc, char **argv, const char *help, char ***operands, int *operand_count)
 {
     memset(a, 0, sizeof(*a));
-    a->server = from_environment("PEER_SERVER_URL");
-    a->server = a->server != NULL ? a->server : DEFAULT_SERVER;
     a->key = from_environment("PEER_KEY");
     a->network.turn_user = from_environment("TURN_USER");
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, "o:vh", options, NULL)) != -1;) {
         if (c == 'h') {
-            printf("%s%s%s%s", help, common_help, network_help, identity_help);
+            printf("%s\n%s%s%s%s", help, way_help, common_help, network_help, identity_help);
             return -1;
         }
         if (!take_option(a, c)) {
@@ -199,7 +210,9 @@ int app_options(app *a, int argc, char **argv, const char *help, char ***operand
     }
     *operands = argv + optind;
     *operand_count = argc - optind;
-    bool good = network_check(&a->network, argv[0]) && identity_check(&a->identity, argv[0]);
+    bool good = way_find(&a->way, &a->way_options) && network_check(&a->network, argv[0]) &&
+                identity_check(&a->identity, argv[0]);
+    a->server = a->way.server;
     return good ? EXIT_OK : EXIT_USAGE;
 }
 
@@ -256,10 +269,6 @@ static void explain(const app *a, int error)
                   a->id);
     else if (error == DP_ERR_INVALID_ARGUMENT)
         app_error("an ICE server can't be used: is its address one of a single machine?");
-    else if (error == DP_ERR_MALFORMED)
-        app_error("'%s' is no server address; it should look like ws://host:9000/", a->server);
-    else if (error == DP_ERR_UNSUPPORTED)
-        app_error("'%s': secure servers (wss, https) can't be used yet; use ws://", a->server);
     else if (error == DP_ERR_IO && net->port != 0)
         app_error("UDP port %u can't be used: is another program using it? Choose one with --port",
                   net->port);
@@ -285,6 +294,9 @@ int app_peer(app *a, const dp_peer_handler *handler)
                              .certificate = a->certificate,
                              .key_log = a->key_log,
                              .reconnect = true,
+                             .ca_file = a->way.ca_file,
+                             .insecure = a->way_options.insecure,
+                             .proxy = a->way.proxy,
                              .ice_servers = ice.servers,
                              .ice_server_count = ice.count,
                              .turn_ca_file = net->turn_ca,
@@ -303,9 +315,8 @@ int app_peer(app *a, const dp_peer_handler *handler)
     if (error == DP_OK)
         return EXIT_OK;
     explain(a, error);
-    bool usage = error == DP_ERR_INVALID_ARGUMENT || error == DP_ERR_MALFORMED ||
-                 error == DP_ERR_UNSUPPORTED ||
-                 (error == DP_ERR_IO && (net->port != 0 || net->port_min != 0));
+    bool usage =
+        error == DP_ERR_INVALID_ARGUMENT || (error == DP_ERR_IO && (net->port != 0 || net->port_min != 0));
     return usage ? EXIT_USAGE : EXIT_NETWORK;
 }
 

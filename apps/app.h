@@ -4,6 +4,7 @@
 
 #include "identity.h"
 #include "network.h"
+#include "way.h"
 #include <datapeer/datapeer.h>
 
 enum {
@@ -18,7 +19,9 @@ enum {
 enum { APP_WARNINGS = 4 };
 
 typedef struct app {
-    const char *server; /* --server, PEER_SERVER_URL, or the default */
+    way_options way_options;
+    way way;
+    const char *server; /* the way's */
     const char *key;    /* --key, PEER_KEY, or NULL */
     const char *id;     /* --id or NULL */
     const char *output; /* -o or NULL */

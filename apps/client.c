@@ -347,7 +347,7 @@ static void on_peer_error(void *user, dp_peer *peer, const char *type, const cha
         app_error("is the device running, and is its id really '%s'?", c->device);
     } else {
         app_error("the PeerServer %s: %s", c->app.server, message);
-        app_error("is it running? Name another with --server ws://HOST:PORT/");
+        way_explain(message);
     }
     app_stop(&c->app, EXIT_NETWORK);
 }

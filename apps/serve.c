@@ -83,6 +83,8 @@ static void on_error(void *user, dp_peer *peer, const char *type, const char *me
         app_stop(&s->app, EXIT_REMOTE);
     } else {
         app_error("%s: %s", type, message);
+        if (strcmp(type, "ssl-unavailable") == 0 && !s->was_away)
+            way_explain(message);
     }
 }
 

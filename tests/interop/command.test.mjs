@@ -82,7 +82,7 @@ test('an absent device and an absent PeerServer end with 3 and advice', limit, a
 
 test('wrong use ends with 2, help with 0', limit, async () => {
     for (const args of [[], ['fly'], ['serve'], ['ls'], ['get', 'no-path'], ['ls', 'a', 'b'], ['ls', '--what', 'a'],
-        ['serve', '/nowhere/at/all'], ['serve', folder, '--id', '-x-'], ['serve', folder, '--port', '70000'], ['ls', 'a', '--server', 'wss://x/']])
+        ['serve', '/nowhere/at/all'], ['serve', folder, '--id', '-x-'], ['serve', folder, '--port', '70000'], ['ls', 'a', '--server', 'gopher://x/']])
         assert.equal((await run(...args)).code, 2, args.join(' '));
     for (const args of [['--help'], ['--version'], ['serve', '--help'], ['ls', '--help'], ['get', '--help'], ['peer', '--help']]) {
         const { code, out } = await run(...args);

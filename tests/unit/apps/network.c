@@ -111,6 +111,12 @@ static void says_what_is_wrong(void **state)
         {{"--port-range", "5"}, "50000-50100"},
         {{"--port-range", "5-4x"}, "50000-50100"},
         {{"--lite"}, "serve"},
+        {{"--server", "gopher://x/"}, "no server address"},
+        {{"--server", "wss://x/", "--cloud"}, "--cloud and --server"},
+        {{"--insecure", "--cafile", "x"}, "makes no sense"},
+        {{"--cloud", "--cafile", "/nowhere/ca.pem"}, "/nowhere/ca.pem: No such file"},
+        {{"--proxy", "socks5://u:secret@h"}, "--proxy: only HTTP proxies"},
+        {{"--proxy", "http://u:secret@h:x"}, "--proxy: that is no proxy"},
     };
     app a;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -122,6 +128,82 @@ static void says_what_is_wrong(void **state)
     assert_int_equal(
         OPTIONS(&a, "serve", "--lite", "--relay-only", "--ice-server", "turn:h", "--turn-user", "a:b"),
         EXIT_USAGE);
+}
+
+static const char *const variables[] = {"http_proxy",  "HTTP_PROXY", "https_proxy",
+                                        "HTTPS_PROXY", "all_proxy",  "ALL_PROXY",
+                                        "no_proxy",    "NO_PROXY",   "SSL_CERT_FILE"};
+
+static void forget_the_environment(void)
+{
+    for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++)
+        assert_int_equal(unsetenv(variables[i]), 0);
+}
+
+static void finds_the_way_to_the_server(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *environment[3]; /* NAME=VALUE */
+        const char *arguments[5];
+        const char *proxy;
+    } cases[] = {
+        {{NULL}, {"--server", "wss://peers.example/"}, NULL},
+        {{"https_proxy=http://p:1"}, {"--server", "wss://peers.example/"}, "http://p:1"},
+        {{"HTTPS_PROXY=p:1"}, {"--server", "wss://peers.example/"}, "p:1"},
+        {{"HTTPS_PROXY=upper", "https_proxy=lower"}, {"--server", "wss://peers.example/"}, "lower"},
+        {{"https_proxy=p"}, {"--server", "ws://peers.example/"}, NULL},
+        {{"http_proxy=p"}, {"--server", "wss://peers.example/"}, NULL},
+        {{"http_proxy=p"}, {"--server", "ws://peers.example/"}, "p"},
+        {{"HTTP_PROXY=p"}, {"--server", "ws://peers.example/"}, NULL},
+        {{"all_proxy=all", "https_proxy=tls"}, {"--cloud"}, "tls"},
+        {{"all_proxy=all", "http_proxy=plain"}, {"--cloud"}, "all"},
+        {{"ALL_PROXY=all"}, {"--server", "ws://peers.example/"}, "all"},
+        {{"https_proxy=p", "no_proxy=other,.example"}, {"--server", "wss://peers.example/"}, NULL},
+        {{"https_proxy=p", "NO_PROXY=*"}, {"--server", "wss://peers.example/"}, NULL},
+        {{"https_proxy=p", "no_proxy=other"}, {"--server", "wss://peers.example/"}, "p"},
+        {{"all_proxy=p"}, {"--server", "wss://localhost/"}, NULL},
+        {{"all_proxy=p"}, {"--server", "ws://127.9.9.9/"}, NULL},
+        {{"all_proxy=p"}, {"--server", "wss://[::1]/"}, NULL},
+        {{"all_proxy=p"}, {"--server", "wss://127.9.9.9/", "--proxy", "q"}, "q"},
+        {{"all_proxy=p", "no_proxy=*"}, {"--cloud", "--proxy", "q"}, "q"},
+        {{"all_proxy=p"}, {"--cloud", "--proxy", "none"}, NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        app a;
+        forget_the_environment();
+        for (size_t j = 0; cases[i].environment[j] != NULL; j++)
+            assert_int_equal(putenv((char *)cases[i].environment[j]), 0);
+        assert_int_equal(options(&a, "ls", cases[i].arguments), EXIT_OK);
+        if (cases[i].proxy == NULL ? a.way.proxy != NULL
+                                   : a.way.proxy == NULL || strcmp(a.way.proxy, cases[i].proxy) != 0)
+            fail_msg("case %zu: %s", i, a.way.proxy != NULL ? a.way.proxy : "none");
+    }
+    app a;
+    forget_the_environment();
+    assert_int_equal(setenv("all_proxy", "socks5://u:secret@h", 1), 0);
+    assert_int_equal(OPTIONS(&a, "ls", "--cloud"), EXIT_USAGE);
+    assert_non_null(strstr(said, "all_proxy: only HTTP proxies"));
+    assert_null(strstr(said, "secret"));
+    forget_the_environment();
+    assert_int_equal(OPTIONS(&a, "ls", "x"), EXIT_OK);
+    assert_string_equal(a.server, "ws://127.0.0.1:9000/");
+    assert_int_equal(OPTIONS(&a, "ls", "--cloud"), EXIT_OK);
+    assert_string_equal(a.server, "wss://0.peerjs.com:443/");
+    assert_null(a.way.ca_file);
+    assert_string_equal(said, "");
+    assert_int_equal(setenv("SSL_CERT_FILE", "/dev/null", 1), 0);
+    assert_int_equal(OPTIONS(&a, "ls", "--cloud"), EXIT_OK);
+    assert_string_equal(a.way.ca_file, "/dev/null");
+    assert_int_equal(OPTIONS(&a, "ls", "--cloud", "--cafile", "/dev/zero"), EXIT_OK);
+    assert_string_equal(a.way.ca_file, "/dev/zero");
+    forget_the_environment();
+    for (int i = 0; i < 2; i++) { /* each time */
+        assert_int_equal(OPTIONS(&a, "ls", "--cloud", "--insecure"), EXIT_OK);
+        assert_non_null(strstr(said, "warning: --insecure: nobody checks that 0.peerjs.com is that server"));
+    }
+    assert_int_equal(OPTIONS(&a, "ls", "--insecure"), EXIT_OK); /* ws:// has nothing to check */
+    assert_string_equal(said, "");
 }
 
 /* A name with many addresses leaves room for the servers behind it; one that can't be found is left out. */
@@ -146,9 +228,8 @@ static void shares_the_places(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_all_of_them),
-        cmocka_unit_test(takes_the_user_from_the_environment),
-        cmocka_unit_test(says_what_is_wrong),
+        cmocka_unit_test(takes_all_of_them),  cmocka_unit_test(takes_the_user_from_the_environment),
+        cmocka_unit_test(says_what_is_wrong), cmocka_unit_test(finds_the_way_to_the_server),
         cmocka_unit_test(shares_the_places),
     };
     return cmocka_run_group_tests_name("network options", tests, NULL, NULL);
