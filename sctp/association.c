@@ -489,7 +489,8 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
  * leaves its queue after that, and then nothing more may come. Who asks for the event anew gets it at once if it is true. */
 static void ask_whether_dry(dp_association *a)
 {
-    if (a->in_flight && !a->readable && a->socket != NULL && dp_sender_in_flight(&a->sender) == 0)
+    if (a->in_flight && !a->readable && !dp_association_in_message(a) && a->socket != NULL &&
+        dp_sender_in_flight(&a->sender) == 0)
         (void)set_event(a->socket, SCTP_SENDER_DRY_EVENT);
 }
 
@@ -601,6 +602,8 @@ uint16_t dp_association_streams(const dp_association *a)
 }
 
 bool dp_association_readable(const dp_association *a) { return a->readable && !a->down; }
+
+bool dp_association_in_message(const dp_association *a) { return a->delivery.in_message; }
 
 /* RFC 9260 §3.3.7: the ABORT chunk that the notification carries; its first cause tells an orderly end. */
 static bool user_initiated(const uint8_t *abort, size_t len)

@@ -106,6 +106,8 @@ uint16_t dp_association_reset_at(const uint8_t *buffer, size_t i);
 /* The association's own part of them: the rest of out stays. */
 void dp_association_get_stats(const dp_association *association, dp_sctp_stats *out);
 
+/* A message is being read whose end has not come: what lies behind it, notifications too, cannot be read before. */
+bool dp_association_in_message(const dp_association *association);
 /* Some data may be waiting for receive. */
 bool dp_association_readable(const dp_association *association);
 

@@ -91,7 +91,8 @@ void dp_stream_reset(dp_sctp *sctp, uint16_t id)
  * the request is on its way; but once that is answered, it would be a second one: hence not with something left to read. */
 void dp_stream_retry_resets(dp_sctp *sctp)
 {
-    if (!sctp->resets_open || sctp->now < sctp->reset_retry || dp_association_readable(sctp->association))
+    if (!sctp->resets_open || sctp->now < sctp->reset_retry || dp_association_readable(sctp->association) ||
+        dp_association_in_message(sctp->association))
         return;
     sctp->resets_open = false;
     for (size_t i = 0; i < sctp->stream_capacity; i++)

@@ -5,6 +5,8 @@
 
 #include <malloc.h>
 
+static size_t heap(void) { return mallinfo2().uordblks + mallinfo2().hblkhd; }
+
 /* Nobody who has not asked for it gets parts. */
 static void test_off(void **state)
 {
@@ -359,9 +361,44 @@ static void test_abandoned(void **state)
     }
 }
 
-/* ---- memory -------------------------------------------------------------------------------------- */
+static int re_configs;
 
-static size_t heap(void) { return mallinfo2().uordblks + mallinfo2().hblkhd; }
+static void count_re_configs(pair *p, int from, uint8_t *data, size_t *len)
+{
+    (void)p;
+    (void)len;
+    re_configs += from == 1 && data[12] == 0x82;
+}
+
+/* While the sender pauses, the receiver's notifications are kept back: it must not take that for their loss, and ask again
+ * and again for what is long done. */
+static void test_pause(void **state)
+{
+    (void)state;
+    pair p;
+    dp_channel *channel = up_in_parts(&p, 620, true);
+    dp_channel *own = open_channel(&p, 1, "own", true);
+    pair_run(&p, DP_MS(100));
+    uint8_t *data = make_large(0, 100000);
+    send_part(&p, channel, data, 50000, false);
+    pair_run(&p, DP_SECONDS(1));
+    size_t before = heap();
+    re_configs = 0;
+    p.on_packet = count_re_configs;
+    assert_int_equal(dp_channel_send(own, virtual_now, make(17), 17, true, false), DP_OK);
+    dp_channel_close(own, virtual_now);
+    pair_run(&p, DP_SECONDS(20));
+    assert_in_range(re_configs, 1, 2); /* its request, and the answer to the other's */
+    assert_true(heap() - before < 100000);
+    send_part(&p, channel, data + 50000, 50000, true);
+    pair_run(&p, DP_SECONDS(2));
+    check_lens((size_t[]){100000}, 1);
+    assert_int_equal(saw[1].channels_closed, 1);
+    free(data);
+    pair_clear(&p);
+}
+
+/* ---- memory -------------------------------------------------------------------------------------- */
 
 /* 64 MiB whose end is not in sight. */
 static void test_endless(void **state)
@@ -421,13 +458,14 @@ int main(void)
 {
     virtual_now = DP_SECONDS(1000);
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_off),          cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_loss),         cmocka_unit_test(test_late_beginning),
-        cmocka_unit_test(test_large_open),   cmocka_unit_test(test_text),
-        cmocka_unit_test(test_broken_text),  cmocka_unit_test(test_death),
-        cmocka_unit_test(test_death_behind), cmocka_unit_test(test_close),
-        cmocka_unit_test(test_too_large),    cmocka_unit_test(test_abandoned),
-        cmocka_unit_test(test_endless),      cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_off),           cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_loss),          cmocka_unit_test(test_late_beginning),
+        cmocka_unit_test(test_large_open),    cmocka_unit_test(test_text),
+        cmocka_unit_test(test_broken_text),   cmocka_unit_test(test_death),
+        cmocka_unit_test(test_death_behind),  cmocka_unit_test(test_close),
+        cmocka_unit_test(test_too_large),     cmocka_unit_test(test_abandoned),
+        cmocka_unit_test(test_pause),         cmocka_unit_test(test_endless),
+        cmocka_unit_test(test_back_pressure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
