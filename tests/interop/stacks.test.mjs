@@ -35,8 +35,11 @@ const STACKS = {
     werift: {
         program: async () => [process.execPath, join(drivers, 'werift_driver.mjs')],
         limits: { maxMessageSize: 65536, minMessageSize: 1, brokenUnordered: true },
-        // What reuses an id at once: it tells of the end before its own reset is confirmed, and that ends the next channel, too.
-        without: ['a negotiated id, twice', 'closing after a send, from both sides, and the id again', 'a channel that both close at once'],
+        // Where an id is used again at once: it tells of the end when it asks for its own reset. What it sends on the next channel before
+        // that is confirmed has a number that no longer counts, and the confirmation ends that channel.
+        without: ['a negotiated id, twice', 'closing after a send, from both sides, and the id again'],
+        // It resets that stream twice, and the second confirmation ends the next channel of that id: so there is none.
+        last: 'a channel that both close at once',
     },
 };
 
@@ -87,12 +90,12 @@ after(() => world.close());
 function pairing(name, weOffer, trickle) {
     const title = weOffer ? `datapeer calls ${name}` : `${name} calls datapeer`;
     describe(`${title}, ${trickle ? 'trickling' : 'with all candidates in the descriptions'}`, { concurrency: 1 }, () => {
-        const { without = [] } = STACKS[name];
+        const { without = [], last } = STACKS[name];
         let a, b, ours, theirs;
         before(async () => ([a, b, ours, theirs] = await pair(name, weOffer, trickle)));
         for (const [title, run] of Object.entries(CASES)) {
             // aiortc needs 15 s of processor time for it: once in each role, trickling and not.
-            if ((title === LARGE && weOffer !== trickle) || without.includes(title)) continue;
+            if ((title === LARGE && weOffer !== trickle) || title === last || without.includes(title)) continue;
             test(title, limit, () => run(a, b));
         }
         test('what is too large for the other side is refused', limit, async () => {
@@ -118,6 +121,7 @@ function pairing(name, weOffer, trickle) {
                 await close(theirs, ours, 'theirs');
             });
         }
+        if (last) test(last, limit, () => CASES[last](a, b));
         test('the end', limit, async () => {
             // A busy machine makes aiortc miss a consent check: disconnected, and back.
             assert.deepEqual(ours.states.slice(0, 2), ['connecting', 'connected']);
