@@ -26,6 +26,7 @@ typedef struct dp_bp_head {
 } dp_bp_head;
 
 /* DP_OK, TRUNCATED or MALFORMED (a tag that no encoder writes). */
+typedef int (*dp_head_reader)(dp_rd *rd, dp_bp_head *head);
 int dp_bp_read_head(dp_rd *rd, dp_bp_head *head);
 
 #define DP_BP_HEAD_MAX 9
@@ -37,9 +38,19 @@ void dp_bp_write_double(dp_wr *wr, double d);
 void dp_bp_write_count(dp_wr *wr, dp_value_type type, uint32_t count); /* STRING, BYTES, ARRAY, MAP */
 void dp_bp_write_text(dp_wr *wr, const char *text);                    /* head and text */
 
+/* How one of the two formats writes what it does in its own way; null and booleans are the same in both. */
+typedef struct dp_pack_format {
+    void (*write_int)(dp_wr *wr, int64_t i);
+    void (*write_uint)(dp_wr *wr, uint64_t u);
+    void (*write_double)(dp_wr *wr, double d);
+    void (*write_count)(dp_wr *wr, dp_value_type type, uint32_t count);
+} dp_pack_format;
+extern const dp_pack_format dp_binarypack_format;
+
 /* Where packed bytes go. The same code runs twice: once to measure, once to write into a block of exactly
  * that size. */
 typedef struct dp_bp_sink {
+    const dp_pack_format *format;
     dp_wr wr; /* unused while measuring */
     bool measuring;
     size_t len;
@@ -54,8 +65,13 @@ int dp_bp_put_value(dp_bp_sink *sink, const dp_value *value, int depth);
 /* Measures, allocates and writes what fill puts. */
 int dp_bp_build(uint8_t **out, size_t *len, int (*fill)(dp_bp_sink *sink, const void *ctx), const void *ctx);
 
+/* A whole value in another format. */
+int dp_pack_value(uint8_t **out, size_t *len, const dp_value *value, const dp_pack_format *format);
+
 /* As dp_binarypack_decode, but what follows the value is left alone: *used tells where it begins. */
 int dp_bp_decode_prefix(dp_value **out, size_t *used, const uint8_t *data, size_t len);
+/* The same with heads of another format. */
+int dp_decode_tree(dp_value **out, size_t *used, const uint8_t *data, size_t len, dp_head_reader read_head);
 
 /* How many allocated nodes a packed value of len bytes may hold: every node of a small message, but a
  * fraction of a large one, which no sensible sender exceeds. A node costs at most 64 bytes (a map's entry

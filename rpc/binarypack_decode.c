@@ -130,6 +130,7 @@ int dp_bp_read_head(dp_rd *rd, dp_bp_head *head)
 typedef struct decoder_state {
     dp_rd rd;
     size_t nodes_left;
+    dp_head_reader read_head;
 } decoder_state;
 
 static int read_value(decoder_state *decoder, dp_value **out, int depth);
@@ -174,7 +175,7 @@ static const char *key_text(const dp_bp_head *head, char text[32])
 static int read_key(decoder_state *decoder, const char **key, size_t *len, char text[32])
 {
     dp_bp_head head;
-    int error = dp_bp_read_head(&decoder->rd, &head);
+    int error = decoder->read_head(&decoder->rd, &head);
     if (error != DP_OK)
         return error;
     if (head.type != DP_VALUE_STRING) {
@@ -247,7 +248,7 @@ static int read_container(decoder_state *decoder, dp_value **out, const dp_bp_he
 static int read_value(decoder_state *decoder, dp_value **out, int depth)
 {
     dp_bp_head head;
-    int error = dp_bp_read_head(&decoder->rd, &head);
+    int error = decoder->read_head(&decoder->rd, &head);
     if (error != DP_OK)
         return error;
     const uint8_t *data = NULL;
@@ -294,13 +295,18 @@ static int read_value(decoder_state *decoder, dp_value **out, int depth)
     return DP_OK;
 }
 
-int dp_bp_decode_prefix(dp_value **out, size_t *used, const uint8_t *data, size_t len)
+int dp_decode_tree(dp_value **out, size_t *used, const uint8_t *data, size_t len, dp_head_reader read_head)
 {
-    decoder_state decoder = {dp_rd_init(data, len), dp_bp_max_nodes(len)};
+    decoder_state decoder = {dp_rd_init(data, len), dp_bp_max_nodes(len), read_head};
     *out = NULL;
     int error = read_value(&decoder, out, 0);
     *used = len - dp_rd_left(&decoder.rd);
     return error;
+}
+
+int dp_bp_decode_prefix(dp_value **out, size_t *used, const uint8_t *data, size_t len)
+{
+    return dp_decode_tree(out, used, data, len, dp_bp_read_head);
 }
 
 int dp_binarypack_decode(dp_value **out, const uint8_t *data, size_t len)

@@ -93,6 +93,9 @@ void dp_bp_write_text(dp_wr *wr, const char *text)
 
 /* ---- sink ---- */
 
+const dp_pack_format dp_binarypack_format = {dp_bp_write_int, dp_bp_write_uint, dp_bp_write_double,
+                                             dp_bp_write_count};
+
 void dp_bp_put(dp_bp_sink *sink, const void *data, size_t len)
 {
     sink->len += len;
@@ -104,7 +107,7 @@ void dp_bp_put_count(dp_bp_sink *sink, dp_value_type type, size_t count)
 {
     uint8_t head[DP_BP_HEAD_MAX];
     dp_wr wr = dp_wr_init(head, sizeof(head));
-    dp_bp_write_count(&wr, type, (uint32_t)count);
+    sink->format->write_count(&wr, type, (uint32_t)count);
     dp_bp_put(sink, head, wr.len);
 }
 
@@ -123,13 +126,13 @@ static void put_scalar(dp_bp_sink *sink, const dp_value *value)
         dp_wr_u8(&wr, value->as.boolean ? 0xc3 : 0xc2);
         break;
     case DP_VALUE_INT:
-        dp_bp_write_int(&wr, value->as.i);
+        sink->format->write_int(&wr, value->as.i);
         break;
     case DP_VALUE_UINT:
-        dp_bp_write_uint(&wr, value->as.u);
+        sink->format->write_uint(&wr, value->as.u);
         break;
     case DP_VALUE_DOUBLE:
-        dp_bp_write_double(&wr, value->as.d);
+        sink->format->write_double(&wr, value->as.d);
         break;
     default:
         dp_wr_u8(&wr, 0xc0);
@@ -166,9 +169,10 @@ int dp_bp_put_value(dp_bp_sink *sink, const dp_value *value, int depth)
     return DP_OK;
 }
 
-int dp_bp_build(uint8_t **out, size_t *len, int (*fill)(dp_bp_sink *sink, const void *ctx), const void *ctx)
+static int build(uint8_t **out, size_t *len, const dp_pack_format *format,
+                 int (*fill)(dp_bp_sink *sink, const void *ctx), const void *ctx)
 {
-    dp_bp_sink sink = {.measuring = true};
+    dp_bp_sink sink = {.format = format, .measuring = true};
     int error = fill(&sink, ctx);
     if (error != DP_OK)
         return error;
@@ -177,17 +181,25 @@ int dp_bp_build(uint8_t **out, size_t *len, int (*fill)(dp_bp_sink *sink, const 
     uint8_t *block = dp_alloc(sink.len);
     if (block == NULL)
         return DP_ERR_NO_MEMORY;
-    sink = (dp_bp_sink){.wr = dp_wr_init(block, sink.len)};
+    sink = (dp_bp_sink){.format = format, .wr = dp_wr_init(block, sink.len)};
     (void)fill(&sink, ctx); /* it succeeded a moment ago */
     *out = block;
     return dp_wr_finish(&sink.wr, len);
 }
 
+int dp_bp_build(uint8_t **out, size_t *len, int (*fill)(dp_bp_sink *sink, const void *ctx), const void *ctx)
+{
+    return build(out, len, &dp_binarypack_format, fill, ctx);
+}
+
 static int fill_value(dp_bp_sink *sink, const void *ctx) { return dp_bp_put_value(sink, ctx, 0); }
+
+int dp_pack_value(uint8_t **out, size_t *len, const dp_value *value, const dp_pack_format *format)
+{
+    return value != NULL ? build(out, len, format, fill_value, value) : DP_ERR_INVALID_ARGUMENT;
+}
 
 int dp_binarypack_encode(const dp_value *value, uint8_t **out, size_t *len)
 {
-    if (value == NULL)
-        return DP_ERR_INVALID_ARGUMENT;
-    return dp_bp_build(out, len, fill_value, value);
+    return dp_pack_value(out, len, value, &dp_binarypack_format);
 }

@@ -15,7 +15,7 @@ static void short_buffers(const dp_value *value, const uint8_t *packed, size_t l
 {
     for (size_t capacity = 0; capacity < len && capacity < 64; capacity++) {
         uint8_t *out = malloc(capacity + 1);
-        dp_bp_sink sink = {.wr = dp_wr_init(out, capacity)};
+        dp_bp_sink sink = {.format = &dp_binarypack_format, .wr = dp_wr_init(out, capacity)};
         check(dp_bp_put_value(&sink, value, 0) == DP_OK);
         size_t none;
         check(dp_wr_finish(&sink.wr, &none) == DP_ERR_NO_SPACE && memcmp(out, packed, sink.wr.len) == 0);

@@ -75,6 +75,28 @@ DP_API int dp_binarypack_encode(const dp_value *value, uint8_t **out, size_t *le
  * proportional to len. */
 DP_API int dp_binarypack_decode(dp_value **out, const uint8_t *data, size_t len);
 
+/* ---- MessagePack ------------------------------------------------------------------------------ */
+
+/* What PeerJS's MsgPackPeer speaks: the format of msgpack.org, all integers exact. Depth and memory are bounded as in
+ * BinaryPack, errors are the same. Of extensions a timestamp becomes its number of milliseconds since 1970, as
+ * JavaScript counts them; others become their bytes. */
+DP_API int dp_msgpack_encode(const dp_value *value, uint8_t **out, size_t *len);
+DP_API int dp_msgpack_decode(dp_value **out, const uint8_t *data, size_t len);
+
+/* A stream of such values, cut anywhere: pieces in, whole values out. */
+typedef struct dp_unpacker dp_unpacker;
+
+/* max_value_size: of one packed value; 0: 64 MiB. timeout: an unfinished value without a new piece; 0: 60 s. */
+DP_API int dp_unpacker_new(dp_unpacker **out, size_t max_value_size, dp_duration timeout);
+DP_API void dp_unpacker_free(dp_unpacker *unpacker);
+/* Copies a piece; then next until it gives WOULD_BLOCK. NO_MEMORY, TOO_LARGE (values lie here that nobody took). */
+DP_API int dp_unpacker_input(dp_unpacker *unpacker, dp_time now, const uint8_t *data, size_t len);
+/* *out is the caller's. WOULD_BLOCK: more is needed. PROTOCOL or TOO_LARGE: where the next value begins cannot be known any more,
+ * and every later call says the same. Any other error concerns one value, which is left out. */
+DP_API int dp_unpacker_next(dp_unpacker *unpacker, dp_value **out);
+/* When an unfinished value is to be given up, as the stream with it; DP_TIME_NEVER: there is none. */
+DP_API dp_time dp_unpacker_next_timeout(const dp_unpacker *unpacker);
+
 /* ---- PeerJS chunk framing ---------------------------------------------------------------------- */
 
 #define DP_CHUNK_SIZE 16300 /* a packed value longer than this is sent in pieces of this size */
