@@ -45,7 +45,7 @@ typedef struct dp_pc_config {
     dp_key_log key_log;      /* for debugging, see dp_dtls_config */
     size_t max_message_size; /* largest message that comes whole; 0: 262144 */
     /* See dp_sctp_config. The peer is told this as a=max-message-size (0, no limit, for DP_UNLIMITED), or
-     * max_message_size if this is 0. */
+     * max_message_size if this is 0. Chromium refuses a description that says 4294967295. */
     uint64_t max_size_in_parts;
     dp_duration ice_pacing;  /* 0: 50 ms */
     bool ice_tcp;            /* these four: see dp_ice_config (tcp...) */

@@ -129,7 +129,8 @@ DP_API int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data
  * keeps the peer from taking the beginning for the whole. A lifetime (max_packet_lifetime) does not count. */
 DP_API int dp_channel_send_part(dp_channel *channel, dp_time now, const uint8_t *data, size_t len, bool binary,
                                 bool last);
-/* Bytes of messages accepted by send and not yet handed to the wire (W3C bufferedAmount). */
+/* Bytes of messages accepted by send and not yet handed to the wire (W3C bufferedAmount). An empty message has none: any
+ * number of them may wait. */
 DP_API size_t dp_channel_buffered_amount(const dp_channel *channel);
 /* BUFFERED_AMOUNT_LOW fires when buffered_amount falls to this or below; default 0, at most 1 MiB (the
  * limit of send). */
