@@ -2,6 +2,8 @@
  * temporary, deprecated or still being checked for duplicates. */
 #include <datapeer/net.h>
 
+#include "net/sockaddr.h"
+
 #include <errno.h>
 #include <linux/if_addr.h>
 #include <linux/netlink.h>
@@ -207,4 +209,24 @@ int dp_interfaces(dp_address *out, size_t capacity, size_t *count, bool include_
     if (include_loopback || *count == 0)
         *count += select_addresses(&list, out + *count, capacity - *count, true);
     return DP_OK;
+}
+
+size_t dp_route_mtu(const dp_address *local, const dp_address *remote)
+{
+    dp_address from = *local;
+    union dp_sockaddr to;
+    socklen_t to_len = dp_sockaddr_from(&to, remote);
+    bool is_v4 = remote->family == DP_FAMILY_IPV4;
+    int mtu = 0;
+    socklen_t len = sizeof(mtu);
+    int fd = local->family == remote->family ? dp_socket_open(remote, SOCK_DGRAM) : -1;
+    if (fd < 0)
+        return 0;
+    from.port = 0;
+    if (dp_socket_bind(fd, &from) != DP_OK || connect(fd, &to.any, to_len) != 0 ||
+        getsockopt(fd, is_v4 ? IPPROTO_IP : IPPROTO_IPV6, is_v4 ? IP_MTU : IPV6_MTU, &mtu, &len) != 0 ||
+        mtu < 0)
+        mtu = 0;
+    close(fd);
+    return (size_t)mtu;
 }

@@ -9,15 +9,16 @@
 #include <unistd.h>
 
 enum {
-    IN_MESSAGES = 16,  /* for one recvmmsg */
-    IN_BATCHES = 4,    /* calls of recvmmsg for one socket in one round; then the others have their turn */
-    IN_SIZE = 65536,   /* a GRO message is as long as an IP packet can be; only touched pages cost memory */
-    IN_PACKETS = 256,  /* given to on_packets at once */
-    OUT_SLOTS = 128,   /* datagrams that wait in the loop's batch */
-    OUT_STRIDE = 1536, /* DP_DATAGRAM_MAX, in whole cache lines */
-    OUT_MESSAGES = 64, /* for one sendmmsg */
-    GSO_SEGMENTS = 64, /* UDP_MAX_SEGMENTS of the kernel's udp.h (later kernels: 128) */
-    GSO_BYTES = 65000, /* an IP packet's 65535 less the headers */
+    IN_MESSAGES = 16, /* for one recvmmsg */
+    IN_BATCHES = 4,   /* calls of recvmmsg for one socket in one round; then the others have their turn */
+    IN_SIZE = 65536,  /* a GRO message is as long as an IP packet can be; only touched pages cost memory */
+    IN_PACKETS = 256, /* given to on_packets at once */
+    OUT_SLOTS = 128,  /* datagrams that wait in the loop's batch */
+    OUT_STRIDE = DP_DATAGRAM_MAX, /* in whole cache lines; only touched pages cost memory */
+    OUT_MESSAGES = 64,            /* for one sendmmsg */
+    GSO_SEGMENTS = 64,            /* UDP_MAX_SEGMENTS of the kernel's udp.h (later kernels: 128) */
+    GSO_LEAST = 1232,             /* fits into every IPv6 link, and into all but odd ones of IPv4 */
+    GSO_BYTES = 65000,            /* an IP packet's 65535 less the headers */
     RECEIVE_BUFFER = 4 << 20,
     SEND_BUFFER = 1 << 20,
 };
@@ -28,8 +29,8 @@ struct dp_udp {
     dp_address local;
     dp_udp *next; /* of the loop */
     dp_udp **link;
-    bool gso;
-    bool blocked; /* the kernel's buffer is full; waits for EPOLLOUT */
+    size_t gso_max; /* datagrams up to this size leave together; 0: there is no UDP_SEGMENT */
+    bool blocked;   /* the kernel's buffer is full; waits for EPOLLOUT */
 };
 
 /* A datagram that waits in the batch. data moves with it, so a slot's memory belongs to its entry. */
@@ -38,6 +39,7 @@ typedef struct out_entry {
     size_t len;
     dp_udp *udp;
     dp_address remote;
+    bool whole;
 } out_entry;
 
 /* Room for one ancillary message, aligned as struct cmsghdr wants it. */
@@ -108,6 +110,20 @@ void dp_udp_io_free(dp_loop *loop)
     loop->udp = NULL;
 }
 
+static bool set_fragments(const dp_udp *udp, int v4, int v6)
+{
+    bool is_v4 = udp->local.family == DP_FAMILY_IPV4;
+    int *value = is_v4 ? &v4 : &v6;
+    return setsockopt(udp->source.fd, is_v4 ? IPPROTO_IP : IPPROTO_IPV6,
+                      is_v4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER, value, sizeof(*value)) == 0;
+}
+
+/* What is not a probe may be fragmented, here or by routers. */
+static void allow_fragments(const dp_udp *udp)
+{
+    (void)set_fragments(udp, IP_PMTUDISC_DONT, IPV6_PMTUDISC_DONT);
+}
+
 /* The FORCE variants pass the system's maximum but need a capability. */
 static void set_buffer(int fd, int force, int plain, int bytes)
 {
@@ -135,6 +151,7 @@ int dp_udp_adopt(dp_udp **out, dp_loop *loop, int fd, const dp_address *local, c
     int segment = 0;
     socklen_t len = sizeof(segment);
     dp_udp_set_offload(udp, getsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment, &len) == 0, true);
+    allow_fragments(udp);
     udp->next = loop->udp->first;
     udp->link = &loop->udp->first;
     if (udp->next != NULL)
@@ -162,12 +179,12 @@ int dp_udp_open(dp_udp **out, dp_loop *loop, const dp_address *local, const dp_u
 void dp_udp_set_offload(dp_udp *udp, bool gso, bool gro)
 {
     int on = gro;
-    udp->gso = gso;
+    udp->gso_max = gso ? GSO_BYTES : 0;
     (void)setsockopt(udp->source.fd, IPPROTO_UDP, UDP_GRO, &on,
                      sizeof(on)); /* without it: one datagram a message */
 }
 
-bool dp_udp_has_gso(const dp_udp *udp) { return udp->gso; }
+bool dp_udp_has_gso(const dp_udp *udp) { return udp->gso_max > 0; }
 int dp_udp_fd(const dp_udp *udp) { return udp->source.fd; }
 const dp_address *dp_udp_local(const dp_udp *udp) { return &udp->local; }
 
@@ -323,19 +340,20 @@ void dp_udp_commit(dp_loop *loop, dp_udp *udp, const dp_datagram *slot)
     entry->len = slot->length;
     entry->udp = udp;
     entry->remote = slot->remote;
+    entry->whole = slot->whole;
 }
 
 /* The number of entries from first on that can leave as one UDP_SEGMENT message: one remote, one size, the
  * last one may be shorter (udp(7)). */
-static size_t group_size(const out_entry *first, const out_entry *end, bool gso)
+static size_t group_size(const out_entry *first, const out_entry *end, size_t gso_max)
 {
     size_t n = 1;
     size_t bytes = first->len;
-    if (!gso || first->len == 0)
+    if (first->len > gso_max || first->len == 0 || first->whole)
         return n;
     while (first + n < end && n < GSO_SEGMENTS && first[n - 1].len == first->len &&
-           first[n].len <= first->len && first[n].len > 0 && bytes + first[n].len <= GSO_BYTES &&
-           dp_address_equal(&first[n].remote, &first->remote))
+           first[n].len <= first->len && first[n].len > 0 && !first[n].whole &&
+           bytes + first[n].len <= GSO_BYTES && dp_address_equal(&first[n].remote, &first->remote))
         bytes += first[n++].len;
     return n;
 }
@@ -353,13 +371,13 @@ static void add_segment_size(struct msghdr *message, control *memory, size_t len
 }
 
 /* Fills out_messages from the entries [at, end) of one socket; returns how many messages. */
-static size_t build_messages(struct dp_udp_io *io, bool gso, size_t at, size_t end)
+static size_t build_messages(struct dp_udp_io *io, size_t gso_max, size_t at, size_t end)
 {
     size_t messages = 0;
     struct iovec *iov = io->out_iov;
-    while (at < end && messages < OUT_MESSAGES) {
+    while (at < end && messages < OUT_MESSAGES && !io->out[at].whole) {
         const out_entry *first = &io->out[at];
-        size_t n = group_size(first, io->out + end, gso);
+        size_t n = group_size(first, io->out + end, gso_max);
         struct msghdr *message = &io->out_messages[messages].msg_hdr;
         memset(message, 0, sizeof(*message));
         message->msg_name = &io->out_names[messages];
@@ -376,13 +394,27 @@ static size_t build_messages(struct dp_udp_io *io, bool gso, size_t at, size_t e
     return messages;
 }
 
+/* Lost if it does not fit, whatever the kernel believes to know about the path. */
+static void send_whole(const dp_udp *udp, const out_entry *entry)
+{
+    union dp_sockaddr name;
+    socklen_t len = dp_sockaddr_from(&name, &entry->remote);
+    if (set_fragments(udp, IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE))
+        (void)sendto(udp->source.fd, entry->data, entry->len, MSG_DONTWAIT, &name.any, len);
+    allow_fragments(udp);
+}
+
 /* Sends the entries [at, end), all of one socket, as far as it takes them; returns how many are done. */
 static size_t send_entries(struct dp_udp_io *io, dp_udp *udp, size_t at, size_t end)
 {
     size_t first = at;
     bool retried = false;
     while (at < end) {
-        size_t messages = build_messages(io, udp->gso, at, end);
+        if (io->out[at].whole) {
+            send_whole(udp, &io->out[at++]);
+            continue;
+        }
+        size_t messages = build_messages(io, udp->gso_max, at, end);
         int n = sendmmsg(udp->source.fd, io->out_messages, (unsigned)messages, MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
@@ -397,7 +429,8 @@ static size_t send_entries(struct dp_udp_io *io, dp_udp *udp, size_t at, size_t 
         }
         if (n < 0 && io->out_group[0] > 1 && (errno == EINVAL || errno == EIO || errno == EMSGSIZE)) {
             /* The way to this remote has no checksum offload (EIO), or its MTU is below the segment size. */
-            udp->gso = false;
+            size_t len = io->out[at].len;
+            udp->gso_max = len > GSO_LEAST ? GSO_LEAST : 0;
             continue;
         }
         if (n <= 0)

@@ -14,8 +14,16 @@ const char *dp_pc_state_name(dp_pc_state state)
 
 /* SCTP packets have to fit, sealed, into what a path of 1,280 bytes (IPv6's least) carries in UDP: browsers
  * keep to 1,200, and the 4 bytes of a TURN channel fit as well. */
-enum { DATAGRAM_SIZE = 1200, SCTP_PACKET_MAX = DATAGRAM_SIZE - DP_DTLS_OVERHEAD - 3 };
-_Static_assert(DATAGRAM_SIZE + DP_ICE_HEADROOM_MAX <= DP_DATAGRAM_MAX, "a slot holds every datagram of ours");
+enum {
+    DATAGRAM_SIZE = 1200,
+    DATAGRAM_SIZE_MIN = 600,
+    DATAGRAM_SIZE_MAX = DP_DTLS_RECORD_MAX,
+    RECORD_EXTRA = DP_DTLS_OVERHEAD + 3,
+    IPV4_UDP = 20 + 8,
+    IPV6_UDP = 40 + 8,
+};
+_Static_assert(DP_DTLS_RECORD_MAX + DP_DTLS_OVERHEAD + DP_ICE_HEADROOM_MAX <= DP_DATAGRAM_MAX,
+               "a slot holds every datagram of ours");
 
 /* As text it can be read again: the algorithm is known, and the length is that of its hashes. */
 static bool fingerprint_valid(const dp_fingerprint *fp)
@@ -29,7 +37,9 @@ static bool fingerprint_valid(const dp_fingerprint *fp)
 int dp_pc_new(dp_pc **out, const dp_pc_config *config)
 {
     if (config->size != sizeof(*config) || config->random.fn == NULL || config->certificate == NULL ||
-        (config->remote_fingerprint != NULL && !fingerprint_valid(config->remote_fingerprint)))
+        (config->remote_fingerprint != NULL && !fingerprint_valid(config->remote_fingerprint)) ||
+        (config->datagram_size != 0 &&
+         (config->datagram_size < DATAGRAM_SIZE_MIN || config->datagram_size > DATAGRAM_SIZE_MAX)))
         return DP_ERR_INVALID_ARGUMENT;
     dp_pc *pc = dp_calloc(1, sizeof(*pc));
     if (pc == NULL)
@@ -44,6 +54,7 @@ int dp_pc_new(dp_pc **out, const dp_pc_config *config)
     pc->max_message_size = config->max_message_size != 0 ? config->max_message_size : DP_PC_MAX_MESSAGE_SIZE;
     pc->max_size_in_parts = config->max_size_in_parts;
     pc->ice_lite = config->ice_lite;
+    pc->fixed_size = config->datagram_size;
     dp_queue_init(&pc->kept, sizeof(pc_kept_event), PC_KEPT_MAX);
 
     dp_ice_config ice = {.size = sizeof(ice),
@@ -57,7 +68,7 @@ int dp_pc_new(dp_pc **out, const dp_pc_config *config)
     dp_sctp_config sctp = {.size = sizeof(sctp),
                            .random = pc->random,
                            .log = pc->log,
-                           .mtu = SCTP_PACKET_MAX,
+                           .mtu = (pc->fixed_size != 0 ? pc->fixed_size : DATAGRAM_SIZE) - RECORD_EXTRA,
                            .max_message_size = pc->max_message_size,
                            .max_size_in_parts = pc->max_size_in_parts};
     int error = dp_ice_new(&pc->ice, &ice);
@@ -340,6 +351,34 @@ static bool transmit_sctp(dp_pc *pc, dp_datagram *out)
     return false;
 }
 
+/* A probe that can't leave is one that is lost. */
+static bool transmit_probe(dp_pc *pc, dp_time now, dp_datagram *out)
+{
+    const uint8_t *packet;
+    size_t len, headroom;
+    if (pc->dtls == NULL || dp_dtls_get_state(pc->dtls) != DP_DTLS_CONNECTED ||
+        !dp_ice_send_begin(pc->ice, out, &headroom) || !dp_sctp_poll_probe(pc->sctp, now, &packet, &len) ||
+        dp_dtls_seal(pc->dtls, out->data + headroom, out->capacity - headroom, &out->length, packet, len) !=
+            DP_OK)
+        return false;
+    out->whole = true;
+    return send_payload(pc, out, headroom);
+}
+
+void dp_pc_set_path_mtu(dp_pc *pc, dp_time now, size_t mtu)
+{
+    uint8_t unused[DP_ICE_HEADROOM_MAX];
+    dp_datagram way = {.data = unused, .capacity = sizeof unused};
+    size_t headroom;
+    size_t largest = 0;
+    if (pc->fixed_size == 0 && dp_ice_send_begin(pc->ice, &way, &headroom) && way.link == 0) {
+        size_t headers =
+            (way.remote.family == DP_FAMILY_IPV6 ? IPV6_UDP : IPV4_UDP) + headroom + DP_DTLS_OVERHEAD;
+        largest = mtu > headers ? mtu - headers : 0;
+    }
+    dp_sctp_set_path(pc->sctp, now, largest);
+}
+
 static bool transmit_dtls(dp_pc *pc, dp_datagram *out)
 {
     size_t headroom;
@@ -372,12 +411,13 @@ bool dp_pc_poll_transmit(dp_pc *pc, dp_time now, dp_datagram *out)
     if (out->capacity < DP_DATAGRAM_MAX)
         return false;
     out->link = 0;
+    out->whole = false;
     if (!is_over(pc) && dp_ice_poll_transmit(pc->ice, now, out))
         return true;
     /* The handshake's last flight goes before the first data. */
     if (!pc->closing && transmit_dtls(pc, out))
         return true;
-    if (transmit_sctp(pc, out))
+    if (transmit_sctp(pc, out) || (!is_over(pc) && transmit_probe(pc, now, out)))
         return true;
     return is_over(pc) && transmit_last(pc, now, out);
 }
@@ -420,6 +460,7 @@ void dp_pc_take_ice_event(dp_pc *pc, dp_time now, dp_pc_event *out, const dp_ice
         update_state(pc, now);
     } else if (ice->type == DP_ICE_EVENT_SELECTED_PAIR) {
         pc->pair_changes++;
+        dp_sctp_set_path(pc->sctp, now, 0);
         log_selected_pair(pc, ice);
         if (pc->dtls != NULL && start_dtls(pc, now) == DP_OK)
             pump_dtls(pc, now);

@@ -60,6 +60,7 @@ struct dp_pc {
     bool gathering_complete;
     bool restart_due; /* the next offer restarts ICE */
     bool ice_lite;
+    size_t fixed_size; /* of datagrams; 0: the path MTU is searched */
     uint64_t session_id;
     uint64_t session_version; /* of our last description */
     dp_queue kept;            /* of pc_kept_event */

@@ -102,6 +102,10 @@ static void take_event(runner *r, const dp_pc_event *event)
         flush(r, dp_loop_now(r->loop)); /* what gives an allocation back still leaves by it */
         dp_links_close(&r->links, event->link.id);
         break;
+    case DP_PC_EVENT_SELECTED_PAIR:
+        dp_pc_set_path_mtu(r->pc, dp_loop_now(r->loop), dp_route_mtu(&event->local, &event->remote));
+        r->on_event(r->user, event);
+        break;
     case DP_PC_EVENT_LOCAL_CANDIDATE:
         if (event->hostname != NULL)
             publish(r, event->hostname, &event->local);

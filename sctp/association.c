@@ -3,13 +3,16 @@
  */
 #include "association.h"
 
+#include "base/crypto.h"
 #include "base/mem.h"
 #include "base/table.h"
+#include "base/wr.h"
 #include "delivery.h"
 #include "early.h"
 #include "filter.h"
 #include "forward.h"
 #include "output.h"
+#include "path_mtu.h"
 #include "sender.h"
 
 #include <string.h>
@@ -36,6 +39,9 @@
 #define WIDE_BUFFER      (1u << 30)
 #define UNREAD_MAX       16384u /* chunks: usrsctp spends up to 420 bytes on one, and its window counts payload */
 #define OUTPUT_EXTRA     65536u
+#define PROBE_HEADERS    (DP_SCTP_COMMON_HEADER + 2 * DP_SCTP_CHUNK_HEADER + DP_PATH_MTU_NONCE)
+#define HEARTBEAT_INFO   1u /* RFC 9260 §3.3.5 */
+#define FALLS_MAX        32u
 
 /* All of usrsctp's state is global, so is this. */
 static struct {
@@ -78,6 +84,13 @@ struct dp_association {
     uint8_t sack[DP_SCTP_COMMON_HEADER + SACK_HEADER]; /* usrsctp's last one, gap blocks left out */
     bool has_sack;
     dp_output output;
+    dp_random random;
+    dp_path_mtu path;
+    unsigned falls;    /* of the path MTU, see apply_path_mtu */
+    uint32_t seen_tsn; /* the newest that was acknowledged when path was last told */
+    uint8_t *probe;    /* the last one */
+    uint8_t header[8]; /* ports and verification tag of what we send */
+    bool has_header;
 };
 
 /* ---- the output -------------------------------------------------------------------------------- */
@@ -96,6 +109,17 @@ static void keep_sack(dp_association *a, const uint8_t *packet, size_t len)
     a->has_sack = true;
 }
 
+/* INIT has no tag, and ABORT's may be the peer's own. */
+static void keep_header(dp_association *a, const uint8_t *packet, size_t len)
+{
+    uint8_t first = len > DP_SCTP_COMMON_HEADER ? packet[DP_SCTP_COMMON_HEADER] : (uint8_t)DP_CHUNK_INIT;
+    if (first != DP_CHUNK_DATA && first != DP_CHUNK_SACK && first != DP_CHUNK_COOKIE_ECHO &&
+        first != DP_CHUNK_COOKIE_ACK)
+        return;
+    memcpy(a->header, packet, sizeof a->header);
+    a->has_header = true;
+}
+
 /* usrsctp's output callback: queues a copy and takes notes, nothing else. */
 static int on_output(void *address, void *packet, size_t len, uint8_t tos, uint8_t set_df)
 {
@@ -109,6 +133,7 @@ static int on_output(void *address, void *packet, size_t len, uint8_t tos, uint8
     uint64_t repeated = a->sender.chunks_retransmitted;
     dp_sender_output(&a->sender, a->now, (const uint8_t *)packet, len);
     keep_sack(a, (const uint8_t *)packet, len);
+    keep_header(a, (const uint8_t *)packet, len);
     /* The TSNs of a packet ascend (RFC 9260 §6.10), which those of a repeated chunk behind new ones would not. */
     bool is_new = repeated == a->sender.chunks_retransmitted;
     if (leaves)
@@ -210,6 +235,81 @@ static bool set_path(struct socket *s, const struct sockaddr_conn *remote, size_
     return set(s, IPPROTO_SCTP, SCTP_PEER_ADDR_PARAMS, &path, sizeof path);
 }
 
+/* A larger path MTU makes usrsctp put more chunks into a packet at once, but smaller ones stay what they were: it never
+ * raises smallest_mtu, by which it cuts messages that it has whole. Those that it gets in pieces it cuts by the path
+ * MTU. A smaller one makes it look at what it has cut, and let that leave in IP fragments, only if it is below
+ * smallest_mtu: without it a chunk that is larger would wait for ever. So each fall goes 4 bytes below the last. */
+static void apply_path_mtu(dp_association *a, bool fall)
+{
+    a->falls += fall;
+    size_t mtu = fall ? a->path.base - 4 * (size_t)a->falls : a->path.current;
+    if (a->socket != NULL && set_path(a->socket, &a->remote, mtu))
+        a->fragment = ((mtu - DP_SCTP_COMMON_HEADER) & ~(size_t)3) - DATA_HEADER;
+}
+
+void dp_association_set_path(dp_association *a, dp_time now, size_t ceiling, const dp_random *random)
+{
+    a->random = *random;
+    bool was_raised = a->path.current > a->path.base;
+    dp_path_mtu_set_ceiling(&a->path, now, a->falls < FALLS_MAX ? ceiling : 0);
+    if (was_raised)
+        apply_path_mtu(a, true);
+}
+
+static void watch_path(dp_association *a, dp_time now)
+{
+    bool progress = dp_sender_in_flight(&a->sender) == 0 || a->sender.acked_tsn != a->seen_tsn;
+    a->seen_tsn = a->sender.acked_tsn;
+    if (!dp_path_mtu_watch(&a->path, now, progress))
+        return;
+    apply_path_mtu(a, true);
+    if (a->falls >= FALLS_MAX)
+        dp_path_mtu_set_ceiling(&a->path, now, 0);
+}
+
+/* RFC 8899 §6.2.1: a HEARTBEAT that PAD (RFC 4820) makes as large as the packets to be. Who does not know PAD skips
+ * it. usrsctp takes no HEARTBEAT ACK of another length than its own. */
+bool dp_association_poll_probe(dp_association *a, dp_time now, const uint8_t **packet, size_t *len)
+{
+    bool fresh;
+    dp_free(a->probe);
+    a->probe = NULL;
+    if (!a->up || a->down || !a->has_header || !dp_path_mtu_poll(&a->path, now, len, &fresh))
+        return false;
+    if (fresh && dp_random_bytes(&a->random, a->path.nonce, sizeof a->path.nonce) != DP_OK)
+        return false;
+    a->probe = (uint8_t *)dp_calloc(1, *len);
+    if (a->probe == NULL)
+        return false;
+    dp_wr wr = dp_wr_init(a->probe, *len);
+    dp_wr_bytes(&wr, a->header, sizeof a->header);
+    dp_wr_u32(&wr, 0);
+    dp_wr_u8(&wr, DP_CHUNK_HEARTBEAT);
+    dp_wr_u8(&wr, 0);
+    dp_wr_u16(&wr, PROBE_HEADERS - DP_SCTP_COMMON_HEADER);
+    dp_wr_u16(&wr, HEARTBEAT_INFO);
+    dp_wr_u16(&wr, DP_SCTP_CHUNK_HEADER + DP_PATH_MTU_NONCE);
+    dp_wr_bytes(&wr, a->path.nonce, sizeof a->path.nonce);
+    dp_wr_u8(&wr, DP_CHUNK_PAD);
+    dp_wr_u8(&wr, 0);
+    dp_wr_u16(&wr, (uint16_t)(*len - PROBE_HEADERS));
+    dp_sctp_checksum_write(a->probe, *len);
+    *packet = a->probe;
+    return true;
+}
+
+static void read_probe_answers(dp_association *a, dp_time now, const uint8_t *packet, size_t len)
+{
+    dp_rd chunks = dp_chunks(packet, len);
+    dp_chunk chunk;
+    uint16_t type;
+    dp_rd value;
+    while (dp_chunk_next(&chunks, &chunk))
+        if (chunk.type == DP_CHUNK_HEARTBEAT_ACK && dp_chunk_item_next(&chunk.value, &type, &value) &&
+            type == HEARTBEAT_INFO && dp_path_mtu_acked(&a->path, now, value.at, dp_rd_left(&value)))
+            apply_path_mtu(a, false);
+}
+
 static bool set_timers(struct socket *s)
 {
     struct sctp_rtoinfo rto = {SCTP_FUTURE_ASSOC, RTO_INITIAL_MS, RTO_MAX_MS, RTO_MIN_MS};
@@ -291,6 +391,7 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     a->local_port = config->local_port;
     dp_forward_init(&a->forward, config->max_streams);
     dp_sender_init(&a->sender);
+    dp_path_mtu_init(&a->path, config->mtu);
     a->rto_min = RTO_MIN_MS;
     a->message_max = config->max_message_size;
     a->receive_buffer = receive_buffer(config);
@@ -347,6 +448,7 @@ void dp_association_free(dp_association *a)
     dp_sender_clear(&a->sender);
     dp_early_reset_clear(&a->early);
     dp_output_clear(&a->output);
+    dp_free(a->probe);
     dp_free(a);
 }
 
@@ -478,6 +580,7 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
     }
     if (!guard_delivery(a, packet, len))
         return DP_ERR_LIMIT;
+    read_probe_answers(a, now, packet, len);
     size_t made = a->forward.made;
     error = input_sound(a, packet, len);
     a->unread += chunks + a->forward.made - made;
@@ -499,6 +602,7 @@ void dp_association_tick(dp_association *a, dp_time now)
     a->ticked = a->now = now;
     stack_tick(now);
     ask_whether_dry(a);
+    watch_path(a, now);
     give_early_reset(a);
     const uint8_t *packet;
     size_t len;

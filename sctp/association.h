@@ -33,6 +33,10 @@ void dp_association_tick(dp_association *association, dp_time now);
 /* busy: the owner waits for something, a stream reset for instance. */
 dp_time dp_association_next_tick(const dp_association *association, bool busy);
 bool dp_association_poll_transmit(dp_association *association, const uint8_t **packet, size_t *len);
+/* See dp_sctp_set_path and dp_sctp_poll_probe. */
+void dp_association_set_path(dp_association *association, dp_time now, size_t ceiling,
+                             const dp_random *random);
+bool dp_association_poll_probe(dp_association *association, dp_time now, const uint8_t **packet, size_t *len);
 
 /* How a message leaves. usrsctp keeps what the first part of a message says. */
 typedef enum dp_association_limit {

@@ -118,6 +118,7 @@ struct dp_sctp {
     dp_time now;
     uint16_t remote_port;
     size_t remote_max_message_size;
+    size_t path_ceiling; /* see dp_sctp_set_path */
     dp_association *association;
 
     dp_channel *channels;

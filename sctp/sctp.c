@@ -110,6 +110,7 @@ int dp_sctp_start(dp_sctp *sctp, dp_time now, bool dtls_client, uint16_t remote_
     int error = dp_association_new(&sctp->association, now, &config);
     if (error != DP_OK)
         return error;
+    dp_association_set_path(sctp->association, now, sctp->path_ceiling, &sctp->config.random);
     sctp->dtls_client = dtls_client;
     sctp->remote_port = remote_port;
     sctp->remote_max_message_size = remote_max_message_size;
@@ -207,6 +208,18 @@ dp_time dp_sctp_next_timeout(const dp_sctp *sctp)
 bool dp_sctp_poll_transmit(dp_sctp *sctp, const uint8_t **data, size_t *len)
 {
     return sctp->association != NULL && dp_association_poll_transmit(sctp->association, data, len);
+}
+
+void dp_sctp_set_path(dp_sctp *sctp, dp_time now, size_t largest)
+{
+    sctp->path_ceiling = largest < MAX_MTU ? largest : MAX_MTU;
+    if (sctp->association != NULL)
+        dp_association_set_path(sctp->association, now, sctp->path_ceiling, &sctp->config.random);
+}
+
+bool dp_sctp_poll_probe(dp_sctp *sctp, dp_time now, const uint8_t **data, size_t *len)
+{
+    return sctp->association != NULL && dp_association_poll_probe(sctp->association, now, data, len);
 }
 
 /* The first of the channel's events; the channel leaves the list with its last one. */

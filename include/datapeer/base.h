@@ -176,9 +176,10 @@ typedef struct dp_datagram {
     uint32_t link; /* not 0: it goes to this link (<datapeer/ice.h>), whatever local and remote are */
     dp_address local;
     dp_address remote;
+    bool whole; /* must not be fragmented (IPv4: DF), and is rather lost: it finds out the path's MTU */
 } dp_datagram;
 
-#define DP_DATAGRAM_MAX 1500
+#define DP_DATAGRAM_MAX 16512 /* the longest DTLS record and what a relay adds */
 
 /* ---- certificate fingerprints (RFC 8122 §5) -------------------------------------------------- */
 

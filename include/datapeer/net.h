@@ -223,6 +223,10 @@ DP_API int dp_tcp_accept_tls(dp_tcp *tcp, dp_tls_server *server);
  * set for link-local. At most capacity of them. IO. */
 DP_API int dp_interfaces(dp_address *out, size_t capacity, size_t *count, bool include_loopback);
 
+/* The MTU of the way from local to remote, IP header included, as the kernel knows it: the interface's, or what routers
+ * have told. 0: it can't be found out. */
+DP_API size_t dp_route_mtu(const dp_address *local, const dp_address *remote);
+
 /* Calls fn in the loop, at most once a round, after an address or a link of this machine came, went or changed
  * (rtnetlink): ask dp_interfaces what there is now. IO, NO_MEMORY. */
 typedef struct dp_interface_watch dp_interface_watch;

@@ -52,6 +52,9 @@ typedef struct dp_pc_config {
     bool ice_lite;
     bool relay_only;
     bool hide_addresses;
+    /* Largest UDP datagram, without relays' headers, 600 to 16384, always; 0: 1200, and more where dp_pc_set_path_mtu
+     * allows it. */
+    size_t datagram_size;
 } dp_pc_config;
 
 #define DP_PC_MAX_MESSAGE_SIZE 262144
@@ -111,6 +114,11 @@ DP_API void dp_pc_input(dp_pc *pc, dp_time now, uint8_t *data, size_t len, const
                         const dp_address *remote);
 DP_API void dp_pc_handle_timeout(dp_pc *pc, dp_time now);
 DP_API dp_time dp_pc_next_timeout(const dp_pc *pc);
+/* After SELECTED_PAIR, and only then: the MTU of the way from event->local to event->remote as far as this machine knows
+ * it (dp_route_mtu), or 0. Larger datagrams are tried by probes (RFC 8899) up to it; without this call they stay at
+ * 1200 bytes. Relays and TCP do so anyway. Datagrams of dp_pc_poll_transmit that are to be whole must leave with DF;
+ * all others without. */
+DP_API void dp_pc_set_path_mtu(dp_pc *pc, dp_time now, size_t mtu);
 /* The next datagram, into a slot of DP_DATAGRAM_MAX bytes or more (nothing is written into a smaller one). */
 DP_API bool dp_pc_poll_transmit(dp_pc *pc, dp_time now, dp_datagram *out);
 

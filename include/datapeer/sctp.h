@@ -27,7 +27,8 @@ typedef struct dp_sctp_config {
     size_t size;      /* sizeof(dp_sctp_config) */
     dp_random random; /* required */
     dp_log log;
-    size_t mtu;                 /* largest SCTP packet, 12-byte common header included, 524 to 16384; 0: 1160 */
+    size_t mtu;                 /* largest SCTP packet, 12-byte common header included, 524 to 16384; 0: 1160.
+                                 * See dp_sctp_set_path for larger ones */
     size_t max_message_size;    /* largest message that comes whole; 0: 262144 */
     size_t send_buffer_size;    /* of one association; 0: 4 MiB; see sctp/sctp.c */
     size_t receive_buffer_size; /* of one association; 0: 4 MiB */
@@ -57,6 +58,13 @@ DP_API void dp_sctp_handle_timeout(dp_sctp *sctp, dp_time now);
 DP_API dp_time dp_sctp_next_timeout(const dp_sctp *sctp);
 /* The next SCTP packet, borrowed until the next call. */
 DP_API bool dp_sctp_poll_transmit(dp_sctp *sctp, const uint8_t **data, size_t *len);
+/* Path MTU discovery (RFC 8899). set_path: a path to the peer begins, before or after start, on which an SCTP packet of
+ * largest bytes fits into the local interface's MTU. Packets fall back to config.mtu, and larger ones are tried by
+ * probes; 0: none are. */
+DP_API void dp_sctp_set_path(dp_sctp *sctp, dp_time now, size_t largest);
+/* The next probe, borrowed until the next call: it must leave unfragmented (IPv4: with DF), or not at all. Other
+ * packets may be fragmented on their way, and should be rather than be lost. */
+DP_API bool dp_sctp_poll_probe(dp_sctp *sctp, dp_time now, const uint8_t **data, size_t *len);
 
 /* RTCPriorityType as DCEP carries it (RFC 8831 §6.4): when several channels have something to send, they share in the
  * proportion 1 : 2 : 4 : 8. */

@@ -27,6 +27,9 @@ typedef struct pair {
     bool deaf[2]; /* end i polls no events */
     uint64_t packets, bytes;
     size_t largest;
+    size_t path_mtu;   /* larger probes are lost; 0: none are */
+    bool no_fragments; /* and so are larger packets */
+    uint64_t probes;
     void (*on_event)(struct pair *pair, int end, const dp_sctp_event *event);
     void (*on_packet)(struct pair *pair, int from, uint8_t *data,
                       size_t *len); /* may change it; len 0 drops it */
@@ -62,6 +65,17 @@ static void pair_put(pair *p, int to, const uint8_t *data, size_t len, dp_time d
     *at = item;
 }
 
+static void pair_probe(pair *p, int from)
+{
+    const uint8_t *data;
+    size_t len;
+    while (dp_sctp_poll_probe(p->end[from], virtual_now, &data, &len)) {
+        p->probes++;
+        if (!p->cut[1 - from] && (p->path_mtu == 0 || len <= p->path_mtu))
+            pair_put(p, 1 - from, data, len, virtual_now + p->delay);
+    }
+}
+
 static void pair_transmit(pair *p, int from)
 {
     const uint8_t *data;
@@ -77,6 +91,8 @@ static void pair_transmit(pair *p, int from)
         memcpy(copy, data, len);
         if (p->on_packet != NULL)
             p->on_packet(p, from, copy, &len);
+        if (p->no_fragments && p->path_mtu != 0 && len > p->path_mtu)
+            continue;
         if (len == 0 || p->cut[1 - from] || pair_random(p) % 100 < p->loss)
             continue;
         dp_time due = virtual_now + p->delay;
@@ -86,6 +102,7 @@ static void pair_transmit(pair *p, int from)
         if (pair_random(p) % 100 < p->duplicate)
             pair_put(p, 1 - from, copy, len, due + p->delay);
     }
+    pair_probe(p, from);
 }
 
 /* Everything that can happen at this instant. */
