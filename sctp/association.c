@@ -36,6 +36,8 @@
 #define DATA_HEADER      16u
 #define SACK_HEADER      16u
 #define NOTICES_MAX      1024u
+#define WIDEN_STEP       32768u
+#define WIDEN_EVERY      DP_MS(400)
 #define WIDE_BUFFER      (1u << 30)
 #define UNREAD_MAX       16384u /* chunks: usrsctp spends up to 420 bytes on one, and its window counts payload */
 #define OUTPUT_EXTRA     65536u
@@ -76,11 +78,12 @@ struct dp_association {
     size_t message_max;  /* usrsctp keeps smaller messages until they are whole, */
     size_t delivery_max; /* and larger ones at most up to this */
     bool delivers;       /* beyond message_max, that is */
+    size_t send_buffer;
+    dp_time refused_at;
     size_t receive_buffer;
-    unsigned
-        notices;   /* that may have been put into it although it was full, since there was nothing to read */
-    size_t unread; /* chunks since usrsctp had nothing to read, at most */
-    bool refused;  /* the peer was told that the window is closed, and usrsctp does not know */
+    unsigned notices; /* put into it though it may have been full, since there was nothing to read */
+    size_t unread;    /* chunks since usrsctp had nothing to read, at most */
+    bool refused;     /* the peer was told that the window is closed, and usrsctp does not know */
     uint8_t sack[DP_SCTP_COMMON_HEADER + SACK_HEADER]; /* usrsctp's last one, gap blocks left out */
     bool has_sack;
     dp_output output;
@@ -394,6 +397,7 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     dp_path_mtu_init(&a->path, config->mtu);
     a->rto_min = RTO_MIN_MS;
     a->message_max = config->max_message_size;
+    a->send_buffer = config->send_buffer_size;
     a->receive_buffer = receive_buffer(config);
     a->delivery_max = a->receive_buffer / 2;
     a->delivers = true;
@@ -622,6 +626,17 @@ dp_time dp_association_next_tick(const dp_association *a, bool busy)
     return a->ticked + (active ? TICK : IDLE_TICK);
 }
 
+/* usrsctp counts what it holds of messages that it gives up, and counts wrong: a buffer of 16 KiB was full for ever with
+ * nothing in it. Who has nothing under way and takes nothing gets a larger one. */
+static void widen_send_buffer(dp_association *a, dp_time now)
+{
+    if (!a->partial || dp_sender_in_flight(&a->sender) > 0 || now - a->refused_at < WIDEN_EVERY)
+        return;
+    a->refused_at = now;
+    a->send_buffer += WIDEN_STEP;
+    (void)set_int(a->socket, SOL_SOCKET, SO_SNDBUF, a->send_buffer);
+}
+
 int dp_association_send(dp_association *a, size_t *sent, dp_time now, const dp_association_outgoing *how,
                         const uint8_t *data, size_t len, bool last)
 {
@@ -656,8 +671,10 @@ int dp_association_send(dp_association *a, size_t *sent, dp_time now, const dp_a
         a->in_flight = true;
         return DP_OK;
     }
-    return n == 0 || errno == EWOULDBLOCK || errno == ENOMEM || errno == ENOBUFS ? DP_ERR_WOULD_BLOCK
-                                                                                 : DP_ERR_CLOSED;
+    if (n < 0 && errno != EWOULDBLOCK && errno != ENOMEM && errno != ENOBUFS)
+        return DP_ERR_CLOSED;
+    widen_send_buffer(a, now);
+    return DP_ERR_WOULD_BLOCK;
 }
 
 int dp_association_reset_stream(dp_association *a, uint16_t stream)
