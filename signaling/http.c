@@ -28,7 +28,7 @@ static dp_slice trim(dp_slice text)
     return text;
 }
 
-static dp_slice next_line(dp_slice *rest)
+dp_slice dp_http_next_line(dp_slice *rest)
 {
     dp_slice line = dp_slice_cut(rest, '\n');
     if (line.len > 0 && line.at[line.len - 1] == '\r')
@@ -49,8 +49,7 @@ static int parse_status(dp_http *http, dp_slice line)
     return DP_OK;
 }
 
-/* field-name ":" OWS field-value OWS. No folding (RFC 9112 §5.2), no space before the colon (§5.1). */
-static bool field_valid(dp_slice line)
+bool dp_http_field_valid(dp_slice line)
 {
     dp_slice value = line;
     dp_slice name = dp_slice_cut(&value, ':');
@@ -65,25 +64,23 @@ static bool field_valid(dp_slice line)
     return true;
 }
 
-size_t dp_http_field(const dp_http *http, const char *name, dp_slice *value)
+size_t dp_http_head_field(dp_slice head, const char *name, dp_slice *value)
 {
-    dp_slice rest = {http->head, http->head_len};
     size_t count = 0;
-    next_line(&rest);
-    while (rest.len > 0) {
-        dp_slice field = next_line(&rest);
+    dp_http_next_line(&head);
+    while (head.len > 0) {
+        dp_slice field = dp_http_next_line(&head);
         if (dp_slice_is_nocase(dp_slice_cut(&field, ':'), name) && count++ == 0)
             *value = trim(field);
     }
     return count;
 }
 
-bool dp_http_field_has(const dp_http *http, const char *name, const char *token)
+bool dp_http_head_has(dp_slice head, const char *name, const char *token)
 {
-    dp_slice rest = {http->head, http->head_len};
-    next_line(&rest);
-    while (rest.len > 0) {
-        dp_slice field = next_line(&rest);
+    dp_http_next_line(&head);
+    while (head.len > 0) {
+        dp_slice field = dp_http_next_line(&head);
         if (!dp_slice_is_nocase(dp_slice_cut(&field, ':'), name))
             continue;
         while (field.len > 0)
@@ -91,6 +88,16 @@ bool dp_http_field_has(const dp_http *http, const char *name, const char *token)
                 return true;
     }
     return false;
+}
+
+size_t dp_http_field(const dp_http *http, const char *name, dp_slice *value)
+{
+    return dp_http_head_field((dp_slice){http->head, http->head_len}, name, value);
+}
+
+bool dp_http_field_has(const dp_http *http, const char *name, const char *token)
+{
+    return dp_http_head_has((dp_slice){http->head, http->head_len}, name, token);
 }
 
 /* RFC 9112 §6.3: how the end of the body is known. */
@@ -128,12 +135,12 @@ static int choose_body(dp_http *http)
 static int finish_head(dp_http *http)
 {
     dp_slice rest = {http->head, http->head_len};
-    int error = parse_status(http, next_line(&rest));
+    int error = parse_status(http, dp_http_next_line(&rest));
     if (error != DP_OK)
         return error;
     while (rest.len > 0) {
-        dp_slice line = next_line(&rest);
-        if (line.len > 0 && !field_valid(line))
+        dp_slice line = dp_http_next_line(&rest);
+        if (line.len > 0 && !dp_http_field_valid(line))
             return DP_ERR_MALFORMED;
     }
     /* RFC 9110 §15.2: interim responses may come before the real one. head_total still counts their bytes. */

@@ -43,6 +43,16 @@ int dp_http_input(dp_http *http, const uint8_t **data, size_t *len);
 /* The stream has ended: DP_OK if that completes the response, else TRUNCATED. */
 int dp_http_end(dp_http *http);
 
+/* What requests and responses share. A head is the first line and the fields with their line ends, the blank line
+ * included. How often a field occurs (value is the first one), and whether a comma-separated one (all its occurrences)
+ * holds the token; case does not matter. */
+size_t dp_http_head_field(dp_slice head, const char *name, dp_slice *value);
+bool dp_http_head_has(dp_slice head, const char *name, const char *token);
+/* Cuts off one line, without its end. */
+dp_slice dp_http_next_line(dp_slice *rest);
+/* field-name ":" OWS field-value OWS. No folding (RFC 9112 §5.2), no space before the colon (§5.1). */
+bool dp_http_field_valid(dp_slice line);
+
 /* How often a header field occurs; value is the first one. Only after the head is complete. */
 size_t dp_http_field(const dp_http *http, const char *name, dp_slice *value);
 /* Whether a comma-separated field (all its occurrences) holds the token; case does not matter. */

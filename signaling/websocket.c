@@ -2,15 +2,20 @@
 
 #include "base/crypto.h"
 #include "base/mem.h"
+#include "base/text.h"
+#include "base/wr.h"
 #include <string.h>
 #include <wslay/wslay.h>
 
 struct dp_ws {
+    bool server;
     wslay_event_context_ptr wslay;
     dp_random random;
     dp_ws_on_text on_text;
     void *ctx;
 
+    uint64_t read;     /* bytes that wslay has read... */
+    uint64_t framed;   /* ...and those of the frames whose heads it knows */
     const uint8_t *in; /* what dp_ws_input was given and wslay has not read yet */
     size_t in_len;
     uint8_t *out; /* where dp_ws_output writes */
@@ -21,6 +26,7 @@ struct dp_ws {
     char *text;
     size_t text_len, text_capacity;
     uint64_t message_len; /* claimed by its frames so far */
+    bool unfinished;      /* more frames of it will come */
     bool control;         /* the current frame is a ping, pong or close: not part of the message */
     bool skip;            /* over DP_SIGNALING_TEXT_MAX */
     bool no_memory;
@@ -41,6 +47,7 @@ static ssize_t on_recv(wslay_event_context_ptr wslay, uint8_t *buf, size_t len, 
     memcpy(buf, ws->in, len);
     ws->in += len;
     ws->in_len -= len;
+    ws->read += len;
     return (ssize_t)len;
 }
 
@@ -76,22 +83,30 @@ static void fail_too_big(wslay_event_context_ptr wslay)
     wslay_event_shutdown_read(wslay);
 }
 
+/* Of a frame of a client. wslay refuses lengths that are not in their shortest form (§5.2). */
+static uint64_t frame_length(uint64_t payload)
+{
+    return 2 + (payload < 126 ? 0u : payload <= UINT16_MAX ? 2u : 8u) + 4 + payload;
+}
+
 static void on_frame(wslay_event_context_ptr wslay, const struct wslay_event_on_frame_recv_start_arg *frame,
                      void *user)
 {
     dp_ws *ws = user;
+    ws->framed += frame_length(frame->payload_length);
     ws->control = wslay_is_ctrl_frame(frame->opcode);
     if (ws->control)
         return;
     if (frame->opcode != WSLAY_CONTINUATION_FRAME) {
         ws->text_len = 0;
         ws->message_len = 0;
-        /* PeerServer speaks text; a binary message is read to its end and dropped. */
-        ws->skip = frame->opcode != WSLAY_TEXT_FRAME;
+        /* PeerServer speaks text; to its client a binary message is nothing: read to its end and dropped. */
+        ws->skip = frame->opcode != WSLAY_TEXT_FRAME && !ws->server;
     }
+    ws->unfinished = !frame->fin;
     /* Each frame counts as a byte more, so that empty continuations without end are noticed too. */
-    if (frame->payload_length >= WS_MESSAGE_MAX ||
-        ws->message_len + frame->payload_length + 1 > WS_MESSAGE_MAX) {
+    uint64_t max = ws->server ? DP_SIGNALING_TEXT_MAX : WS_MESSAGE_MAX;
+    if (frame->payload_length >= max || ws->message_len + frame->payload_length + 1 > max) {
         ws->skip = true;
         fail_too_big(wslay);
         return;
@@ -125,8 +140,11 @@ static void on_message(wslay_event_context_ptr wslay, const struct wslay_event_o
 {
     dp_ws *ws = user;
     (void)wslay;
-    if (message->opcode == WSLAY_TEXT_FRAME && !ws->skip)
-        ws->on_text(ws->ctx, ws->text_len > 0 ? ws->text : "", ws->text_len);
+    if (wslay_is_ctrl_frame(message->opcode) || ws->skip)
+        return;
+    const char *text = ws->text_len > 0 ? ws->text : "";
+    if (message->opcode == WSLAY_TEXT_FRAME || dp_utf8_valid((const uint8_t *)text, ws->text_len))
+        ws->on_text(ws->ctx, text, ws->text_len);
 }
 
 /* ---- the object -------------------------------------------------------------------------------- */
@@ -142,7 +160,9 @@ static int new_context(wslay_event_context_ptr *out, dp_ws *ws)
         .on_frame_recv_chunk_callback = on_chunk,
         .on_msg_recv_callback = on_message,
     };
-    if (wslay_event_context_client_init(out, &callbacks, ws) != 0)
+    int error = ws->server ? wslay_event_context_server_init(out, &callbacks, ws)
+                           : wslay_event_context_client_init(out, &callbacks, ws);
+    if (error != 0)
         return DP_ERR_NO_MEMORY;
     wslay_event_config_set_no_buffering(*out, 1);
     return DP_OK;
@@ -162,6 +182,49 @@ int dp_ws_new(dp_ws **out, const dp_random *random, dp_ws_on_text on_text, void 
     }
     *out = ws;
     return DP_OK;
+}
+
+int dp_ws_new_server(dp_ws **out)
+{
+    dp_ws *ws = dp_calloc(1, sizeof(*ws));
+    if (ws == NULL)
+        return DP_ERR_NO_MEMORY;
+    ws->server = true;
+    if (new_context(&ws->wslay, ws) != DP_OK) {
+        dp_free(ws);
+        return DP_ERR_NO_MEMORY;
+    }
+    *out = ws;
+    return DP_OK;
+}
+
+void dp_ws_assign(dp_ws *ws, dp_ws_on_text on_text, void *ctx)
+{
+    ws->on_text = on_text;
+    ws->ctx = ctx;
+    ws->read = ws->framed = 0;
+    ws->text_len = 0;
+}
+
+bool dp_ws_idle(const dp_ws *ws)
+{
+    return ws->read == ws->framed && !ws->unfinished && dp_ws_pending(ws) == 0 &&
+           wslay_event_get_read_enabled(ws->wslay) && !wslay_event_get_close_received(ws->wslay) &&
+           !wslay_event_get_close_sent(ws->wslay);
+}
+
+size_t dp_ws_held(const dp_ws *ws) { return ws->text_capacity; }
+
+size_t dp_ws_write_head(uint8_t out[WS_HEAD_MAX], unsigned opcode, size_t len)
+{
+    dp_wr wr = dp_wr_init(out, WS_HEAD_MAX);
+    dp_wr_u8(&wr, (uint8_t)(0x80u | opcode));
+    dp_wr_u8(&wr, (uint8_t)(len < 126 ? len : len <= UINT16_MAX ? 126 : 127));
+    if (len > UINT16_MAX)
+        dp_wr_u64(&wr, len);
+    else if (len >= 126)
+        dp_wr_u16(&wr, (uint16_t)len);
+    return wr.len;
 }
 
 void dp_ws_free(dp_ws *ws)

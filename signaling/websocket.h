@@ -1,4 +1,4 @@
-/* WebSocket frames of a client (RFC 6455 §5): bytes in, whole text messages out, and the reverse. On wslay.
+/* WebSocket frames of either end (RFC 6455 §5): bytes in, whole text messages out, and the reverse. On wslay.
  *
  *   0               1               2               3
  *  +-+-+-+-+-------+-+-------------+-------------------------------+
@@ -19,6 +19,9 @@ enum {
     /* A message over DP_SIGNALING_TEXT_MAX is skipped without being kept, so that a peer cannot end our
      * session with the server by sending us one; a message over this is answered with 1009. */
     WS_MESSAGE_MAX = 1 << 20,
+    WS_HEAD_MAX = 10,
+    WS_TEXT = 1, /* opcodes, §5.2 */
+    WS_CLOSE = 8,
     WS_MAX_PENDING = 4096, /* frames (pongs) that wait to be taken by dp_ws_output */
 };
 
@@ -30,9 +33,20 @@ typedef void (*dp_ws_on_text)(void *ctx, const char *text, size_t len);
 
 /* NO_MEMORY. */
 int dp_ws_new(dp_ws **out, const dp_random *random, dp_ws_on_text on_text, void *ctx);
+/* The server's end. Over DP_SIGNALING_TEXT_MAX a message is answered with 1009; a binary one that is UTF-8 counts as text.
+ * wslay's context takes 9 KB, but between messages it holds nothing: one object serves many streams in turn. */
+int dp_ws_new_server(dp_ws **out);
+/* Gives a server's object that is fresh or idle to another stream. */
+void dp_ws_assign(dp_ws *ws, dp_ws_on_text on_text, void *ctx);
+/* Whether a server's object is between messages, with nothing to send: the next frame can be read by another one. */
+bool dp_ws_idle(const dp_ws *ws);
+/* Bytes of the message that is being received. */
+size_t dp_ws_held(const dp_ws *ws);
+/* The head of a server's unfragmented frame, WS_HEAD_MAX bytes at most; returns its length. */
+size_t dp_ws_write_head(uint8_t out[WS_HEAD_MAX], unsigned opcode, size_t len);
 void dp_ws_free(dp_ws *ws);
 
-/* CLOSED: the server's close frame came (our answer is queued); PROTOCOL: the server broke the protocol (our
+/* CLOSED: the peer's close frame came (our answer is queued); PROTOCOL: the peer broke the protocol (our
  * close frame with 1002, 1007 or 1009 is queued); NO_MEMORY. After any of them nothing more is read. */
 int dp_ws_input(dp_ws *ws, const uint8_t *data, size_t len);
 
