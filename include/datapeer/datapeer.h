@@ -13,6 +13,7 @@
 #include <datapeer/rpc.h>
 #include <datapeer/sctp.h>
 #include <datapeer/sdp.h>
+#include <datapeer/signal_server.h>
 #include <datapeer/signaling.h>
 
 #define DP_VERSION "0.1.0"

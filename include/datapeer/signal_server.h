@@ -1,0 +1,116 @@
+/* A PeerServer as a state machine: what npm's `peer` 1.x does for PeerJS clients, without sockets. The owner accepts
+ * streams and moves their bytes; the server answers HTTP requests, speaks WebSocket and passes messages on.
+ *
+ * After each call drain dp_signal_server_poll_transmit and dp_signal_server_poll_event, and ask for the next timeout.
+ * What a client can see, and where it differs from npm's server: docs/peerserver.md. */
+#ifndef DATAPEER_SIGNAL_SERVER_H
+#define DATAPEER_SIGNAL_SERVER_H
+
+#include <datapeer/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dp_signal_server dp_signal_server;
+typedef struct dp_signal_conn dp_signal_conn;
+
+/* A static file that a GET is answered with. All of it must outlive the server. */
+typedef struct dp_signal_file {
+    const void *body;
+    size_t len;
+    const char *type; /* of its content, "text/html; charset=utf-8" */
+    const char *etag; /* with its quotation marks, or NULL */
+    const char *csp;  /* Content-Security-Policy, or NULL */
+} dp_signal_file;
+
+/* 0 stands for the default in each number, unless it says otherwise. */
+typedef struct dp_signal_server_config {
+    size_t size;      /* sizeof(dp_signal_server_config) */
+    dp_random random; /* required: ids */
+    dp_log log;
+    const char *path;          /* where it is mounted; NULL: "/" */
+    const char *key;           /* NULL: "peerjs" */
+    const char *access_token;  /* clients' tokens must begin with it; NULL: anybody may join */
+    bool allow_discovery;      /* {key}/peers tells all ids */
+    bool metrics;              /* /metrics (Prometheus); with an access token to its bearer only */
+    unsigned concurrent_limit; /* clients; 5000 */
+    dp_duration alive_timeout; /* without a HEARTBEAT; 90 s, as browsers let hidden pages run once a minute */
+    dp_duration expire_timeout;  /* of messages for an absent peer; 5 s */
+    dp_duration request_timeout; /* for a request's head, and for an idle HTTP connection; 10 s */
+    unsigned
+        connection_rate; /* new connections a second of one address (IPv6: /64); 50; UINT32_MAX: no limit */
+    unsigned connection_burst; /* 500 */
+    unsigned message_rate;     /* messages a second of one connection; 100; UINT32_MAX: no limit */
+    unsigned message_burst;    /* 1000 */
+    size_t client_buffer;      /* bytes that wait for one client: over it the client is cut, 256 KiB */
+    size_t total_buffer;       /* bytes that the server holds for all: 64 MiB */
+    /* The page, if the server has one: asked first for each GET and HEAD with the decoded path, without its query. */
+    bool (*find_file)(void *ctx, const char *path, dp_signal_file *file);
+    void *file_ctx;
+} dp_signal_server_config;
+
+/* INVALID_ARGUMENT, NO_MEMORY, CRYPTO. */
+DP_API int dp_signal_server_new(dp_signal_server **out, const dp_signal_server_config *config);
+/* Also with connections: no CLOSE comes for them. */
+DP_API void dp_signal_server_free(dp_signal_server *server);
+
+/* A stream was accepted; user comes back in its transmits and events. LIMIT: too many of this address, close it
+ * without a word; CLOSED: shutting down; NO_MEMORY. */
+DP_API int dp_signal_server_accept(dp_signal_conn **out, dp_signal_server *server, dp_time now,
+                                   const dp_address *remote, void *user);
+DP_API void dp_signal_server_input(dp_signal_server *server, dp_signal_conn *conn, dp_time now,
+                                   const uint8_t *data, size_t len);
+/* The stream has ended: conn is gone. */
+DP_API void dp_signal_server_disconnected(dp_signal_server *server, dp_signal_conn *conn, dp_time now);
+/* The stream takes no bytes for now; until dp_signal_server_resume they are kept here, up to client_buffer. */
+DP_API void dp_signal_server_pause(dp_signal_server *server, dp_signal_conn *conn);
+DP_API void dp_signal_server_resume(dp_signal_server *server, dp_signal_conn *conn);
+DP_API void dp_signal_server_handle_timeout(dp_signal_server *server, dp_time now);
+DP_API dp_time dp_signal_server_next_timeout(const dp_signal_server *server);
+/* Tells all clients goodbye (1001) and accepts no more; DONE comes when they are gone, after 3 s at the latest. */
+DP_API void dp_signal_server_shutdown(dp_signal_server *server, dp_time now);
+
+typedef struct dp_signal_transmit {
+    dp_signal_conn *conn;
+    void *user;
+    const uint8_t *data; /* at most 16 KiB, valid until the next call */
+    size_t len;
+} dp_signal_transmit;
+DP_API bool dp_signal_server_poll_transmit(dp_signal_server *server, dp_signal_transmit *out);
+
+typedef enum dp_signal_event_type {
+    DP_SIGNAL_EVENT_CLOSE,   /* user: close the stream after what was transmitted; conn is gone */
+    DP_SIGNAL_EVENT_JOINED,  /* id, remote */
+    DP_SIGNAL_EVENT_LEFT,    /* id, remote, reason */
+    DP_SIGNAL_EVENT_REFUSED, /* remote, reason */
+    DP_SIGNAL_EVENT_EXPIRED, /* id: who was not there */
+    DP_SIGNAL_EVENT_DONE,    /* the shutdown is over */
+} dp_signal_event_type;
+
+typedef struct dp_signal_event {
+    dp_signal_event_type type;
+    void *user;
+    const char *id;     /* chosen by a stranger: free of control characters, no more */
+    const char *reason; /* static */
+    dp_address remote;
+} dp_signal_event; /* pointers are valid until the next call */
+/* All but CLOSE and DONE are for a log: of those that are not polled only the first 1024 are kept. */
+DP_API bool dp_signal_server_poll_event(dp_signal_server *server, dp_signal_event *event);
+
+typedef struct dp_signal_stats {
+    size_t size; /* sizeof(dp_signal_stats), set by the caller */
+    size_t connections, clients, absent;
+    size_t buffered; /* bytes held for all */
+    uint64_t accepted, requests, joined;
+    uint64_t relayed, queued, expired, dropped, heartbeats;
+    uint64_t bytes_in, bytes_out;
+    uint64_t refused; /* connections over the rate, requests and joins refused */
+    uint64_t cut;     /* slow readers, silent and noisy clients */
+} dp_signal_stats;
+DP_API void dp_signal_server_get_stats(const dp_signal_server *server, dp_signal_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,175 @@
+/* What the server reads of a message, and what it passes on. */
+#include "signaling/server_message.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static dp_relay relay;
+
+static int parse(const char *text)
+{
+    size_t len = strlen(text);
+    char *exact = malloc(len + 1); /* at least a byte */
+    assert_non_null(exact);
+    memcpy(exact, text, len);
+    int error = dp_relay_parse(&relay, exact, len);
+    size_t at = relay.payload.at != NULL ? (size_t)(relay.payload.at - exact) : 0;
+    free(exact);
+    if (error == DP_OK && relay.payload.at != NULL)
+        relay.payload.at = text + at;
+    return error;
+}
+
+static void test_members(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        parse(" {\"type\":\"OFFER\",\"payload\":{\"a\":[1,\"}\"]} ,\"dst\":\"bob\",\"src\":\"x\"} \n"),
+        DP_OK);
+    assert_int_equal(relay.type, RELAY_OFFER);
+    assert_string_equal(relay.dst, "bob");
+    assert_true(dp_slice_is(relay.payload, "{\"a\":[1,\"}\"]}"));
+    assert_int_equal(parse("{\"type\":\"HEARTBEAT\"}"), DP_OK);
+    assert_int_equal(relay.type, RELAY_HEARTBEAT);
+    assert_null(relay.payload.at);
+    assert_int_equal(parse("{\"payload\":null,\"dst\":null}"), DP_OK);
+    assert_int_equal(relay.type, RELAY_OTHER);
+    assert_string_equal(relay.dst, "");
+    assert_true(dp_slice_is(relay.payload, "null"));
+    assert_int_equal(parse("{}"), DP_OK);
+    static const char *const others[] = {"{\"type\":\"OPEN\"}", "{\"type\":7}", "{\"type\":\"OFFERS\"}",
+                                         "{\"Type\":\"OFFER\"}", "{\"type\":\"0123456789abcdefXX\"}"};
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(parse(others[i]), DP_OK);
+        assert_int_equal(relay.type, RELAY_OTHER);
+    }
+}
+
+/* Of a member that comes twice the last one counts; names and values may be escaped. */
+static void test_escapes(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        parse("{\"type\":\"OFFER\",\"t\\u0079pe\":\"LE\\u0041VE\",\"dst\":\"\\ud83d\\ude00\\/\\\"\\u00e4\"}"),
+        DP_OK);
+    assert_int_equal(relay.type, RELAY_LEAVE);
+    assert_string_equal(relay.dst, "\xf0\x9f\x98\x80/\"\xc3\xa4");
+    static const char *const bad[] = {
+        "{\"dst\":\"\\ud83d\"}",   "{\"dst\":\"\\ude00\"}", "{\"dst\":\"\\ud83d\\u0041\"}",
+        "{\"dst\":\"a\\u0000b\"}", "{\"dst\":\"a\\nb\"}",   "{\"dst\":5}",
+        "{\"dst\":[\"a\"]}",       "{\"dst\":\"\\u007f\"}",
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_equal(parse(bad[i]), DP_ERR_MALFORMED);
+}
+
+static void test_ids_are_bounded(void **state)
+{
+    (void)state;
+    char text[400];
+    for (int len = 256; len <= 257; len++) {
+        snprintf(text, sizeof(text), "{\"dst\":\"%0*d\"}", len, 0);
+        assert_int_equal(parse(text), len == 256 ? DP_OK : DP_ERR_MALFORMED);
+    }
+}
+
+static void test_not_json(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "",
+        "null",
+        "[]",
+        "5",
+        "\"a\"",
+        "{",
+        "{}}",
+        "{} x",
+        "{,}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{\"a\":01}",
+        "{\"a\":1.}",
+        "{\"a\":.5}",
+        "{\"a\":1e}",
+        "{\"a\":+1}",
+        "{\"a\":-}",
+        "{\"a\":nul}",
+        "{\"a\":tru}",
+        "{\"a\":[1,]}",
+        "{\"a\":[1 2]}",
+        "{\"a\":\"\\x\"}",
+        "{\"a\":\"\\u12g4\"}",
+        "{\"a\":\"\n\"}",
+        "{\"a\":\"",
+        "{\"a\":\"\\\"}",
+        "{\"a\":'b'}",
+        "{\"a\":\"\\u1",
+        "{\"a\":NaN}",
+        "{\"a\":0x1}",
+        "{\"a\":[}",
+        "{\"a\":{]}",
+        "{'a':1}",
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        if (parse(bad[i]) != DP_ERR_MALFORMED)
+            fail_msg("taken: %s", bad[i]);
+    static const char *const good[] = {"{\"a\":0}",
+                                       "{\"a\":-0.5e+10}",
+                                       "{\"a\":1E-2}",
+                                       "{\"a\":[ ]}",
+                                       "{\"a\":{ } }",
+                                       "{\"a\":true,\"b\":false}",
+                                       "{\"\":\"\\u0000\\b\"}",
+                                       "\t\r\n{ \"a\" : [ 1 , { \"b\" : null } ] } "};
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        if (parse(good[i]) != DP_OK)
+            fail_msg("refused: %s", good[i]);
+}
+
+/* Row 66. */
+static void test_depth(void **state)
+{
+    (void)state;
+    static const int depths[] = {RELAY_DEPTH_MAX - 1, RELAY_DEPTH_MAX, 1000, 30000};
+    for (size_t i = 0; i < 4; i++) {
+        static char text[70000];
+        int n = snprintf(text, sizeof(text), "{\"payload\":");
+        memset(text + n, '[', (size_t)depths[i]);
+        memset(text + n + depths[i], ']', (size_t)depths[i]);
+        memcpy(text + n + 2 * depths[i], "}", 2);
+        assert_int_equal(parse(text), i == 0 ? DP_OK : DP_ERR_MALFORMED);
+    }
+}
+
+static void test_writing(void **state)
+{
+    (void)state;
+    uint8_t out[256];
+    dp_wr wr = dp_wr_init(out, dp_relay_size("a\"\\", "b", (dp_slice){"{ }", 3}));
+    dp_relay_write(&wr, RELAY_CANDIDATE, "a\"\\", "b", (dp_slice){"{ }", 3});
+    dp_wr_u8(&wr, 0);
+    assert_false(wr.error);
+    assert_string_equal(out, "{\"type\":\"CANDIDATE\",\"src\":\"a\\\"\\\\\",\"dst\":\"b\",\"payload\":{ }}");
+    wr = dp_wr_init(out, sizeof(out));
+    dp_relay_write(&wr, RELAY_EXPIRE, "a", "b", (dp_slice){0});
+    dp_wr_u8(&wr, 0);
+    assert_string_equal(out, "{\"type\":\"EXPIRE\",\"src\":\"a\",\"dst\":\"b\"}");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_members),         cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_ids_are_bounded), cmocka_unit_test(test_not_json),
+        cmocka_unit_test(test_depth),           cmocka_unit_test(test_writing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
