@@ -79,5 +79,6 @@ int cmd_ls(int argc, char **argv);
 int cmd_get(int argc, char **argv);
 int cmd_peer(int argc, char **argv);
 int cmd_pc(int argc, char **argv);
+int cmd_signal(int argc, char **argv);
 
 #endif

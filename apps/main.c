@@ -9,6 +9,7 @@ static const char help[] =
     "  datapeer serve DIR        let browsers list and read the files in DIR\n"
     "  datapeer ls ID[:PATH]     list a folder of a device\n"
     "  datapeer get ID:PATH      download a file from a device\n"
+    "  datapeer signal           be the PeerServer by which peers find each other\n"
     "  datapeer peer             drive PeerJS connections with JSON lines (for tests)\n"
     "  datapeer pc               drive one raw peer connection with JSON lines (for tests)\n"
     "\n"
@@ -22,8 +23,8 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } commands[] = {
-        {"serve", cmd_serve}, {"ls", cmd_ls}, {"get", cmd_get}, {"peer", cmd_peer}, {"pc", cmd_pc}};
+    } commands[] = {{"serve", cmd_serve}, {"ls", cmd_ls}, {"get", cmd_get},
+                    {"peer", cmd_peer},   {"pc", cmd_pc}, {"signal", cmd_signal}};
     if (argc < 2) {
         fputs(help, stderr);
         return EXIT_USAGE;

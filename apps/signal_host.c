@@ -1,0 +1,219 @@
+#include "signal_host.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    LISTENERS = 8,
+    /* Bytes that one stream may hold for the kernel: what a round can bring; all of them together hold no more than a
+     * part of it when there are many slow ones. */
+    QUEUE_MAX = 256 << 10,
+    QUEUE_MAX_CROWDED = 8 << 10,
+    CROWDED = 32 << 20,
+};
+
+typedef struct stream {
+    struct stream *previous, *next;
+    signal_host *host;
+    dp_tcp *tcp;
+    dp_signal_conn *conn; /* NULL: the server has given it up, and its last bytes leave */
+    size_t queued;        /* of it in host->queued */
+} stream;
+
+struct signal_host {
+    signal_host_config config;
+    dp_signal_server *server;
+    dp_listener *listeners[LISTENERS];
+    size_t listener_count;
+    stream *streams;
+    size_t queued;
+    dp_timer timer;
+};
+
+/* ---- streams ----------------------------------------------------------------------------------------- */
+
+static void stream_free(stream *t)
+{
+    signal_host *host = t->host;
+    host->queued -= t->queued;
+    if (t->previous != NULL)
+        t->previous->next = t->next;
+    else
+        host->streams = t->next;
+    if (t->next != NULL)
+        t->next->previous = t->previous;
+    dp_tcp_close(t->tcp);
+    free(t);
+}
+
+static size_t count_queued(stream *t)
+{
+    size_t now = dp_tcp_queued(t->tcp);
+    t->host->queued += now - t->queued;
+    t->queued = now;
+    return now;
+}
+
+static void transmit(signal_host *host, const dp_signal_transmit *out)
+{
+    stream *t = out->user;
+    /* A stream that has failed says so itself, soon. */
+    (void)dp_tcp_send(t->tcp, out->data, out->len);
+    size_t limit = host->queued > CROWDED ? QUEUE_MAX_CROWDED : QUEUE_MAX;
+    if (count_queued(t) > limit)
+        dp_signal_server_pause(host->server, out->conn);
+}
+
+static void pump(signal_host *host)
+{
+    dp_signal_transmit out;
+    dp_signal_event event;
+    while (dp_signal_server_poll_transmit(host->server, &out))
+        transmit(host, &out);
+    while (dp_signal_server_poll_event(host->server, &event)) {
+        stream *t = event.user;
+        if (event.type != DP_SIGNAL_EVENT_CLOSE) {
+            if (host->config.on_event != NULL)
+                host->config.on_event(host->config.user, &event);
+        } else if (dp_tcp_queued(t->tcp) > 0) {
+            t->conn = NULL;
+        } else {
+            stream_free(t);
+        }
+    }
+    (void)dp_timer_set(host->config.loop, &host->timer, dp_signal_server_next_timeout(host->server));
+}
+
+static void on_data(void *user, dp_tcp *tcp, const uint8_t *data, size_t len)
+{
+    stream *t = user;
+    signal_host *host = t->host;
+    (void)tcp;
+    if (t->conn == NULL)
+        return;
+    dp_signal_server_input(host->server, t->conn, dp_loop_now(host->config.loop), data, len);
+    pump(host);
+}
+
+static void on_drained(void *user, dp_tcp *tcp)
+{
+    stream *t = user;
+    signal_host *host = t->host;
+    (void)tcp;
+    if (t->conn == NULL) {
+        stream_free(t);
+        return;
+    }
+    if (t->queued == 0)
+        return;
+    count_queued(t);
+    dp_signal_server_resume(host->server, t->conn);
+    pump(host);
+}
+
+static void on_closed(void *user, dp_tcp *tcp, int error, const char *reason)
+{
+    stream *t = user;
+    signal_host *host = t->host;
+    (void)tcp;
+    (void)error;
+    (void)reason;
+    dp_signal_conn *conn = t->conn;
+    stream_free(t);
+    if (conn != NULL)
+        dp_signal_server_disconnected(host->server, conn, dp_loop_now(host->config.loop));
+    pump(host);
+}
+
+static void on_accept(void *user, dp_tcp *tcp, const dp_address *remote)
+{
+    signal_host *host = user;
+    stream *t = calloc(1, sizeof(*t));
+    if (t == NULL ||
+        dp_signal_server_accept(&t->conn, host->server, dp_loop_now(host->config.loop), remote, t) != DP_OK) {
+        free(t);
+        dp_tcp_close(tcp);
+        return;
+    }
+    const dp_tcp_handler handler = {
+        .on_data = on_data, .on_drained = on_drained, .on_closed = on_closed, .user = t};
+    dp_tcp_set_handler(tcp, &handler);
+    t->host = host;
+    t->tcp = tcp;
+    t->next = host->streams;
+    if (t->next != NULL)
+        t->next->previous = t;
+    host->streams = t;
+    if (host->config.tls != NULL && dp_tcp_accept_tls(tcp, host->config.tls) != DP_OK) {
+        dp_signal_conn *conn = t->conn;
+        stream_free(t);
+        dp_signal_server_disconnected(host->server, conn, dp_loop_now(host->config.loop));
+    }
+    pump(host);
+}
+
+static void on_timer(void *user)
+{
+    signal_host *host = user;
+    dp_signal_server_handle_timeout(host->server, dp_loop_now(host->config.loop));
+    pump(host);
+}
+
+/* ---- the host ------------------------------------------------------------------------------------------ */
+
+int signal_host_new(signal_host **out, const signal_host_config *config)
+{
+    signal_host *host = calloc(1, sizeof(*host));
+    if (host == NULL)
+        return DP_ERR_NO_MEMORY;
+    host->config = *config;
+    host->timer.fn = on_timer;
+    host->timer.user = host;
+    int error = dp_signal_server_new(&host->server, &config->server);
+    if (error != DP_OK) {
+        free(host);
+        return error;
+    }
+    *out = host;
+    return DP_OK;
+}
+
+int signal_host_listen(signal_host *host, dp_address *local)
+{
+    if (host->listener_count == LISTENERS)
+        return DP_ERR_LIMIT;
+    dp_listener **at = &host->listeners[host->listener_count];
+    int error = dp_listener_open(at, host->config.loop, local, on_accept, host);
+    if (error != DP_OK)
+        return error;
+    *local = *dp_listener_local(*at);
+    host->listener_count++;
+    return DP_OK;
+}
+
+static void stop_listening(signal_host *host)
+{
+    while (host->listener_count > 0)
+        dp_listener_close(host->listeners[--host->listener_count]);
+}
+
+void signal_host_shutdown(signal_host *host)
+{
+    stop_listening(host);
+    dp_signal_server_shutdown(host->server, dp_clock_now());
+    pump(host);
+}
+
+void signal_host_free(signal_host *host)
+{
+    if (host == NULL)
+        return;
+    stop_listening(host);
+    dp_timer_stop(&host->timer);
+    while (host->streams != NULL)
+        stream_free(host->streams);
+    dp_signal_server_free(host->server);
+    free(host);
+}
+
+const dp_signal_server *signal_host_server(const signal_host *host) { return host->server; }

@@ -1,0 +1,26 @@
+/* A PeerServer on the loop: listeners, streams, timer and log around one dp_signal_server. */
+#ifndef APPS_SIGNAL_HOST_H
+#define APPS_SIGNAL_HOST_H
+
+#include <datapeer/datapeer.h>
+
+typedef struct signal_host signal_host;
+
+typedef struct signal_host_config {
+    dp_loop *loop;
+    dp_signal_server_config server;
+    dp_tls_server *tls;                                         /* NULL: none; stays the caller's */
+    void (*on_event)(void *user, const dp_signal_event *event); /* all but CLOSE; may be NULL */
+    void *user;
+} signal_host_config;
+
+int signal_host_new(signal_host **out, const signal_host_config *config);
+/* One more address to listen on; local gets its port. */
+int signal_host_listen(signal_host *host, dp_address *local);
+/* Tells the clients goodbye and accepts no more; DP_SIGNAL_EVENT_DONE follows. */
+void signal_host_shutdown(signal_host *host);
+/* Also without a shutdown. Not inside a callback. */
+void signal_host_free(signal_host *host);
+const dp_signal_server *signal_host_server(const signal_host *host);
+
+#endif
