@@ -240,8 +240,8 @@ static bool set_path(struct socket *s, const struct sockaddr_conn *remote, size_
 
 /* A larger path MTU makes usrsctp put more chunks into a packet at once, but smaller ones stay what they were: it never
  * raises smallest_mtu, by which it cuts messages that it has whole. Those that it gets in pieces it cuts by the path
- * MTU. A smaller one makes it look at what it has cut, and let that leave in IP fragments, only if it is below
- * smallest_mtu: without it a chunk that is larger would wait for ever. So each fall goes 4 bytes below the last. */
+ * MTU. A smaller one makes it look at what it has cut, and send again at once, in IP fragments, what is larger: but only
+ * if it is below smallest_mtu, else that waits for its timeout. So each fall goes 4 bytes below the last. */
 static void apply_path_mtu(dp_association *a, bool fall)
 {
     a->falls += fall;
