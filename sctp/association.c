@@ -44,6 +44,7 @@
 #define PROBE_HEADERS    (DP_SCTP_COMMON_HEADER + 2 * DP_SCTP_CHUNK_HEADER + DP_PATH_MTU_NONCE)
 #define HEARTBEAT_INFO   1u /* RFC 9260 §3.3.5 */
 #define FALLS_MAX        32u
+#define ORDINARY_MAX     1432u /* in 1,500 bytes of IPv4, UDP and DTLS */
 
 /* All of usrsctp's state is global, so is this. */
 static struct {
@@ -89,6 +90,8 @@ struct dp_association {
     dp_output output;
     dp_random random;
     dp_path_mtu path;
+    size_t path_ceiling; /* beyond ORDINARY_MAX only if the peer probes, too */
+    bool peer_probes;
     unsigned falls;    /* of the path MTU, see apply_path_mtu */
     uint32_t seen_tsn; /* the newest that was acknowledged when path was last told */
     uint8_t *probe;    /* the last one */
@@ -254,7 +257,9 @@ void dp_association_set_path(dp_association *a, dp_time now, size_t ceiling, con
 {
     a->random = *random;
     bool was_raised = a->path.current > a->path.base;
-    dp_path_mtu_set_ceiling(&a->path, now, a->falls < FALLS_MAX ? ceiling : 0);
+    a->path_ceiling = a->falls < FALLS_MAX ? ceiling : 0;
+    bool may_take_less = !a->peer_probes && a->path_ceiling > ORDINARY_MAX;
+    dp_path_mtu_set_ceiling(&a->path, now, may_take_less ? ORDINARY_MAX : a->path_ceiling);
     if (was_raised)
         apply_path_mtu(a, true);
 }
@@ -266,6 +271,8 @@ static void watch_path(dp_association *a, dp_time now)
     if (!dp_path_mtu_watch(&a->path, now, progress))
         return;
     apply_path_mtu(a, true);
+    if (a->falls >= FALLS_MAX)
+        a->path_ceiling = 0;
     if (a->falls >= FALLS_MAX)
         dp_path_mtu_set_ceiling(&a->path, now, 0);
 }
@@ -301,6 +308,17 @@ bool dp_association_poll_probe(dp_association *a, dp_time now, const uint8_t **p
     return true;
 }
 
+/* Larger records than an Ethernet's are poison for some stacks: aiortc 1.4.0 reads 1,500 bytes for each datagram, and what is
+ * left of a record delays all that follows. Who sends PAD probes itself takes any size. */
+static void saw_probe(dp_association *a, dp_time now)
+{
+    if (a->peer_probes)
+        return;
+    a->peer_probes = true;
+    if (a->path_ceiling > ORDINARY_MAX)
+        dp_path_mtu_raise_ceiling(&a->path, now, a->path_ceiling);
+}
+
 static void read_probe_answers(dp_association *a, dp_time now, const uint8_t *packet, size_t len)
 {
     dp_rd chunks = dp_chunks(packet, len);
@@ -308,8 +326,10 @@ static void read_probe_answers(dp_association *a, dp_time now, const uint8_t *pa
     uint16_t type;
     dp_rd value;
     while (dp_chunk_next(&chunks, &chunk))
-        if (chunk.type == DP_CHUNK_HEARTBEAT_ACK && dp_chunk_item_next(&chunk.value, &type, &value) &&
-            type == HEARTBEAT_INFO && dp_path_mtu_acked(&a->path, now, value.at, dp_rd_left(&value)))
+        if (chunk.type == DP_CHUNK_PAD)
+            saw_probe(a, now);
+        else if (chunk.type == DP_CHUNK_HEARTBEAT_ACK && dp_chunk_item_next(&chunk.value, &type, &value) &&
+                 type == HEARTBEAT_INFO && dp_path_mtu_acked(&a->path, now, value.at, dp_rd_left(&value)))
             apply_path_mtu(a, false);
 }
 

@@ -61,6 +61,12 @@ void dp_path_mtu_set_ceiling(dp_path_mtu *p, dp_time now, size_t ceiling)
     search(p, now);
 }
 
+void dp_path_mtu_raise_ceiling(dp_path_mtu *p, dp_time now, size_t ceiling)
+{
+    p->ceiling = ceiling & ~(size_t)3;
+    search(p, now);
+}
+
 bool dp_path_mtu_poll(dp_path_mtu *p, dp_time now, size_t *size, bool *fresh)
 {
     if (p->state == DP_PATH_MTU_BASE || now < p->deadline)
