@@ -1,0 +1,240 @@
+/* A PeerServer and up to four streams. Each step of the input is a byte: the upper two bits choose the stream, the lower six
+ * what happens:
+ *   0 n bytes: n+1 raw bytes arrive         1 n bytes: they arrive in a masked text frame
+ *   2 x: it joins with one of 4 ids and 2 tokens        3 x y: a message of one of 8 types to one of 8 ids
+ *   4: it ends   5: it takes nothing more   6: it takes all again   7: the next timeout   8: time passes   9: shutdown
+ *   10 x: the parser of messages alone is given the rest of the input
+ * The server must keep its promises: CLOSE once, no bytes for a stream that ended or takes nothing, no bytes held in the end. */
+#include "signaling/server_message.h"
+#include <datapeer/signal_server.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define CHECK(condition)                                                                                     \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            abort();                                                                                         \
+    } while (0)
+
+enum { STREAMS = 4 };
+
+typedef struct stream {
+    dp_signal_conn *conn;
+    bool holds;
+} stream;
+
+typedef struct owner {
+    dp_signal_server *server;
+    stream streams[STREAMS];
+    dp_time now;
+    bool shut, done;
+} owner;
+
+static uint8_t random_state;
+static int fake_random(void *ctx, uint8_t *out, size_t len)
+{
+    (void)ctx;
+    for (size_t i = 0; i < len; i++)
+        out[i] = random_state = (uint8_t)(random_state * 5 + 3);
+    return DP_OK;
+}
+
+static void drain(owner *o)
+{
+    dp_signal_transmit out;
+    dp_signal_event event;
+    while (dp_signal_server_poll_transmit(o->server, &out)) {
+        const stream *t = out.user;
+        CHECK(t->conn == out.conn && !t->holds);
+        CHECK(out.len > 0 && out.len <= 16384 && out.data != NULL);
+    }
+    while (dp_signal_server_poll_event(o->server, &event)) {
+        stream *t = event.user;
+        CHECK(!o->done);
+        if (event.type == DP_SIGNAL_EVENT_CLOSE) {
+            CHECK(t->conn != NULL);
+            *t = (stream){0};
+        } else if (event.type == DP_SIGNAL_EVENT_DONE) {
+            CHECK(o->shut);
+            o->done = true;
+        } else {
+            CHECK(event.id != NULL);
+        }
+    }
+    dp_signal_stats stats = {.size = sizeof(stats)};
+    dp_signal_server_get_stats(o->server, &stats);
+    size_t open = 0;
+    for (int i = 0; i < STREAMS; i++)
+        open += o->streams[i].conn != NULL;
+    CHECK(stats.connections == open && stats.clients <= open);
+    CHECK(stats.buffered <= 100000);
+}
+
+static void give(owner *o, stream *t, const uint8_t *data, size_t len)
+{
+    if (t->conn != NULL && len > 0)
+        dp_signal_server_input(o->server, t->conn, o->now, data, len);
+    drain(o);
+}
+
+static void connect_stream(owner *o, stream *t)
+{
+    dp_address remote = {.family = DP_FAMILY_IPV4, .ip = {192, 0, 2, 1}};
+    if (t->conn == NULL && dp_signal_server_accept(&t->conn, o->server, o->now, &remote, t) != DP_OK)
+        t->conn = NULL;
+}
+
+static void join(owner *o, stream *t, unsigned choice)
+{
+    char text[256];
+    int len = snprintf(text, sizeof(text),
+                       "GET /peerjs?key=peerjs&id=%c&token=%c HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\n"
+                       "Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                       "Sec-WebSocket-Version: 13\r\n\r\n",
+                       'a' + choice % 4, '0' + choice / 4 % 2);
+    give(o, t, (const uint8_t *)text, (size_t)len);
+}
+
+static void text_frame(owner *o, stream *t, const uint8_t *payload, size_t len)
+{
+    uint8_t head[8] = {0x81, (uint8_t)(0x80 | 126), (uint8_t)(len >> 8), (uint8_t)len};
+    size_t n = 4;
+    if (len < 126) {
+        head[1] = (uint8_t)(0x80 | len);
+        n = 2;
+    }
+    give(o, t, head, n + 4); /* a mask of zeros */
+    give(o, t, payload, len);
+}
+
+static void message(owner *o, stream *t, unsigned choice)
+{
+    static const char *const types[] = {"OFFER",  "ANSWER",    "CANDIDATE", "LEAVE",
+                                        "EXPIRE", "HEARTBEAT", "OPEN",      "OFFER"};
+    char text[128];
+    int len = choice / 8 % 8 == 7
+                  ? snprintf(text, sizeof(text), "{\"type\":\"%s\"}", types[choice % 8])
+                  : snprintf(text, sizeof(text), "{\"type\":\"%s\",\"dst\":\"%c\",\"payload\":[1]}",
+                             types[choice % 8], 'a' + choice / 8 % 8);
+    text_frame(o, t, (const uint8_t *)text, (size_t)len);
+}
+
+static void pass_time(owner *o, bool to_next)
+{
+    dp_time next = dp_signal_server_next_timeout(o->server);
+    if (to_next && next != DP_TIME_NEVER)
+        o->now = next > o->now ? next : o->now;
+    else
+        o->now += DP_MS(700);
+    dp_signal_server_handle_timeout(o->server, o->now);
+    CHECK(dp_signal_server_next_timeout(o->server) > o->now);
+    drain(o);
+}
+
+static void parse_message(const uint8_t *data, size_t size)
+{
+    static dp_relay relay;
+    if (!dp_utf8_valid(data, size) || dp_relay_parse(&relay, (const char *)data, size) != DP_OK)
+        return;
+    CHECK(strlen(relay.dst) <= DP_PEER_ID_MAX);
+    if (relay.payload.at == NULL || relay.type == RELAY_OTHER || relay.dst[0] == '\0')
+        return;
+    /* What is passed on is read as the same. */
+    size_t capacity = dp_relay_size("src", relay.dst, relay.payload);
+    uint8_t *out = malloc(capacity);
+    CHECK(out != NULL);
+    dp_wr wr = dp_wr_init(out, capacity);
+    dp_relay_write(&wr, relay.type, "src", relay.dst, relay.payload);
+    CHECK(!wr.error);
+    static dp_relay again;
+    CHECK(dp_relay_parse(&again, (const char *)out, wr.len) == DP_OK && again.type == relay.type);
+    CHECK(strcmp(again.dst, relay.dst) == 0 && again.payload.len == relay.payload.len);
+    CHECK(memcmp(again.payload.at, relay.payload.at, relay.payload.len) == 0);
+    free(out);
+}
+
+static size_t step(owner *o, const uint8_t *data, size_t size)
+{
+    stream *t = &o->streams[data[0] >> 6];
+    unsigned what = (data[0] & 0x3f) % 11;
+    unsigned argument = size > 1 ? data[1] : 0;
+    size_t used = size > 1 ? 2 : 1;
+    size_t len = argument + 1 < size - used ? argument + 1 : size - used;
+    connect_stream(o, t);
+    switch (what) {
+    case 0:
+        give(o, t, data + used, len);
+        return used + len;
+    case 1:
+        text_frame(o, t, data + used, len);
+        return used + len;
+    case 2:
+        join(o, t, argument);
+        return used;
+    case 3:
+        message(o, t, argument);
+        return used;
+    case 4:
+        if (t->conn != NULL)
+            dp_signal_server_disconnected(o->server, t->conn, o->now);
+        *t = (stream){0};
+        break;
+    case 5:
+    case 6:
+        t->holds = what == 5 && t->conn != NULL;
+        if (t->conn != NULL && t->holds)
+            dp_signal_server_pause(o->server, t->conn);
+        else if (t->conn != NULL)
+            dp_signal_server_resume(o->server, t->conn);
+        break;
+    case 7:
+    case 8:
+        pass_time(o, what == 7);
+        break;
+    case 9:
+        o->shut = true;
+        dp_signal_server_shutdown(o->server, o->now);
+        break;
+    default:
+        parse_message(data + 1, size - 1);
+        return size;
+    }
+    drain(o);
+    return 1;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    owner o = {.now = DP_SECONDS(1)};
+    random_state = 1;
+    dp_signal_server_config config = {.size = sizeof(config),
+                                      .random = {fake_random, NULL},
+                                      .allow_discovery = true,
+                                      .metrics = true,
+                                      .concurrent_limit = 3,
+                                      .client_buffer = 2000,
+                                      .total_buffer = 100000};
+    if (dp_signal_server_new(&o.server, &config) != DP_OK)
+        return 0;
+    while (size > 0) {
+        size_t used = step(&o, data, size);
+        data += used;
+        size -= used;
+    }
+    for (int i = 0; i < STREAMS; i++)
+        if (o.streams[i].conn != NULL)
+            dp_signal_server_disconnected(o.server, o.streams[i].conn, o.now);
+    memset(o.streams, 0, sizeof(o.streams));
+    o.now += DP_SECONDS(10);
+    dp_signal_server_handle_timeout(o.server, o.now);
+    drain(&o);
+    dp_signal_stats stats = {.size = sizeof(stats)};
+    dp_signal_server_get_stats(o.server, &stats);
+    CHECK(stats.buffered == 0 && stats.absent == 0);
+    dp_signal_server_free(o.server);
+    return 0;
+}
