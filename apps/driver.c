@@ -315,7 +315,7 @@ static void op_open(driver *d, const dp_value *line)
                                   .metadata = metadata_text,
                                   .serialization = text_of(line, "serialization"),
                                   .reliable = dp_value_get_bool(dp_value_get(line, "reliable"), false)};
-    dp_connection_handler handler = {on_open, on_data, on_drain, on_close, on_error, l};
+    dp_connection_handler handler = {on_open, on_data, on_drain, on_close, on_error, NULL, l};
     int error = dp_peer_connect(d->app.peer, &l->conn, peer, &options);
     dp_free(metadata_text);
     if (error != DP_OK) {

@@ -119,7 +119,7 @@ int cmd_serve(int argc, char **argv)
     }
     s.folder = operands[0];
     s.app.lasting = true;
-    dp_peer_handler handler = {on_open, on_connection, on_disconnected, on_error, &s};
+    dp_peer_handler handler = {on_open, on_connection, on_disconnected, on_error, NULL, &s};
     code = open_folder(&s);
     if (code == EXIT_OK)
         code = app_start(&s.app);

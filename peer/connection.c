@@ -10,6 +10,7 @@ static const char layer[] = "peer";
 enum {
     MAX_QUEUED = 16 << 20, /* bytes that send accepts before WOULD_BLOCK */
     MAX_QUEUED_MESSAGES = 65536,
+    MSGPACK_PIECE = 32768, /* as PeerJS cuts the stream */
 };
 #define SETUP_TIMEOUT                                                                                        \
     DP_SECONDS(60) /* from the offer to an open channel; ICE and DTLS have 30 s limits of their own */
@@ -19,16 +20,16 @@ enum {
 
 static void on_timer(void *user);
 static void finish_later(void *user);
+static void tell_refused(void *user);
 
 static bool parse_serialization(const char *name, serialization *out)
 {
     static const struct {
         const char *name;
         serialization serialization;
-    } known[] = {{"binary", SERIALIZATION_BINARY},
-                 {"binary-utf8", SERIALIZATION_BINARY},
-                 {"json", SERIALIZATION_JSON},
-                 {"raw", SERIALIZATION_RAW}};
+    } known[] = {{"binary", SERIALIZATION_BINARY}, {"binary-utf8", SERIALIZATION_BINARY},
+                 {"json", SERIALIZATION_JSON},     {"raw", SERIALIZATION_RAW},
+                 {"none", SERIALIZATION_RAW},      {"MsgPack", SERIALIZATION_MSGPACK}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (strcmp(name, known[i].name) == 0) {
             *out = known[i].serialization;
@@ -42,11 +43,12 @@ static int copy_options(dp_connection *conn, const dp_connect_options *options)
     const char *name = options->serialization != NULL ? options->serialization : "binary";
     if (!parse_serialization(name, &conn->serialization))
         return DP_ERR_UNSUPPORTED;
-    /* PeerJS puts "binary" into the OFFER for all of its binary names. */
-    conn->serialization_name = dp_strdup(conn->serialization == SERIALIZATION_BINARY ? "binary" : name);
+    /* What PeerJS puts into the OFFER: "binary" for all of its binary names, and of "raw" it knows one name only. */
+    static const char *const told[] = {"binary", "json", "raw", "MsgPack"};
+    conn->serialization_name = dp_strdup(told[conn->serialization]);
     conn->label = dp_strdup(options->label != NULL ? options->label : conn->id);
     conn->metadata = options->metadata != NULL ? dp_strdup(options->metadata) : NULL;
-    conn->reliable = options->reliable;
+    conn->reliable = options->reliable || conn->serialization == SERIALIZATION_MSGPACK;
     conn->pinned = options->remote_fingerprint != NULL;
     if (conn->pinned)
         conn->remote_fingerprint = *options->remote_fingerprint;
@@ -72,14 +74,20 @@ int dp_connection_new(dp_connection **out, dp_peer *peer, const char *remote_id,
     conn->timer.user = conn;
     conn->close_later.fn = finish_later;
     conn->close_later.user = conn;
+    conn->tell_later = (dp_deferred){.fn = tell_refused, .user = conn};
     dp_restart_init(conn);
     conn->deadline = dp_loop_now(peer->loop) + SETUP_TIMEOUT;
     dp_queue_init(&conn->queue, sizeof(outgoing), MAX_QUEUED_MESSAGES);
     conn->remote_id = dp_strdup(remote_id);
     conn->id = dp_strdup(id);
-    dp_dechunker_config dechunker = {.size = sizeof(dechunker), .max_value_size = peer->max_value_size};
+    dp_dechunker_config dechunker = {.size = sizeof(dechunker),
+                                     .max_value_size = peer->max_value_size,
+                                     .max_total = peer->max_unfinished_size,
+                                     .timeout = peer->max_unfinished_time};
     int error = conn->remote_id == NULL || conn->id == NULL ? DP_ERR_NO_MEMORY : copy_options(conn, options);
-    if (error == DP_OK)
+    if (error == DP_OK && conn->serialization == SERIALIZATION_MSGPACK)
+        error = dp_unpacker_new(&conn->unpacker, peer->max_value_size, peer->max_unfinished_time);
+    else if (error == DP_OK)
         error = dp_dechunker_new(&conn->dechunker, &dechunker);
     if (error != DP_OK) {
         dp_connection_free(conn);
@@ -101,6 +109,7 @@ void dp_connection_free(dp_connection *conn)
     dp_timer_stop(&conn->timer);
     dp_timer_stop(&conn->restart_timer);
     dp_undefer(&conn->close_later);
+    dp_undefer(&conn->tell_later);
     dp_runner_free(conn->runner);
     dp_mux_free(conn->own_mux);
     outgoing item;
@@ -110,6 +119,7 @@ void dp_connection_free(dp_connection *conn)
     dp_free(conn->current.data);
     dp_free(conn->goodbye.data);
     dp_dechunker_free(conn->dechunker);
+    dp_unpacker_free(conn->unpacker);
     dp_rpc_free(conn->rpc);
     dp_free(conn->remote_id);
     dp_free(conn->id);
@@ -130,6 +140,7 @@ void dp_connection_report(dp_connection *conn, const char *type, const char *mes
 void dp_connection_finish(dp_connection *conn)
 {
     dp_undefer(&conn->close_later);
+    dp_undefer(&conn->tell_later);
     if (conn->rpc != NULL)
         dp_rpc_close(conn->rpc, DP_ERR_CLOSED);
     if (conn->handler.on_close != NULL)
@@ -152,16 +163,43 @@ void dp_connection_end(dp_connection *conn, const char *error_type, const char *
     dp_defer(conn->peer->loop, &conn->close_later);
 }
 
+/* ---- errors that a call has returned already ---- */
+
+static void tell_refused(void *user)
+{
+    dp_connection *conn = user;
+    unsigned refused = conn->refused;
+    conn->refused = 0;
+    if (conn->state != CONNECTION_CLOSED && (refused & REFUSED_NOT_OPEN) != 0)
+        dp_connection_report(conn, "not-open-yet",
+                             "Connection is not open. Wait for on_open before sending messages.");
+    if (conn->state != CONNECTION_CLOSED && (refused & REFUSED_TOO_BIG) != 0)
+        dp_connection_report(conn, "message-too-big", "Message too big for JSON channel");
+}
+
+static int refuse(dp_connection *conn, unsigned what, int error)
+{
+    conn->refused |= what;
+    dp_defer(conn->peer->loop, &conn->tell_later);
+    return error;
+}
+
 /* ---- time ---- */
+
+static dp_time receiver_timeout(const dp_connection *conn)
+{
+    return conn->unpacker != NULL ? dp_unpacker_next_timeout(conn->unpacker)
+                                  : dp_dechunker_next_timeout(conn->dechunker);
+}
 
 void dp_connection_rearm(dp_connection *conn)
 {
     if (conn->state == CONNECTION_CLOSED)
         return;
     dp_time at = conn->deadline;
-    dp_time dechunker = dp_dechunker_next_timeout(conn->dechunker);
+    dp_time receiver = receiver_timeout(conn);
     dp_time rpc = conn->rpc != NULL ? dp_rpc_next_timeout(conn->rpc) : DP_TIME_NEVER;
-    at = dechunker < at ? dechunker : at;
+    at = receiver < at ? receiver : at;
     at = rpc < at ? rpc : at;
     at = conn->path_deadline < at ? conn->path_deadline : at;
     if (at != conn->timer.at || conn->timer.loop == NULL)
@@ -172,7 +210,8 @@ static void on_timer(void *user)
 {
     dp_connection *conn = user;
     dp_time now = dp_loop_now(conn->peer->loop);
-    dp_dechunker_handle_timeout(conn->dechunker, now);
+    if (conn->dechunker != NULL)
+        dp_dechunker_handle_timeout(conn->dechunker, now);
     if (conn->rpc != NULL)
         dp_rpc_handle_timeout(conn->rpc, now);
     if (conn->deadline <= now) {
@@ -184,6 +223,11 @@ static void on_timer(void *user)
     if (conn->path_deadline <= now) {
         dp_connection_end(conn, "connection-closed",
                           "the network path to the other side was lost for too long");
+        return;
+    }
+    if (conn->unpacker != NULL && dp_unpacker_next_timeout(conn->unpacker) <= now) {
+        /* Of a stream without framing nothing can be left out. */
+        dp_connection_end(conn, "connection-closed", "the other side began a value and did not go on");
         return;
     }
     dp_connection_rearm(conn);
@@ -208,28 +252,46 @@ static bool fits_one_message(const dp_connection *conn, size_t len)
     return max == 0 || len <= max;
 }
 
-static bool to_json(outgoing *packed)
+/* In the way of the connection's serialization. */
+static int serialize(const dp_connection *conn, const dp_value *value, uint8_t **data, size_t *len)
+{
+    char *text = NULL;
+    int error;
+    switch (conn->serialization) {
+    case SERIALIZATION_BINARY:
+        return dp_binarypack_encode(value, data, len);
+    case SERIALIZATION_MSGPACK:
+        return dp_msgpack_encode(value, data, len);
+    default:
+        error = dp_value_to_json(value, &text, len);
+        *data = (uint8_t *)text;
+        return error;
+    }
+}
+
+/* What the rpc has packed for binary. */
+static bool serialize_again(const dp_connection *conn, outgoing *packed)
 {
     dp_value *value = NULL;
-    char *text = NULL;
+    uint8_t *data = NULL;
     size_t len = 0;
     int error = dp_binarypack_decode(&value, packed->data, packed->len);
     if (error == DP_OK)
-        error = dp_value_to_json(value, &text, &len);
+        error = serialize(conn, value, &data, &len);
     dp_value_free(value);
     dp_free(packed->data);
-    *packed = (outgoing){.data = (uint8_t *)text, .len = len};
-    return error == DP_OK;
+    *packed = (outgoing){.data = data, .len = len};
+    return error == DP_OK && (conn->serialization != SERIALIZATION_JSON || fits_one_message(conn, len));
 }
 
-/* An answer or request. One that json can't carry, or not in one message, is left out: whoever waits for it
- * times out, and the connection lives. */
+/* An answer or request. One that json can't carry, or not in one message, is left out: whoever waits for it times out, and the
+ * connection lives. (That PeerJS itself sends no more than DP_CHUNK_SIZE of json is not the receiver's limit.) */
 static bool next_of_rpc(dp_connection *conn)
 {
     outgoing *out = &conn->current;
     while (conn->rpc != NULL &&
            dp_rpc_poll_transmit(conn->rpc, dp_loop_now(conn->peer->loop), &out->data, &out->len)) {
-        if (conn->serialization != SERIALIZATION_JSON || (to_json(out) && fits_one_message(conn, out->len)))
+        if (conn->serialization == SERIALIZATION_BINARY || serialize_again(conn, out))
             return true;
         dp_free(out->data);
         memset(out, 0, sizeof(*out));
@@ -252,6 +314,7 @@ static bool next_outgoing(dp_connection *conn)
         conn->current = conn->goodbye;
         memset(&conn->goodbye, 0, sizeof(conn->goodbye));
     }
+    conn->sent = 0;
     /* An id only where pieces are needed, as PeerJS counts them. */
     bool cut = conn->serialization == SERIALIZATION_BINARY && conn->current.len > DP_CHUNK_SIZE;
     if (cut)
@@ -261,12 +324,27 @@ static bool next_outgoing(dp_connection *conn)
     return true;
 }
 
+static int send_of_stream(dp_connection *conn, dp_time now, bool *last)
+{
+    uint64_t max = dp_pc_remote_max_message_size(dp_runner_pc(conn->runner));
+    size_t left = conn->current.len - conn->sent;
+    size_t len = left < MSGPACK_PIECE ? left : MSGPACK_PIECE;
+    len = max == 0 || len <= max ? len : (size_t)max;
+    int error = dp_channel_send(conn->channel, now, conn->current.data + conn->sent, len, true, true);
+    if (error == DP_OK)
+        conn->sent += len;
+    *last = conn->sent == conn->current.len;
+    return error;
+}
+
 /* Hands one message of current over. What we send is ordered even on an unordered channel: the receiver
  * follows each message's U flag, and the reference page puts a stream together in the order of arrival
  * (docs/peerjs.md 4.6). */
 static int send_piece(dp_connection *conn, bool *last)
 {
     dp_time now = dp_loop_now(conn->peer->loop);
+    if (conn->serialization == SERIALIZATION_MSGPACK)
+        return send_of_stream(conn, now, last);
     if (conn->chunker.data == NULL) {
         *last = true;
         return dp_channel_send(conn->channel, now, conn->current.data, conn->current.len, !conn->current.text,
@@ -335,35 +413,41 @@ static int enqueue(dp_connection *conn, uint8_t *data, size_t len, bool text)
     return DP_OK;
 }
 
+static int check_open(dp_connection *conn)
+{
+    if (conn->state == CONNECTION_CONNECTING)
+        return refuse(conn, REFUSED_NOT_OPEN, DP_ERR_INVALID_STATE);
+    return conn->state == CONNECTION_OPEN ? DP_OK : DP_ERR_CLOSED;
+}
+
 int dp_connection_send(dp_connection *conn, const dp_value *value)
 {
     if (conn->serialization == SERIALIZATION_RAW)
         return DP_ERR_UNSUPPORTED;
-    if (conn->state != CONNECTION_OPEN)
-        return conn->state == CONNECTION_CONNECTING ? DP_ERR_INVALID_STATE : DP_ERR_CLOSED;
+    int error = check_open(conn);
+    if (error != DP_OK)
+        return error;
     if (dp_value_get_type(value) == DP_VALUE_NULL)
         return DP_ERR_INVALID_ARGUMENT;
     uint8_t *data = NULL;
-    char *text = NULL;
     size_t len = 0;
-    if (conn->serialization == SERIALIZATION_JSON) {
-        int error = dp_value_to_json(value, &text, &len);
-        if (error == DP_OK && !fits_one_message(conn, len)) {
-            dp_free(text);
-            error = DP_ERR_TOO_LARGE;
-        }
-        return error != DP_OK ? error : enqueue(conn, (uint8_t *)text, len, false);
+    error = serialize(conn, value, &data, &len);
+    if (error != DP_OK)
+        return error;
+    if (conn->serialization == SERIALIZATION_JSON && (len >= DP_CHUNK_SIZE || !fits_one_message(conn, len))) {
+        dp_free(data);
+        return refuse(conn, REFUSED_TOO_BIG, DP_ERR_TOO_LARGE);
     }
-    int error = dp_binarypack_encode(value, &data, &len);
-    return error != DP_OK ? error : enqueue(conn, data, len, false);
+    return enqueue(conn, data, len, false);
 }
 
 static int send_raw(dp_connection *conn, const void *data, size_t len, bool text)
 {
     if (conn->serialization != SERIALIZATION_RAW)
         return DP_ERR_UNSUPPORTED;
-    if (conn->state != CONNECTION_OPEN)
-        return conn->state == CONNECTION_CONNECTING ? DP_ERR_INVALID_STATE : DP_ERR_CLOSED;
+    int error = check_open(conn);
+    if (error != DP_OK)
+        return error;
     if (!fits_one_message(conn, len))
         return DP_ERR_TOO_LARGE;
     uint8_t *copy = dp_alloc(len);
@@ -390,6 +474,11 @@ size_t dp_connection_buffered(const dp_connection *conn)
     return conn->queued + conn->current.len + in_channel;
 }
 
+size_t dp_connection_buffer_size(const dp_connection *conn)
+{
+    return conn->queue.count + (conn->current.data != NULL);
+}
+
 void dp_connection_close(dp_connection *conn) { dp_connection_end(conn, NULL, NULL); }
 
 int dp_connection_close_flush(dp_connection *conn)
@@ -399,19 +488,13 @@ int dp_connection_close_flush(dp_connection *conn)
     dp_value *type = dp_value_map();
     dp_value *value = dp_value_map();
     uint8_t *data = NULL;
-    char *text = NULL;
     size_t len = 0;
     int error = dp_value_set(type, "type", dp_value_string("close"));
     int nested = dp_value_set(value, "__peerData", type); /* takes type in every case */
     error = error != DP_OK ? error : nested;
-    if (error == DP_OK && conn->serialization == SERIALIZATION_BINARY) {
-        error = dp_binarypack_encode(value, &data, &len);
-    } else if (error == DP_OK) {
-        /* json carries the same; on raw PeerJS sends "[object Object]", which means nothing to anybody: JSON
-         * is no worse. */
-        error = dp_value_to_json(value, &text, &len);
-        data = (uint8_t *)text;
-    }
+    /* On raw PeerJS sends "[object Object]", which means nothing to anybody: JSON is no worse. */
+    if (error == DP_OK)
+        error = serialize(conn, value, &data, &len);
     dp_value_free(value);
     if (error != DP_OK)
         return error;
@@ -451,22 +534,49 @@ static void on_binary(dp_connection *conn, const uint8_t *data, size_t len)
         dp_connection_end(conn, NULL, NULL);
 }
 
+static bool is_close(const dp_value *value)
+{
+    const char *type = dp_value_get_string(dp_value_get(dp_value_get(value, "__peerData"), "type"), NULL);
+    return type != NULL && strcmp(type, "close") == 0;
+}
+
+/* A value: the other side's wish to close, or for the user. */
+static void take_value(dp_connection *conn, dp_value *value)
+{
+    dp_message message = {.type = DP_MESSAGE_VALUE, .value = value};
+    if (!is_close(value)) {
+        deliver(conn, &message);
+        return;
+    }
+    dp_value_free(value);
+    dp_connection_end(conn, NULL, NULL);
+}
+
+static void on_msgpack(dp_connection *conn, const uint8_t *data, size_t len)
+{
+    dp_value *value = NULL;
+    int error = dp_unpacker_input(conn->unpacker, dp_loop_now(conn->peer->loop), data, len);
+    while (error == DP_OK && (conn->state == CONNECTION_OPEN || conn->state == CONNECTION_FLUSHING)) {
+        error = dp_unpacker_next(conn->unpacker, &value);
+        if (error == DP_OK) {
+            take_value(conn, value);
+        } else if (error == DP_ERR_MALFORMED || error == DP_ERR_LIMIT) {
+            dp_connection_report(conn, "protocol", dp_strerror(error));
+            error = DP_OK;
+        }
+    }
+    if (error != DP_OK && error != DP_ERR_WOULD_BLOCK) /* nothing behind it can be understood */
+        dp_connection_end(conn, "connection-closed", dp_strerror(error));
+}
+
 static void on_json(dp_connection *conn, const uint8_t *data, size_t len)
 {
-    dp_message message = {.type = DP_MESSAGE_VALUE};
-    int error = dp_value_from_json(&message.value, (const char *)data, len);
-    if (error != DP_OK) {
+    dp_value *value = NULL;
+    int error = dp_value_from_json(&value, (const char *)data, len);
+    if (error != DP_OK)
         dp_connection_report(conn, "protocol", dp_strerror(error));
-        return;
-    }
-    const char *type =
-        dp_value_get_string(dp_value_get(dp_value_get(message.value, "__peerData"), "type"), NULL);
-    if (type != NULL && strcmp(type, "close") == 0) {
-        dp_value_free(message.value);
-        dp_connection_end(conn, NULL, NULL);
-        return;
-    }
-    deliver(conn, &message);
+    else
+        take_value(conn, value);
 }
 
 void dp_connection_on_message(dp_connection *conn, const dp_pc_event *event)
@@ -483,6 +593,8 @@ void dp_connection_on_message(dp_connection *conn, const dp_pc_event *event)
         dp_connection_report(conn, "protocol", "a text message on a connection that is not raw was dropped");
     } else if (conn->serialization == SERIALIZATION_BINARY) {
         on_binary(conn, event->data, event->len);
+    } else if (conn->serialization == SERIALIZATION_MSGPACK) {
+        on_msgpack(conn, event->data, event->len);
     } else {
         on_json(conn, event->data, event->len);
     }

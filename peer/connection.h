@@ -14,7 +14,15 @@
  * bufferedAmount). */
 enum { CONNECTION_HIGH_WATER = 1 << 20, CONNECTION_LOW_WATER = 256 << 10 };
 
-typedef enum serialization { SERIALIZATION_BINARY, SERIALIZATION_JSON, SERIALIZATION_RAW } serialization;
+typedef enum serialization {
+    SERIALIZATION_BINARY,
+    SERIALIZATION_JSON,
+    SERIALIZATION_RAW,
+    SERIALIZATION_MSGPACK,
+} serialization;
+
+/* Errors that a call has returned and on_error tells again, as PeerJS does: bits. */
+enum { REFUSED_NOT_OPEN = 1, REFUSED_TOO_BIG = 2 };
 
 /* One message's worth of what waits to be sent. */
 typedef struct outgoing {
@@ -50,14 +58,18 @@ struct dp_connection {
     serialization serialization;
     bool reliable;
     bool caller;
+    bool offer_waits; /* for the PeerServer to be open */
+    bool bad_candidate_told;
     bool pinned; /* remote_fingerprint counts */
     dp_fingerprint remote_fingerprint;
 
     dp_dechunker *dechunker;
+    dp_unpacker *unpacker; /* MsgPack, instead */
     dp_rpc *rpc;
     dp_queue queue;   /* of outgoing */
     size_t queued;    /* bytes in it */
-    outgoing current; /* what chunker walks through */
+    outgoing current; /* what chunker, or sent, walks through */
+    size_t sent;      /* of current: MsgPack is cut anywhere */
     outgoing goodbye; /* of close_flush: goes behind the queue and the rpc's answers */
     dp_chunker chunker;
     uint64_t next_chunk_id;
@@ -66,6 +78,8 @@ struct dp_connection {
     dp_time deadline;  /* of the set-up or the flush */
     size_t flush_left; /* bytes: as long as it changes, a flush has time */
     dp_deferred close_later;
+    unsigned refused; /* what tell_later tells */
+    dp_deferred tell_later;
 
     /* restart.c */
     bool knows_restart;   /* the other side understands ICE restarts: its OFFER or ANSWER says so */
@@ -94,6 +108,8 @@ struct dp_peer {
     dp_peer_handler handler;
     dp_signaling *signaling;
     server_stream *stream; /* to the PeerServer */
+    dp_server_url server;
+    char *key;
     const dp_certificate *certificate;
     dp_certificate *own_certificate;
     dp_key_log key_log;
@@ -110,11 +126,24 @@ struct dp_peer {
     dp_time refusal_allowed_at; /* restart.c: when we may say again that we have no such connection */
     dp_connection *connections;
     size_t connection_count;
-    bool open; /* the PeerServer knows us */
+    size_t max_unfinished_size;
+    dp_duration max_unfinished_time;
+    struct listing *listings; /* list.c */
+    dp_queue early;           /* early.c */
+    bool open;                /* the PeerServer knows us */
+    bool was_open;
     bool wants_to_be_open;
+    bool disconnected; /* neither open nor on the way there */
+    bool leaving;      /* the socket's orderly end is under way */
+    bool start_again;  /* ... and then it is to be opened again */
+    bool fatal;        /* what PeerJS destroys itself for, if it never was open */
+    bool call_refused; /* "disconnected" is to be told */
+    bool destroyed;    /* on_close has been called */
     bool destroying;
     unsigned failures; /* in a row, for the back-off */
-    dp_timer timer;    /* signaling's */
+    dp_duration reconnect_min;
+    dp_duration reconnect_max;
+    dp_timer timer; /* signaling's */
     dp_timer reconnect_timer;
     dp_deferred pump;
     dp_deferred destroy;
@@ -149,6 +178,15 @@ void dp_restart_on_server_open(dp_peer *peer);
 void dp_restart_offer(dp_peer *peer, const char *src, const dp_signaling_offer *offer);
 /* sdp NULL: the other side has no such connection. */
 void dp_restart_answer(dp_connection *conn, const char *sdp, unsigned restart);
+
+/* early.c: candidates that are here before their OFFER */
+void dp_early_init(dp_peer *peer);
+void dp_early_clear(dp_peer *peer);
+void dp_early_keep(dp_peer *peer, const char *src, const char *connection_id, const char *candidate);
+void dp_early_give(dp_connection *conn); /* those of conn */
+
+/* list.c */
+void dp_listings_end(dp_peer *peer); /* with CLOSED */
 
 /* peer.c */
 dp_connection *dp_peer_find(dp_peer *peer, const char *remote_id, const char *connection_id);

@@ -229,9 +229,13 @@ static void put_string(writer *w, const char *text, size_t len)
         unsigned char c = (unsigned char)text[i];
         if (c >= 0x20 && c != '"' && c != '\\')
             continue;
+        /* The short forms as JSON.stringify: what comes from it must not grow on the way back. */
+        static const char letters[] = "btnufr"; /* of U+0008 to U+000D */
         char escape[8];
         if (c == '"' || c == '\\')
             snprintf(escape, sizeof(escape), "\\%c", c);
+        else if (c >= '\b' && c <= '\r' && c != '\v')
+            snprintf(escape, sizeof(escape), "\\%c", letters[c - '\b']);
         else
             snprintf(escape, sizeof(escape), "\\u%04x", c);
         put(w, text + from, i - from);

@@ -79,6 +79,7 @@ int dp_negotiate_call(dp_connection *conn)
                                     .metadata = conn->metadata,
                                     .reliable = conn->reliable};
         error = dp_signaling_send_offer(peer->signaling, now, conn->remote_id, &offer);
+        conn->offer_waits = !peer->open;
     }
     dp_free(sdp);
     if (error == DP_OK) {
@@ -113,6 +114,14 @@ static int answer(dp_connection *conn, const char *offer_sdp)
     dp_runner_wake(conn->runner);
     dp_peer_wake(conn->peer);
     return error;
+}
+
+/* What PeerJS tells of a description or candidate that the browser refuses. */
+static void report_webrtc(dp_peer *peer, const char *src, const char *what, const char *why)
+{
+    char message[320];
+    snprintf(message, sizeof(message), "the %s of %.64s was not accepted: %.200s", what, src, why);
+    dp_peer_report(peer, "webrtc", message);
 }
 
 /* The connection that gives way to a call of src when there is no room: one that is over but not freed yet,
@@ -173,9 +182,7 @@ void dp_negotiate_offer(dp_peer *peer, const dp_signaling_event *event)
                                   .reliable = offer->reliable};
     int error = dp_connection_new(&conn, peer, src, offer->connection_id, &options);
     if (error != DP_OK) {
-        char message[160];
-        snprintf(message, sizeof(message), "a call of %.64s was not accepted: %s", src, dp_strerror(error));
-        dp_peer_report(peer, "webrtc", message);
+        report_webrtc(peer, src, "call", dp_strerror(error));
         return;
     }
     conn->knows_restart = event->knows_restart;
@@ -183,8 +190,12 @@ void dp_negotiate_offer(dp_peer *peer, const dp_signaling_event *event)
     if (conn->state == CONNECTION_CLOSED)
         return;
     error = answer(conn, offer->sdp);
-    if (error != DP_OK)
+    if (error != DP_OK) {
         dp_connection_end(conn, "negotiation-failed", dp_strerror(error));
+        report_webrtc(peer, src, "offer", dp_strerror(error));
+        return;
+    }
+    dp_early_give(conn);
 }
 
 /* ---- what comes from the other side through the server ---- */
@@ -213,6 +224,7 @@ void dp_negotiate_answer(dp_peer *peer, const dp_signaling_event *event)
         snprintf(message, sizeof(message), "the answer can't be used: line %u: %s", reason.line,
                  reason.message);
         dp_connection_end(conn, "negotiation-failed", message);
+        report_webrtc(peer, src, "answer", message);
         return;
     }
     conn->knows_restart = event->knows_restart;
@@ -222,12 +234,21 @@ void dp_negotiate_answer(dp_peer *peer, const dp_signaling_event *event)
 void dp_negotiate_candidate(dp_peer *peer, const char *src, const char *connection_id, const char *candidate)
 {
     dp_connection *conn = dp_peer_find(peer, src, connection_id);
-    if (conn == NULL || conn->runner == NULL)
+    if (conn == NULL) {
+        dp_early_keep(peer, src, connection_id, candidate);
+        return;
+    }
+    if (conn->runner == NULL)
         return;
     int error = dp_pc_add_remote_candidate(dp_runner_pc(conn->runner), dp_loop_now(peer->loop), candidate);
-    if (error != DP_OK)
-        DP_LOG(&peer->log, DP_LOG_WARN, layer, "a candidate of %s is ignored: %s", src, dp_strerror(error));
     dp_runner_wake(conn->runner);
+    if (error == DP_OK)
+        return;
+    DP_LOG(&peer->log, DP_LOG_WARN, layer, "a candidate of %s is ignored: %s", src, dp_strerror(error));
+    if (error != DP_ERR_MALFORMED || conn->bad_candidate_told)
+        return;
+    conn->bad_candidate_told = true; /* once: the other side may have many */
+    report_webrtc(peer, src, "candidate", dp_strerror(error));
 }
 
 /* ---- what the peer connection tells ---- */
@@ -301,6 +322,8 @@ static void on_event(void *user, const dp_pc_event *event)
         break;
     case DP_PC_EVENT_ICE_STATE:
         dp_restart_on_ice_state(conn, event->ice_state);
+        if (conn->state != CONNECTION_CLOSED && conn->handler.on_ice_state != NULL)
+            conn->handler.on_ice_state(conn->handler.user, conn, dp_ice_state_name(event->ice_state));
         break;
     case DP_PC_EVENT_GATHERING_COMPLETE: /* PeerJS has no message for the end of candidates */
     case DP_PC_EVENT_SELECTED_PAIR:

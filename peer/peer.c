@@ -8,11 +8,14 @@
 static const char layer[] = "peer";
 
 enum { DEFAULT_MAX_CONNECTIONS = 256 };
+#define RECONNECT_MIN DP_SECONDS(1)
+#define RECONNECT_MAX DP_SECONDS(30)
 
 /* ---- life ---- */
 
 static void pump(void *user);
 static void destroy_now(void *user);
+static void tell_closed(dp_peer *peer);
 
 static void on_signaling_timer(void *user)
 {
@@ -147,8 +150,12 @@ static int set_up(dp_peer *peer, const dp_peer_config *config)
                                      .log = config->log,
                                      .key = config->key,
                                      .id = config->id,
-                                     .token = config->token};
+                                     .token = config->token,
+                                     .ping_interval = config->ping_interval};
     int error = dp_server_url_parse(&signaling.server, config->server);
+    peer->server = signaling.server;
+    if (error == DP_OK && (peer->key = dp_strdup(config->key != NULL ? config->key : "peerjs")) == NULL)
+        error = DP_ERR_NO_MEMORY;
     if (error == DP_OK)
         error = set_up_stream(peer, config);
     if (error == DP_OK && config->id != NULL && !dp_peer_id_valid(config->id))
@@ -178,8 +185,10 @@ static void free_parts(dp_peer *peer)
     dp_signaling_free(peer->signaling);
     dp_mux_free(peer->mux);
     dp_network_free(peer->network);
+    dp_early_clear(peer);
     dp_certificate_free(peer->own_certificate);
     free_ice_servers(&peer->ice);
+    dp_free(peer->key);
     dp_free(peer);
 }
 
@@ -197,17 +206,23 @@ int dp_peer_new(dp_peer **out, const dp_peer_config *config)
     peer->certificate = config->certificate;
     peer->key_log = config->key_log;
     peer->reconnect = config->reconnect;
+    peer->reconnect_min = config->reconnect_min != 0 ? config->reconnect_min : RECONNECT_MIN;
+    peer->reconnect_max = config->reconnect_max != 0 ? config->reconnect_max : RECONNECT_MAX;
     peer->relay_only = config->relay_only;
     peer->hide_addresses = config->hide_addresses;
     peer->ice_tcp = config->ice_tcp;
     peer->ice_lite = config->ice_lite;
     peer->max_connections = config->max_connections != 0 ? config->max_connections : DEFAULT_MAX_CONNECTIONS;
     peer->max_value_size = config->max_value_size;
+    peer->max_unfinished_size = config->max_unfinished_size;
+    peer->max_unfinished_time = config->max_unfinished_time;
+    dp_early_init(peer);
     peer->timer = (dp_timer){.fn = on_signaling_timer, .user = peer};
     peer->reconnect_timer = (dp_timer){.fn = on_reconnect_timer, .user = peer};
     peer->pump = (dp_deferred){.fn = pump, .user = peer};
     peer->destroy = (dp_deferred){.fn = destroy_now, .user = peer};
     int error = set_up(peer, config);
+    peer->disconnected = true;
     if (error == DP_OK)
         error = dp_peer_reconnect(peer);
     if (error != DP_OK) {
@@ -223,7 +238,7 @@ void dp_peer_destroy(dp_peer *peer)
     if (peer == NULL || peer->destroying)
         return;
     peer->destroying = true;
-    memset(&peer->handler, 0, sizeof(peer->handler));
+    peer->handler = (dp_peer_handler){.on_close = peer->handler.on_close, .user = peer->handler.user};
     for (dp_connection *conn = peer->connections; conn != NULL; conn = conn->next)
         dp_connection_close(conn);
     dp_peer_disconnect(peer);
@@ -239,19 +254,33 @@ static void destroy_now(void *user)
         dp_defer(peer->loop, &peer->destroy);
         return;
     }
+    dp_listings_end(peer);
     dp_timer_stop(&peer->timer);
     dp_timer_stop(&peer->reconnect_timer);
     dp_undefer(&peer->pump);
+    tell_closed(peer);
     free_parts(peer);
+}
+
+static void tell_closed(dp_peer *peer)
+{
+    if (!peer->destroyed && peer->handler.on_close != NULL)
+        peer->handler.on_close(peer->handler.user, peer);
+    peer->destroyed = true;
 }
 
 int dp_peer_reconnect(dp_peer *peer)
 {
-    if (peer->destroying)
+    if (peer->destroying || peer->destroyed || !peer->disconnected)
         return DP_ERR_INVALID_STATE;
     peer->wants_to_be_open = true;
     dp_timer_stop(&peer->reconnect_timer);
+    if (peer->leaving) { /* its end is answered first */
+        peer->start_again = true;
+        return DP_OK;
+    }
     int error = dp_signaling_start(peer->signaling, dp_loop_now(peer->loop));
+    peer->disconnected = error != DP_OK;
     dp_peer_wake(peer);
     return error;
 }
@@ -259,11 +288,18 @@ int dp_peer_reconnect(dp_peer *peer)
 void dp_peer_disconnect(dp_peer *peer)
 {
     peer->wants_to_be_open = false;
+    peer->start_again = false;
+    peer->leaving |= !peer->disconnected;
+    peer->disconnected = true;
+    peer->open = false;
     dp_timer_stop(&peer->reconnect_timer);
     dp_signaling_close(peer->signaling, dp_loop_now(peer->loop));
     dp_peer_wake(peer);
 }
 
+bool dp_peer_is_open(const dp_peer *peer) { return peer->open; }
+bool dp_peer_is_disconnected(const dp_peer *peer) { return peer->disconnected; }
+bool dp_peer_is_destroyed(const dp_peer *peer) { return peer->destroyed; }
 const char *dp_peer_id(const dp_peer *peer) { return dp_signaling_id(peer->signaling); }
 uint16_t dp_peer_udp_port(const dp_peer *peer) { return dp_mux_port(peer->mux); }
 size_t dp_peer_connection_count(const dp_peer *peer) { return peer->connection_count; }
@@ -297,8 +333,11 @@ int dp_peer_connect(dp_peer *peer, dp_connection **out, const char *remote_id,
     if (options->size != sizeof(*options) || remote_id == NULL || remote_id[0] == '\0' ||
         strlen(remote_id) > DP_PEER_ID_MAX)
         return DP_ERR_INVALID_ARGUMENT;
-    if (!peer->open)
+    if (peer->disconnected || peer->destroying) {
+        peer->call_refused = true;
+        dp_peer_wake(peer);
         return DP_ERR_INVALID_STATE;
+    }
     int error =
         dp_random_text(&peer->random, id + sizeof(prefix) - 1, 11, "0123456789abcdefghijklmnopqrstuvwxyz");
     dp_connection *conn = NULL;
@@ -362,20 +401,70 @@ static void flush_stream(dp_peer *peer)
 
 /* ---- what the PeerServer says ---- */
 
+/* Some time of the upper half of what the failures so far have made of it. */
+static dp_duration backoff(const dp_peer *peer)
+{
+    dp_duration wait = peer->reconnect_min;
+    uint32_t chance = UINT32_MAX;
+    for (unsigned i = 0; i < peer->failures && wait < peer->reconnect_max; i++)
+        wait *= 2;
+    wait = wait < peer->reconnect_max ? wait : peer->reconnect_max;
+    (void)dp_random_bytes(&peer->random, &chance, sizeof(chance)); /* without: the whole time */
+    return wait / 2 + (dp_duration)((double)wait / 2 * chance / UINT32_MAX);
+}
+
+/* Calls whose offer was never sent. */
+static void end_waiting_calls(dp_peer *peer)
+{
+    for (dp_connection *conn = peer->connections; conn != NULL; conn = conn->next)
+        if (conn->offer_waits)
+            dp_connection_end(conn, "negotiation-failed", "the PeerServer was not reached");
+}
+
 static void on_disconnected(dp_peer *peer, const char *reason)
 {
+    bool refused = peer->fatal && !peer->was_open && !peer->reconnect;
     peer->open = false;
+    peer->fatal = false;
+    peer->disconnected = true;
+    peer->leaving = false;
+    end_waiting_calls(peer);
     DP_LOG(&peer->log, DP_LOG_INFO, layer, "disconnected from the PeerServer: %s",
            reason != NULL ? reason : "");
     if (peer->handler.on_disconnected != NULL)
         peer->handler.on_disconnected(peer->handler.user, peer, reason != NULL ? reason : "closed");
-    if (!peer->reconnect || !peer->wants_to_be_open || peer->destroying)
+    if (peer->destroying || !peer->disconnected)
         return;
-    unsigned shift = peer->failures < 5 ? peer->failures : 5;
-    dp_duration wait = DP_SECONDS(1) << shift;
-    wait = wait > DP_SECONDS(30) ? DP_SECONDS(30) : wait;
-    peer->failures++;
-    dp_timer_set(peer->loop, &peer->reconnect_timer, dp_loop_now(peer->loop) + wait);
+    if (peer->start_again) {
+        peer->start_again = false;
+        (void)dp_peer_reconnect(peer);
+    } else if (refused) { /* as PeerJS: without an id it is good for nothing */
+        for (dp_connection *conn = peer->connections; conn != NULL; conn = conn->next)
+            dp_connection_close(conn);
+        tell_closed(peer);
+    } else if (peer->reconnect && peer->wants_to_be_open) {
+        dp_timer_set(peer->loop, &peer->reconnect_timer, dp_loop_now(peer->loop) + backoff(peer));
+        peer->failures++;
+    }
+}
+
+static void on_server_open(dp_peer *peer)
+{
+    peer->open = true;
+    peer->was_open = true;
+    peer->failures = 0;
+    for (dp_connection *conn = peer->connections; conn != NULL; conn = conn->next)
+        conn->offer_waits = false;
+    dp_restart_on_server_open(peer);
+    if (peer->handler.on_open != NULL)
+        peer->handler.on_open(peer->handler.user, peer, dp_peer_id(peer));
+}
+
+static void on_server_error(dp_peer *peer, const char *type, const char *message)
+{
+    /* PeerJS's abort: everything but a stream that could not be opened, or was lost. */
+    peer->fatal = strcmp(type, "network") != 0 && strcmp(type, "ssl-unavailable") != 0;
+    dp_peer_report(peer, type, message);
 }
 
 static bool stream_is_lost(const dp_peer *peer)
@@ -448,11 +537,7 @@ static void on_signaling_event(dp_peer *peer, const dp_signaling_event *event)
         dp_server_stream_close(peer->stream);
         break;
     case DP_SIGNALING_EVENT_OPEN:
-        peer->open = true;
-        peer->failures = 0;
-        dp_restart_on_server_open(peer);
-        if (peer->handler.on_open != NULL)
-            peer->handler.on_open(peer->handler.user, peer, dp_peer_id(peer));
+        on_server_open(peer);
         break;
     case DP_SIGNALING_EVENT_OFFER:
         dp_negotiate_offer(peer, event);
@@ -470,7 +555,7 @@ static void on_signaling_event(dp_peer *peer, const dp_signaling_event *event)
         on_expire(peer, event->src);
         break;
     case DP_SIGNALING_EVENT_ERROR:
-        dp_peer_report(peer, event->error_type, event->message);
+        on_server_error(peer, event->error_type, event->message);
         break;
     case DP_SIGNALING_EVENT_DISCONNECTED:
         on_disconnected(peer, event->message);
@@ -486,6 +571,9 @@ static void pump(void *user)
     dp_signaling_event event;
     while (dp_signaling_poll_event(peer->signaling, &event))
         on_signaling_event(peer, &event);
+    if (peer->call_refused)
+        dp_peer_report(peer, "disconnected", "Cannot connect to new Peer after disconnecting from server.");
+    peer->call_refused = false;
     flush_stream(peer);
     dp_timer_set(peer->loop, &peer->timer, dp_signaling_next_timeout(peer->signaling));
 }

@@ -90,6 +90,22 @@ int dp_server_stream_new(server_stream **out, const server_stream_config *config
     return DP_OK;
 }
 
+int dp_server_stream_new_like(server_stream **out, const server_stream *s,
+                              const server_stream_handler *handler)
+{
+    server_stream_config config = {.loop = s->loop,
+                                   .random = s->random,
+                                   .log = s->log,
+                                   .key_log = s->key_log,
+                                   .ca_file = s->ca_file,
+                                   .insecure = s->insecure,
+                                   .handler = *handler};
+    int error = dp_server_stream_new(out, &config);
+    if (error == DP_OK)
+        (*out)->proxy = s->proxy;
+    return error;
+}
+
 void dp_server_stream_free(server_stream *s)
 {
     if (s == NULL)

@@ -85,6 +85,7 @@ int dp_signaling_new(dp_signaling **out, const dp_signaling_config *config)
     char token[TOKEN_LEN + 1];
     int error = dp_random_text(&s->random, token, TOKEN_LEN, "0123456789abcdefghijklmnopqrstuvwxyz");
     s->token = dp_strdup(config->token != NULL ? config->token : token);
+    s->was_open = config->token != NULL; /* perhaps by another process, before this one */
     s->key = dp_strdup(config->key != NULL ? config->key : "peerjs");
     if (error == DP_OK && (s->token == NULL || s->key == NULL))
         error = DP_ERR_NO_MEMORY;

@@ -44,9 +44,11 @@ typedef struct dp_peer_handler {
     void (*on_connection)(void *user, dp_peer *peer, dp_connection *conn);
     void (*on_disconnected)(void *user, dp_peer *peer,
                             const char *reason); /* from the PeerServer; connections live on */
-    /* type is PeerJS's: "network", "ssl-unavailable" (no TLS with the PeerServer that could be trusted),
-     * "peer-unavailable", "unavailable-id", "server-error", "webrtc", ... */
+    /* type is PeerJS's; docs/peerjs.md 2.7 says when each comes. */
     void (*on_error)(void *user, dp_peer *peer, const char *type, const char *message);
+    /* Once: peer can't be used any more. Either dp_peer_destroy is done with it and frees it now, or the PeerServer refused it
+     * before it was ever open (and reconnect is off): then it still has to be destroyed. */
+    void (*on_close)(void *user, dp_peer *peer);
     void *user;
 } dp_peer_handler; /* each function may be NULL */
 
@@ -67,7 +69,14 @@ typedef struct dp_peer_config {
     const char *token;                 /* NULL: random */
     const dp_certificate *certificate; /* NULL: generated; borrowed */
     dp_key_log key_log;                /* of all connections, and of TLS to TURN servers, for debugging */
-    bool reconnect; /* to the PeerServer, 1 s to 30 s after a loss; PeerJS itself never does */
+    dp_duration ping_interval;         /* between heartbeats; 0: 5 s */
+
+    /* To the PeerServer, whatever the reason; PeerJS itself never does. The first time reconnect_min after a loss, twice as
+     * long each time it fails, up to reconnect_max; each by chance down to the half of it, so that those whom a PeerServer
+     * lost together do not come back together. */
+    bool reconnect;
+    dp_duration reconnect_min; /* 0: 1 s */
+    dp_duration reconnect_max; /* 0: 30 s */
 
     /* The way to the PeerServer. The library looks at no environment variable. */
     const char *ca_file; /* PEM: who may vouch for the PeerServer; NULL: the system's authorities; copied */
@@ -94,6 +103,9 @@ typedef struct dp_peer_config {
     /* 0: 256. Over it a call takes the place of one that is not open yet, or is ignored. */
     size_t max_connections;
     size_t max_value_size; /* largest packed value that is accepted, 0: 64 MiB */
+    /* Of each connection: what is kept of values that are not whole yet, and how long without anything new. */
+    size_t max_unfinished_size;      /* 0: 128 MiB */
+    dp_duration max_unfinished_time; /* 0: 60 s */
     dp_peer_handler handler;
 } dp_peer_config;
 
@@ -102,21 +114,34 @@ typedef struct dp_peer_config {
  * (the port is taken, or no port of the range is free), NO_MEMORY, CRYPTO. */
 DP_API int dp_peer_new(dp_peer **out, const dp_peer_config *config);
 /* PeerJS destroy(): closes all connections (their on_close is called) and the socket; frees at the end of the
- * round. */
+ * round. Of peer's own handlers on_close alone is called then. */
 DP_API void dp_peer_destroy(dp_peer *peer);
 /* Other STUN and TURN servers (or time-limited credentials) for the connections that are made from now on.
  * INVALID_ARGUMENT, LIMIT, NO_MEMORY; the old ones stay then. */
 DP_API int dp_peer_set_ice_servers(dp_peer *peer, const dp_ice_server *servers, size_t count);
 DP_API const char *dp_peer_id(const dp_peer *peer); /* NULL before the server gave one */
-DP_API void dp_peer_disconnect(dp_peer *peer);      /* from the PeerServer only */
+/* PeerJS's properties. disconnected is true, too, while a reconnection waits for its time; destroyed, after on_close. */
+DP_API bool dp_peer_is_open(const dp_peer *peer);
+DP_API bool dp_peer_is_disconnected(const dp_peer *peer);
+DP_API bool dp_peer_is_destroyed(const dp_peer *peer);
+/* From the PeerServer only: connections live on. on_disconnected follows. */
+DP_API void dp_peer_disconnect(dp_peer *peer);
+/* With the same id and token, at once. If the PeerServer still takes our old socket for alive, it gives no answer (docs/peerjs.md 1.2):
+ * then we are open 2 s later. INVALID_STATE: it is not disconnected, or destroyed. */
 DP_API int dp_peer_reconnect(dp_peer *peer);
+/* PeerJS listAllPeers: the ids that the PeerServer knows, if it tells (npm's: with allow_discovery). fn is called once, from the loop:
+ * error DP_OK, or REMOTE (refused), TIMEOUT, IO, MALFORMED, TOO_LARGE (over 1 MiB), CLOSED (peer was destroyed), NO_MEMORY. ids is
+ * valid within fn. A failure is also told to on_error, as "server-error"; other than in PeerJS, peer stays what it is.
+ * INVALID_STATE, LIMIT (8 at once), NO_MEMORY: fn is not called. */
+typedef void (*dp_peer_list_fn)(void *user, int error, const char *const *ids, size_t count);
+DP_API int dp_peer_list_all_peers(dp_peer *peer, dp_peer_list_fn fn, void *user);
 DP_API uint16_t dp_peer_udp_port(const dp_peer *peer); /* 0: there was no address yet */
 DP_API size_t dp_peer_connection_count(const dp_peer *peer);
 
 /* ---- DataConnection ------------------------------------------------------------------------------------ */
 
 typedef enum dp_message_type {
-    DP_MESSAGE_VALUE, /* serialization binary and json: value */
+    DP_MESSAGE_VALUE, /* serialization binary, json and MsgPack: value */
     DP_MESSAGE_TEXT,  /* serialization raw: data (UTF-8) */
     DP_MESSAGE_BYTES, /* serialization raw: data */
 } dp_message_type;
@@ -134,26 +159,31 @@ typedef struct dp_connection_handler {
     void (*on_drain)(void *user, dp_connection *conn); /* after WOULD_BLOCK: there is room again */
     /* Exactly once, also if it never opened (PeerJS: only after open). conn is freed afterwards. */
     void (*on_close)(void *user, dp_connection *conn);
-    /* type is PeerJS's: "negotiation-failed", "connection-closed", ...; or "wrong-fingerprint": the other side's
-     * certificate is not the one that is pinned or, without a pin, that its description names. */
+    /* type is PeerJS's: "negotiation-failed", "connection-closed", "not-open-yet", "message-too-big"; or "protocol": what came can't be
+     * understood and was dropped; or "wrong-fingerprint": the other side's certificate is not the one that is pinned or,
+     * without a pin, that its description names. */
     void (*on_error)(void *user, dp_connection *conn, const char *type, const char *message);
+    /* PeerJS's iceStateChanged; state is the W3C's iceConnectionState: "checking", "connected", "disconnected", ... */
+    void (*on_ice_state)(void *user, dp_connection *conn, const char *state);
     void *user;
 } dp_connection_handler; /* each function may be NULL */
 
 typedef struct dp_connect_options {
-    size_t size;               /* sizeof(dp_connect_options) */
-    const char *label;         /* NULL: the connection id */
-    const char *metadata;      /* JSON text or NULL */
-    const char *serialization; /* NULL: "binary"; "binary-utf8", "json", "raw" */
+    size_t size;          /* sizeof(dp_connect_options) */
+    const char *label;    /* NULL: the connection id */
+    const char *metadata; /* JSON text or NULL */
+    /* NULL: "binary"; "binary-utf8", "json", "raw" (or "none", its old name), or "MsgPack", which PeerJS's MsgPackPeer alone speaks, and
+     * nothing else. */
+    const char *serialization;
     bool reliable; /* ordered channel; false as in PeerJS: unordered (what we send is delivered in order all
-                      the same) */
+                      the same). MsgPack always has one */
     /* A pin: the other side has to prove this one, whatever the PeerServer says. NULL: the PeerServer is trusted to
      * pass descriptions on as they are. See dp_pc_config. */
     const dp_fingerprint *remote_fingerprint;
 } dp_connect_options;
 
-/* options NULL: the defaults. INVALID_STATE (not open), INVALID_ARGUMENT, UNSUPPORTED (serialization), LIMIT,
- * NO_MEMORY. */
+/* options NULL: the defaults. Before peer is open the call waits for that. INVALID_STATE: peer is disconnected; on_error
+ * ("disconnected") follows. INVALID_ARGUMENT, UNSUPPORTED (serialization), LIMIT, TOO_LARGE (metadata: 60 KB), NO_MEMORY. */
 DP_API int dp_peer_connect(dp_peer *peer, dp_connection **out, const char *remote_id,
                            const dp_connect_options *options);
 DP_API void dp_connection_set_handler(dp_connection *conn, const dp_connection_handler *handler);
@@ -168,15 +198,18 @@ DP_API bool dp_connection_reliable(const dp_connection *conn);
 DP_API bool dp_connection_is_open(const dp_connection *conn);
 DP_API const char *dp_connection_state_name(const dp_connection *conn); /* of the peer connection */
 
-/* Sends on connections of serialization binary and json. value is borrowed. A bare null is refused
+/* Sends on connections of serialization binary, json and MsgPack. value is borrowed. A bare null is refused
  * (INVALID_ARGUMENT): a PeerJS page cannot receive it. WOULD_BLOCK over 16 MiB queued (nothing was taken;
- * on_drain follows), INVALID_STATE, TOO_LARGE, UNSUPPORTED. */
+ * on_drain follows). INVALID_STATE: on_error ("not-open-yet") follows. TOO_LARGE: json knows no chunks, and as in PeerJS its text is
+ * shorter than DP_CHUNK_SIZE; on_error ("message-too-big") follows. UNSUPPORTED, CLOSED. */
 DP_API int dp_connection_send(dp_connection *conn, const dp_value *value);
 /* Serialization raw. TOO_LARGE over the peer's max-message-size. */
 DP_API int dp_connection_send_text(dp_connection *conn, const char *text, size_t len);
 DP_API int dp_connection_send_bytes(dp_connection *conn, const uint8_t *data, size_t len);
 /* Bytes queued here and in the channel. */
 DP_API size_t dp_connection_buffered(const dp_connection *conn);
+/* PeerJS bufferSize: values and messages that wait here, because 1 MiB waits in the channel (PeerJS: 8 MiB). */
+DP_API size_t dp_connection_buffer_size(const dp_connection *conn);
 /* At once; what is queued is lost (as in PeerJS). on_close follows. */
 DP_API void dp_connection_close(dp_connection *conn);
 /* PeerJS close({flush: true}): everything queued, answers and streams of the rpc included, then a close

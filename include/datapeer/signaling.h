@@ -57,6 +57,24 @@ DP_API int dp_tunnel_input(dp_tunnel *tunnel, const uint8_t *data, size_t len);
 /* Why not, for people; after an error of input. Empty: no memory. */
 DP_API const char *dp_tunnel_reason(const dp_tunnel *tunnel);
 
+/* ---- the list of peers ----------------------------------------------------------------------------- */
+
+/* PeerJS's listAllPeers: what a stream to the PeerServer is to carry, and what comes back. HTTP/1.0, so that the answer comes whole,
+ * with its length or up to the stream's end. */
+typedef struct dp_peer_list dp_peer_list;
+/* NO_MEMORY, CRYPTO, INVALID_ARGUMENT (key). */
+DP_API int dp_peer_list_new(dp_peer_list **out, const dp_server_url *server, const char *key,
+                            const dp_random *random);
+DP_API void dp_peer_list_free(dp_peer_list *list);
+DP_API const uint8_t *dp_peer_list_request(const dp_peer_list *list, size_t *len);
+/* WOULD_BLOCK: more is needed; REMOTE: refused; MALFORMED, TOO_LARGE (1 MiB), NO_MEMORY. */
+DP_API int dp_peer_list_input(dp_peer_list *list, const uint8_t *data, size_t len);
+/* The stream has ended; as input, but never WOULD_BLOCK. */
+DP_API int dp_peer_list_end(dp_peer_list *list);
+DP_API const char *const *dp_peer_list_ids(const dp_peer_list *list, size_t *count);
+/* Why not, for people; after REMOTE. */
+DP_API const char *dp_peer_list_reason(const dp_peer_list *list);
+
 /* ---- the client -------------------------------------------------------------------------------------- */
 
 typedef struct dp_signaling dp_signaling;

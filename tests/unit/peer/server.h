@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SERVER_CLIENTS = 8, SERVER_BUFFER = 1 << 20 };
+enum { SERVER_CLIENTS = 16, SERVER_BUFFER = 1 << 20 };
 
 typedef struct server_client {
     struct server *server;
@@ -36,6 +36,7 @@ typedef struct server {
     unsigned offers;
     unsigned answers;
     unsigned given_ids;
+    const char *peers; /* the answer to a request for the list of peers; NULL: none comes */
 } server;
 
 static inline void server_drop(server_client *c)
@@ -112,6 +113,11 @@ static inline bool server_http(server_client *c)
         int len = snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ngiven-%u",
                            c->server->given_ids++ % 10);
         assert_int_equal(dp_tcp_send(c->tcp, (const uint8_t *)answer, (size_t)len), DP_OK);
+    } else if (strstr(text, "/peers?") != NULL) {
+        assert_non_null(strstr(text, " HTTP/1.0\r\n"));
+        if (c->server->peers != NULL)
+            assert_int_equal(dp_tcp_send(c->tcp, (const uint8_t *)c->server->peers, strlen(c->server->peers)),
+                             DP_OK);
     } else {
         server_word(key, text, "Sec-WebSocket-Key: ");
         server_word(id, text, "&id=");

@@ -25,11 +25,13 @@ typedef enum hook {
     CONNECTION,
     DISCONNECTED,
     PEER_ERROR,
+    PEER_CLOSED,
     OPEN,
     DATA,
     DRAIN,
     CLOSED,
     FAILED,
+    ICE_STATE,
     CALL,
     PIECE,
     DONE,
@@ -47,6 +49,7 @@ typedef struct end {
     unsigned count[HOOKS];
     hook hook; /* where act is done */
     act act;
+    char ice_state[32];
     char error_type[64];
     char error_message[256];
     dp_value *last; /* of serialization binary and json */
@@ -156,9 +159,17 @@ static inline void on_error(void *user, dp_connection *conn, const char *type, c
     hit(user, FAILED);
 }
 
+static inline void on_ice_state(void *user, dp_connection *conn, const char *state)
+{
+    end *e = user;
+    (void)conn;
+    snprintf(e->ice_state, sizeof(e->ice_state), "%s", state);
+    hit(e, ICE_STATE);
+}
+
 static inline dp_connection_handler handler_of(end *e)
 {
-    return (dp_connection_handler){on_open, on_data, on_drain, on_close, on_error, e};
+    return (dp_connection_handler){on_open, on_data, on_drain, on_close, on_error, on_ice_state, e};
 }
 
 static inline void on_peer_open(void *user, dp_peer *peer, const char *id)
@@ -193,17 +204,24 @@ static inline void on_peer_error(void *user, dp_peer *peer, const char *type, co
     hit(user, PEER_ERROR);
 }
 
+static inline void on_peer_close(void *user, dp_peer *peer)
+{
+    (void)peer;
+    hit(user, PEER_CLOSED);
+}
+
 static inline dp_peer_config config_of(end *e, const char *id)
 {
     static char url[64];
     snprintf(url, sizeof(url), "ws://127.0.0.1:%u/", dp_listener_local(peer_server.listener)->port);
-    return (dp_peer_config){.size = sizeof(dp_peer_config),
-                            .loop = loop,
-                            .random = dp_csprng_source(csprng),
-                            .server = url,
-                            .id = id,
-                            .include_loopback = true,
-                            .handler = {on_peer_open, on_connection, on_disconnected, on_peer_error, e}};
+    return (dp_peer_config){
+        .size = sizeof(dp_peer_config),
+        .loop = loop,
+        .random = dp_csprng_source(csprng),
+        .server = url,
+        .id = id,
+        .include_loopback = true,
+        .handler = {on_peer_open, on_connection, on_disconnected, on_peer_error, on_peer_close, e}};
 }
 
 static inline void start_with(end *e, const dp_peer_config *config)
@@ -261,18 +279,18 @@ static inline void call_with(const dp_connect_options *options)
         assert_int_equal(dp_connection_use_rpc(a.conn, a.router), DP_OK);
 }
 
-static inline void call_as(const char *serialization, bool reliable)
+static inline void call_as(const char *kind, bool reliable)
 {
     dp_connect_options options = {
-        .size = sizeof(options), .serialization = serialization, .reliable = reliable};
+        .size = sizeof(options), .serialization = kind, .reliable = reliable};
     call_with(&options);
 }
 
-static inline void connect_as(const char *serialization)
+static inline void connect_as(const char *kind)
 {
     start(&a, "caller");
     start(&b, "callee");
-    call_as(serialization, false);
+    call_as(kind, false);
     WAIT(a.count[OPEN] == 1 && b.count[OPEN] == 1);
 }
 

@@ -46,15 +46,18 @@ static dp_signaling_config config(const char *id)
     return c;
 }
 
-static void start(const char *id)
+static void start_with_token(const char *id, const char *token)
 {
     dp_signaling_config c = config(id);
+    c.token = token;
     now = DP_SECONDS(1000);
     sent_len = 0;
     log_text[0] = '\0';
     assert_int_equal(dp_signaling_new(&client, &c), DP_OK);
     assert_int_equal(dp_signaling_start(client, now), DP_OK);
 }
+
+static void start(const char *id) { start_with_token(id, "s3cr&t"); }
 
 static int teardown(void **state)
 {
@@ -608,12 +611,24 @@ static void test_connect_timeout(void **state)
 static void test_no_open(void **state)
 {
     (void)state;
-    start("bob");
+    start_with_token("bob", NULL);
     dp_time started = now;
     upgrade();
     timeout();
     assert_true(now == started + DP_SECONDS(20));
     assert_error("network", true);
+}
+
+/* A token of the owner's may be that of an earlier process, whose socket the server still holds. */
+static void test_known_token_takes_over(void **state)
+{
+    (void)state;
+    start("bob");
+    dp_time started = now;
+    upgrade();
+    timeout();
+    assert_true(now == started + DP_SECONDS(2));
+    assert_event(DP_SIGNALING_EVENT_OPEN);
 }
 
 /* docs/peerjs.md 1.2, rule 4: the server still holds our old socket and says nothing. */
@@ -839,6 +854,7 @@ int main(void)
         TEST(test_slow_header),
         TEST(test_connect_timeout),
         TEST(test_no_open),
+        TEST(test_known_token_takes_over),
         TEST(test_reconnect_takes_over),
         TEST(test_relayed_message_proves_takeover),
         TEST(test_reconnect_with_open),
