@@ -110,7 +110,7 @@ export class World {
 
     // The test page with PeerJS of the given version, in a context of its own; window.client is page/client.js.
     async page(browser, version, peerServer) {
-        const page = await this.#open(browser, `/?peerjs=${version}&port=${peerServer.port}`);
+        const page = await this.#open(browser, `/?peerjs=${version}&port=${peerServer.port}${peerServer.secure ? '&secure' : ''}`);
         await page.waitForFunction(() => window.client);
         return page;
     }

@@ -117,7 +117,8 @@ class Client {
     open({ id, storage = false } = {}) {
         const where = new URLSearchParams(location.search);
         const [host, port] = [where.get('host') ?? '127.0.0.1', Number(where.get('port'))];
-        this.peer = new Peer(id, { host, port, path: '/', debug: 0, config: { iceServers: [] } });
+        const secure = where.has('secure');
+        this.peer = new Peer(id, { host, port, secure, path: '/', debug: 0, config: { iceServers: [] } });
         this.peer.on('connection', (conn) => {
             const connection = new Connection(conn);
             const index = this.connections.push(connection) - 1;
