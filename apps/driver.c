@@ -448,7 +448,10 @@ static bool op_send(link_ *l, const dp_value *line, pending *again)
             answer_error(id, "out of memory");
         return false;
     }
-    answer_result(id, error);
+    if (error == DP_ERR_TOO_LARGE) /* as on_error, which comes later */
+        answer_error(id, "message-too-big: it does not fit into one message");
+    else
+        answer_result(id, error);
     if (again != NULL)
         drop_pending(again);
     return true;

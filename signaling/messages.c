@@ -11,8 +11,79 @@ enum { RESTART_MAX = 1000000 };
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
-/* What cJSON lets pass: depth up to 1000, invalid UTF-8, and \u0000, at which it cuts the string. */
-static const char *prescan(const char *text, size_t len)
+/* The end of the string whose quotation mark is at at. */
+static const char *skip_string(const char *at, const char *end)
+{
+    for (at++; at < end && *at != '"'; at++)
+        at += *at == '\\' && at + 1 < end;
+    return at < end ? at + 1 : end;
+}
+
+/* The end of the value that begins at at. Of its grammar cJSON judges: here nothing matters but where it ends, and never to
+ * read behind end. */
+static const char *skip_value(const char *at, const char *end)
+{
+    unsigned depth = 0;
+    while (at < end) {
+        char c = *at;
+        if (c == '"') {
+            at = skip_string(at, end);
+        } else {
+            depth += c == '{' || c == '[';
+            if (depth == 0 && (c == ',' || c == '}' || c == ']'))
+                break;
+            depth -= c == '}' || c == ']';
+            at++;
+        }
+        if (depth == 0 && (c == '"' || c == '}' || c == ']'))
+            break;
+    }
+    return at;
+}
+
+static const char *skip_space(const char *at, const char *end)
+{
+    while (at < end && (*at == ' ' || *at == '\t' || *at == '\r' || *at == '\n'))
+        at++;
+    return at;
+}
+
+/* The text of a member of the object that is the whole of object; the first of that name, as cJSON finds it. Empty: none. name in
+ * quotation marks. */
+static dp_slice member_text(dp_slice object, const char *name)
+{
+    dp_slice found = {NULL, 0};
+    if (object.len == 0)
+        return found;
+    const char *end = object.at + object.len;
+    const char *at = skip_space(object.at, end);
+    if (at == end || *at != '{')
+        return found;
+    for (at = skip_space(at + 1, end); at < end && *at == '"'; at = skip_space(at, end)) {
+        dp_slice key = {at, (size_t)(skip_string(at, end) - at)};
+        at = skip_space(key.at + key.len, end);
+        at = skip_space(at + (at < end), end); /* the colon */
+        dp_slice value = {at, (size_t)(skip_value(at, end) - at)};
+        if (found.at == NULL && dp_slice_is(key, name))
+            found = value;
+        at = skip_space(value.at + value.len, end);
+        if (at == end || *at != ',')
+            break;
+        at = skip_space(at + 1, end);
+    }
+    while (found.len > 0 && strchr(" \t\r\n", found.at[found.len - 1]) != NULL)
+        found.len--;
+    return found;
+}
+
+static bool is_in(dp_slice slice, const char *at)
+{
+    return slice.len > 0 && at >= slice.at && at < slice.at + slice.len;
+}
+
+/* What cJSON lets pass: depth up to 1000, invalid UTF-8, and \u0000, at which it cuts the string. metadata is the user's own: it is not
+ * taken from cJSON, and may be deep and hold anything. */
+static const char *prescan(const char *text, size_t len, dp_slice metadata)
 {
     if (!dp_utf8_valid((const uint8_t *)text, len))
         return "not UTF-8";
@@ -20,16 +91,19 @@ static const char *prescan(const char *text, size_t len)
     bool in_string = false;
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
+        bool own = is_in(metadata, text + i);
         if (c == '\0')
             return "a NUL byte";
+        if (in_string && (unsigned char)c < 0x20)
+            return "a control character in a string";
         if (in_string && c == '\\') {
-            if (len - i >= 6 && memcmp(text + i, "\\u0000", 6) == 0)
+            if (!own && len - i >= 6 && memcmp(text + i, "\\u0000", 6) == 0)
                 return "an escaped NUL";
             i++; /* the escaped character cannot end the string */
         } else if (c == '"') {
             in_string = !in_string;
         } else if (!in_string && (c == '{' || c == '[')) {
-            if (++depth > MESSAGE_DEPTH_MAX)
+            if (++depth > (own ? METADATA_DEPTH_MAX : MESSAGE_DEPTH_MAX))
                 return "nested too deeply";
         } else if (!in_string && (c == '}' || c == ']') && depth > 0) {
             depth--;
@@ -39,10 +113,10 @@ static const char *prescan(const char *text, size_t len)
 }
 
 /* The whole text as one value, NULL and a reason otherwise. */
-static cJSON *parse_json(const char **reason, const char *text, size_t len)
+static cJSON *parse_json(const char **reason, const char *text, size_t len, dp_slice metadata)
 {
     const char *end = NULL;
-    *reason = prescan(text, len);
+    *reason = prescan(text, len, metadata);
     if (*reason != NULL)
         return NULL;
     cJSON *root = cJSON_ParseWithLengthOpts(text, len, &end, false);
@@ -60,10 +134,10 @@ static cJSON *parse_json(const char **reason, const char *text, size_t len)
     return NULL;
 }
 
-bool dp_json_valid(const char *text, size_t len)
+bool dp_metadata_valid(const char *text, size_t len)
 {
     const char *reason;
-    cJSON *root = parse_json(&reason, text, len);
+    cJSON *root = parse_json(&reason, text, len, (dp_slice){text, len});
     cJSON_Delete(root);
     return root != NULL;
 }
@@ -211,21 +285,21 @@ int dp_message_parse(dp_message *out, const char **reason, const char *text, siz
     *reason = "over 65536 bytes long";
     if (len > DP_SIGNALING_TEXT_MAX)
         return DP_ERR_TOO_LARGE;
-    cJSON *root = parse_json(reason, text, len);
+    dp_slice own = member_text(member_text((dp_slice){text, len}, "\"payload\""), "\"metadata\"");
+    cJSON *root = parse_json(reason, text, len, own);
     if (root == NULL)
         return DP_ERR_MALFORMED;
     int error = DP_ERR_MALFORMED;
     char *metadata = NULL;
     *reason = read_message(out, root);
     if (*reason == NULL) {
-        const cJSON *value = member(member(root, "payload"), "metadata");
-        if (out->type == MESSAGE_OFFER && value != NULL)
-            metadata = cJSON_PrintUnformatted(value);
+        bool has = out->type == MESSAGE_OFFER && own.len > 0;
+        if (has)
+            metadata = dp_strndup(own.at, own.len);
         out->metadata = metadata;
-        bool printed = out->type != MESSAGE_OFFER || value == NULL || metadata != NULL;
-        error = printed ? keep(out) : DP_ERR_NO_MEMORY;
+        error = !has || metadata != NULL ? keep(out) : DP_ERR_NO_MEMORY;
     }
-    cJSON_free(metadata);
+    dp_free(metadata);
     cJSON_Delete(root);
     if (error != DP_OK)
         memset(out, 0, sizeof(*out));

@@ -6,7 +6,10 @@
 #include "base/wr.h"
 #include <datapeer/signaling.h>
 
-enum { MESSAGE_DEPTH_MAX = 16 };
+enum {
+    MESSAGE_DEPTH_MAX = 16,
+    METADATA_DEPTH_MAX = 512, /* with what is around it; cJSON itself goes to 1000 */
+};
 
 typedef enum dp_message_type {
     MESSAGE_IGNORED, /* well-formed, nothing to us: media calls, unknown types */
@@ -44,8 +47,8 @@ typedef struct dp_message {
 int dp_message_parse(dp_message *out, const char **reason, const char *text, size_t len);
 void dp_message_clear(dp_message *message);
 
-/* Whether text is one whole JSON value that parse would accept. */
-bool dp_json_valid(const char *text, size_t len);
+/* Whether text is one whole JSON value that parse would accept as metadata. */
+bool dp_metadata_valid(const char *text, size_t len);
 
 /* Written as PeerJS 1.5.5 does, keys in its order, ours behind them. Arguments are valid UTF-8. */
 void dp_message_write_offer(dp_wr *wr, const char *dst, const dp_signaling_offer *offer);

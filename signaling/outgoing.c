@@ -104,7 +104,7 @@ int dp_signaling_send_offer(dp_signaling *s, dp_time now, const char *dst, const
     int error = check_send(s, dst, offer->connection_id);
     if (error == DP_OK &&
         (!text_valid(offer->sdp) || !text_valid(offer->label) || !text_valid(offer->serialization) ||
-         (offer->metadata != NULL && !dp_json_valid(offer->metadata, strlen(offer->metadata)))))
+         (offer->metadata != NULL && !dp_metadata_valid(offer->metadata, strlen(offer->metadata)))))
         error = DP_ERR_INVALID_ARGUMENT;
     if (error == DP_OK)
         error = begin_message(&wr);

@@ -49,7 +49,7 @@ static void test_offer(void **state)
     assert_string_equal(message.sdp, "v=0\r\n");
     assert_string_equal(message.label, "l");
     assert_string_equal(message.serialization, "json");
-    assert_string_equal(message.metadata, "{\"a\":[1,\"\xc3\xa9\"]}");
+    assert_string_equal(message.metadata, "{\"a\":[1, \"\\u00e9\"]}"); /* as it came */
     assert_true(message.reliable);
     assert_int_equal(parse("{\"type\":\"OFFER\",\"src\":\"a\",\"payload\":{\"sdp\":{\"sdp\":\"v\"},"
                            "\"connectionId\":\"c\"}}"),
@@ -259,15 +259,61 @@ static void test_restart(void **state)
     assert_int_equal(message.restart, 7);
 }
 
+static int parse_metadata(const char *metadata, const char *more)
+{
+    char text[4096];
+    snprintf(text, sizeof(text),
+             "{\"type\":\"OFFER\",\"src\":\"a\",\"payload\":{\"sdp\":{\"sdp\":\"v\",\"metadata\":1},"
+             "\"connectionId\":\"c\", \"metadata\" : %s , \"label\":\"%s\"}}",
+             metadata, more);
+    return parse(text);
+}
+
+static void test_metadata(void **state)
+{
+    static const char *const kinds[] = {"0",           "-1.50e+3", "true",
+                                        "null",        "\"\"",     "\"}\\\"],{\"",
+                                        "\"\\u0000\"", "[]",       "{\"a\": {\"metadata\":[1, 2]}}"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        assert_int_equal(parse_metadata(kinds[i], "l"), DP_OK);
+        assert_string_equal(message.metadata, kinds[i]);
+        assert_string_equal(message.label, "l");
+        assert_int_equal(parse_metadata(kinds[i], "\\u0000"),
+                         DP_ERR_MALFORMED); /* elsewhere it stays forbidden */
+    }
+    static const char *const bad[] = {"",    "}",        "[",        "\"",  "\"\\", "{\"a\"}",
+                                      "nul", "\"\x01\"", "\"\xff\"", "1 2", "[}"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_equal(parse_metadata(bad[i], "l"), DP_ERR_MALFORMED);
+    for (int depth = 509; depth <= 511; depth++) {
+        char deep[2048];
+        memset(deep, '[', (size_t)depth);
+        memset(deep + depth, ']', (size_t)depth);
+        deep[2 * depth] = '\0';
+        assert_int_equal(parse_metadata(deep, "l"),
+                         depth + 2 <= METADATA_DEPTH_MAX ? DP_OK : DP_ERR_MALFORMED);
+    }
+    /* Of two the first counts; and only the payload's own. */
+    assert_int_equal(parse_metadata("1,\"metadata\":2", "l"), DP_OK);
+    assert_string_equal(message.metadata, "1");
+    assert_int_equal(
+        parse("{\"metadata\":1,\"type\":\"OFFER\",\"src\":\"a\",\"payload\":{\"sdp\":{\"sdp\":\"v\"},"
+              "\"connectionId\":\"c\"}}"),
+        DP_OK);
+    assert_null(message.metadata);
+}
+
 static void test_json_valid(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "", "{", "1 2", "'a'", "\"\xff\"", "\"\\u0000\"", "{\"a\":1},\"type\":\"x\""};
+        "", "{", "1 2", "'a'", "\"\xff\"", "\"\n\"", "{\"a\":1},\"type\":\"x\""};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        assert_false(dp_json_valid(bad[i], strlen(bad[i])));
-    assert_true(dp_json_valid(" {\"a\": null} ", 13));
-    assert_true(dp_json_valid("\"\"", 2));
+        assert_false(dp_metadata_valid(bad[i], strlen(bad[i])));
+    assert_true(dp_metadata_valid(" {\"a\": null} ", 13));
+    assert_true(dp_metadata_valid("\"\"", 2));
+    assert_true(dp_metadata_valid("\"\\u0000\"", 8));
 }
 
 static int clear(void **state)
@@ -283,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_offer),          cmocka_unit_test(test_the_others),
         cmocka_unit_test(test_ignored),        cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_depth_and_size), cmocka_unit_test(test_writing),
+        cmocka_unit_test(test_metadata),       cmocka_unit_test(test_restart),
         cmocka_unit_test(test_json_valid),     cmocka_unit_test(test_restart),
     };
     return cmocka_run_group_tests(tests, NULL, clear);
