@@ -15,7 +15,7 @@ static const char help[] = "Usage: datapeer peer [--server URL] [--key KEY] [--i
                            "one JSON object a line and answers\n"
                            "each with one line that has the same \"id\". Operations: open, request, upload, "
                            "stream, send, recv, close,\n"
-                           "waitclose, state, quit.\n"
+                           "waitclose, state, peers, quit.\n"
                            "\n"
                            "  -v, -vv, -vvv          say more on standard error\n";
 
@@ -502,6 +502,33 @@ static void op_state(link_ *l, const dp_value *line)
     answer(dp_value_get(line, "id"), members);
 }
 
+static void on_peers(void *user, int error, const char *const *ids, size_t count)
+{
+    dp_value *id = user;
+    dp_value *members = dp_value_map();
+    dp_value *peers = dp_value_array();
+    for (size_t i = 0; i < count; i++)
+        dp_value_push(peers, dp_value_string(ids[i]));
+    dp_value_set(members, "peers", peers);
+    if (error == DP_OK) {
+        answer(id, members);
+    } else {
+        dp_value_free(members);
+        answer_error(id, dp_strerror(error));
+    }
+    dp_value_free(id);
+}
+
+static void op_peers(driver *d, const dp_value *line)
+{
+    dp_value *id = dp_value_copy(dp_value_get(line, "id"));
+    int error = dp_peer_list_all_peers(d->app.peer, on_peers, id);
+    if (error == DP_OK)
+        return;
+    answer_error(id, dp_strerror(error));
+    dp_value_free(id);
+}
+
 static void on_link_op(link_ *l, const char *op, const dp_value *line)
 {
     const dp_value *id = dp_value_get(line, "id");
@@ -553,6 +580,8 @@ static void on_line(void *user, const char *text, size_t len)
         app_stop(&d->app, EXIT_OK);
     } else if (strcmp(op, "open") == 0) {
         op_open(d, line);
+    } else if (strcmp(op, "peers") == 0) {
+        op_peers(d, line);
     } else if (number < 0 || (uint64_t)number >= d->link_count) {
         answer_error(dp_value_get(line, "id"), "no such conn");
     } else {

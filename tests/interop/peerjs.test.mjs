@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pack, unpack } from 'peerjs-js-binarypack';
 import { patternDigest } from './lib/pattern.mjs';
-import { BROWSERS, PAGES, PeerDriver, root, within, World } from './lib/world.mjs';
+import { BROWSERS, build, PAGES, parse, PeerDriver, root, within, World } from './lib/world.mjs';
 
 const world = new World();
 const limit = { timeout: 60000 };
@@ -174,3 +174,29 @@ for (const [name, version] of PAGES) {
         });
     });
 }
+
+// A PeerServer that tells who is there: npm's, and ours.
+const NPM = `import { PeerServer } from ${JSON.stringify(join(root, 'apps/web/node_modules/peer/dist/module.mjs'))};
+PeerServer({ host: '127.0.0.1', port: 0, path: '/', allow_discovery: true }, (server) => console.log(JSON.stringify({ port: server.address().port })));`;
+const DISCOVERY = {
+    npm: { path: process.execPath, args: ['--input-type=module', '-e', NPM], port: (line) => parse(line)?.port },
+    ours: {
+        path: join(build, 'datapeer'),
+        args: ['signal', '--host', '127.0.0.1', '--port', '0', '--allow-discovery'],
+        port: (line) => Number(/:(\d+)$/.exec(line)?.[1]),
+    },
+};
+for (const [whose, { path, args, port }] of Object.entries(DISCOVERY)) {
+    test(`the list of peers of ${whose === 'npm' ? "npm's" : 'our'} PeerServer`, limit, async () => {
+        const program = await world.program(path, args, { ready: (line) => port(line) > 0 });
+        const url = `ws://127.0.0.1:${port(program.lines.find((line) => port(line) > 0))}`;
+        await world.rpcDemo({ url }, 'a-listed-one');
+        const other = await PeerDriver.start(world, { url });
+        const own = parse(other.program.lines[0]).peer;
+        assert.deepEqual((await other.call('peers')).peers.sort(), [own, 'a-listed-one'].sort());
+    });
+}
+
+test('a PeerServer that does not tell who is there', limit, async () => {
+    await assert.rejects(driver.call('peers'));
+});
