@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { CLIENTS = 8 };
+enum { CLIENTS = 10 };
 
 static char folder[64], ca_file[96], chain_file[96], key_file[96];
 static certificate ca, middle, good;
@@ -361,6 +361,14 @@ static void test_too_many_handshakes(void **state)
     for (int rounds = 0; rounds < 3; rounds++)
         assert_int_equal(dp_loop_step(loop, DP_MS(1)), DP_OK);
     assert_int_equal(servers[2].closed + servers[0].closed, 0);
+    /* The oldest ends by itself: the next one is the oldest then. */
+    hang_up(&clients[2]);
+    RUN_UNTIL(servers[2].closed == 1);
+    dial_and_say(8, "\x16", 1);
+    dial_and_say(9, "\x16", 1);
+    RUN_UNTIL(servers[7].closed == 1);
+    assert_int_equal(servers[7].error, DP_ERR_LIMIT);
+    assert_int_equal(servers[8].closed + servers[9].closed, 0);
 }
 
 static void test_without_memory(void **state)
