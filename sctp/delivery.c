@@ -53,7 +53,7 @@ bool dp_delivery_input(dp_delivery *d, const uint8_t *packet, size_t len, uint32
 
 void dp_delivery_read(dp_delivery *d, uint16_t stream, bool unordered, bool complete)
 {
-    if (complete || !d->in_message)
+    if (complete)
         d->others = 0;
     d->in_message = !complete;
     d->stream = stream;

@@ -15,7 +15,7 @@
 
 static dp_sctp *good;
 static dp_association *evil;
-static int opened, errors, error, closed, messages, down, resets, up;
+static int opened, errors, error, closed, messages, parts, down, resets, up;
 static size_t message_len;
 static bool message_binary;
 static dp_channel *incoming;
@@ -44,6 +44,8 @@ static void good_events(void)
             messages++;
             message_len = event.len;
             message_binary = event.binary;
+        } else if (event.type == DP_SCTP_EVENT_MESSAGE_PART) {
+            parts++;
         } else if (event.type == DP_SCTP_EVENT_CLOSED) {
             down++;
         }
@@ -89,10 +91,11 @@ static void run(dp_duration how_long)
 }
 
 /* The hostile peer is the DTLS client: its ids are even. */
-static int setup_with(uint16_t streams)
+static int setup_with(uint16_t streams, uint64_t max_size_in_parts)
 {
-    opened = errors = error = closed = messages = down = resets = up = 0;
-    dp_sctp_config config = {.size = sizeof config, .random = {no_random, NULL}};
+    opened = errors = error = closed = messages = parts = down = resets = up = 0;
+    dp_sctp_config config = {
+        .size = sizeof config, .random = {no_random, NULL}, .max_size_in_parts = max_size_in_parts};
     dp_association_config raw = {1160, 1 << 20, 1 << 20, 262144, streams, 65535, 5000, 5000};
     if (dp_sctp_new(&good, &config) != DP_OK || dp_sctp_start(good, virtual_now, false, 5000, 0) != DP_OK ||
         dp_association_new(&evil, virtual_now, &raw) != DP_OK)
@@ -105,13 +108,19 @@ static int setup_with(uint16_t streams)
 static int setup(void **state)
 {
     (void)state;
-    return setup_with(65535);
+    return setup_with(65535, 0);
 }
 
 static int setup_few_streams(void **state)
 {
     (void)state;
-    return setup_with(16);
+    return setup_with(16, 0);
+}
+
+static int setup_parts(void **state)
+{
+    (void)state;
+    return setup_with(65535, DP_UNLIMITED);
 }
 
 static int teardown(void **state)
@@ -243,6 +252,31 @@ static void test_ppids(void **state)
         }
     }
     assert_int_equal(errors + closed + down, 0);
+}
+
+/* RFC 8831 §6.6: nobody reads the byte of an empty message; one of many bytes does not come in parts, nor does one of a PPID
+ * that nobody knows. */
+static void test_ppids_in_parts(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t ppid;
+        bool delivered;
+    } cases[] = {{0, false}, {56, false}, {57, false}, {58, false}, {53, true}};
+    static uint8_t piece[30000];
+    send_open(2);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        for (int k = 1; k <= 12; k++) {
+            size_t sent;
+            dp_association_outgoing how = {.stream = 2, .ppid = cases[i].ppid};
+            assert_int_equal(
+                dp_association_send(evil, &sent, virtual_now, &how, piece, sizeof piece, k == 12), DP_OK);
+            assert_int_equal(sent, sizeof piece);
+            run(DP_MS(50));
+        }
+        assert_int_equal(parts > 0, cases[i].delivered);
+    }
+    assert_int_equal(messages + errors + closed + down, 0);
 }
 
 /* Row 44: a message that never ends. */
@@ -482,6 +516,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_open_twice, setup, teardown),
         cmocka_unit_test_setup_teardown(test_data_before_open, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ppids, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ppids_in_parts, setup_parts, teardown),
         cmocka_unit_test_setup_teardown(test_endless_message, setup, teardown),
         cmocka_unit_test_setup_teardown(test_peer_resets_and_reopens, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tiny_fragments, setup, teardown),

@@ -26,6 +26,30 @@ static void test_off(void **state)
     pair_clear(&p);
 }
 
+/* A part holds a character of text, and a message in parts is larger than one that comes whole. */
+static void test_config(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t whole;
+        uint64_t in_parts;
+        int error;
+    } cases[] = {
+        {1024, 1024, DP_OK},       {1023, DP_UNLIMITED, DP_ERR_INVALID_ARGUMENT}, {1023, 0, DP_OK},
+        {WHOLE, WHOLE + 1, DP_OK}, {WHOLE, WHOLE - 1, DP_ERR_INVALID_ARGUMENT},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pair p;
+        dp_sctp_config config = {.size = sizeof config,
+                                 .random = {pair_random_fn, &p},
+                                 .max_message_size = cases[i].whole,
+                                 .max_size_in_parts = cases[i].in_parts};
+        dp_sctp *sctp = NULL;
+        assert_int_equal(dp_sctp_new(&sctp, &config), cases[i].error);
+        dp_sctp_free(sctp);
+    }
+}
+
 /* What is not over the limit comes whole, what is by one byte comes in parts. */
 static void test_limit(void **state)
 {
@@ -221,6 +245,25 @@ static void test_broken_text(void **state)
         assert_int_equal(saw[1].errors, 0);
         pair_clear(&p);
     }
+}
+
+/* What was dropped holds nothing: however many such texts come, there is room for the next message. */
+static void test_many_broken_texts(void **state)
+{
+    (void)state;
+    pair p;
+    dp_sctp_config config = {
+        .max_message_size = WHOLE, .max_size_in_parts = DP_UNLIMITED, .receive_buffer_size = 2 * WHOLE};
+    dp_channel *channel = up_with(&p, 320, true, &config);
+    dp_channel_set_user(channel, &p);
+    memset(text, 0xff, sizeof text);
+    for (int i = 0; i < 20; i++)
+        send_all(channel, text, 2 * WHOLE, false);
+    send_large(channel, 0, 3 * WHOLE, true);
+    pair_run(&p, DP_SECONDS(5));
+    check_lens((size_t[]){3 * WHOLE}, 1);
+    assert_int_equal(saw[1].errors, 0);
+    pair_clear(&p);
 }
 
 /* ---- messages that break off --------------------------------------------------------------------- */
@@ -458,14 +501,23 @@ int main(void)
 {
     virtual_now = DP_SECONDS(1000);
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_off),           cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_loss),          cmocka_unit_test(test_late_beginning),
-        cmocka_unit_test(test_large_open),    cmocka_unit_test(test_text),
-        cmocka_unit_test(test_broken_text),   cmocka_unit_test(test_death),
-        cmocka_unit_test(test_death_behind),  cmocka_unit_test(test_close),
-        cmocka_unit_test(test_too_large),     cmocka_unit_test(test_abandoned),
-        cmocka_unit_test(test_pause),         cmocka_unit_test(test_endless),
+        cmocka_unit_test(test_off),
+        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_late_beginning),
+        cmocka_unit_test(test_large_open),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_broken_text),
+        cmocka_unit_test(test_death),
+        cmocka_unit_test(test_death_behind),
+        cmocka_unit_test(test_close),
+        cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_abandoned),
+        cmocka_unit_test(test_pause),
+        cmocka_unit_test(test_endless),
         cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_config),
+        cmocka_unit_test(test_many_broken_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
