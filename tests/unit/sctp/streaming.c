@@ -348,6 +348,41 @@ static void test_close(void **state)
     pair_clear(&p);
 }
 
+static bool ends_it;
+
+static void on_part_end(pair *p, int end, const dp_sctp_event *event)
+{
+    on_part(p, end, event);
+    if (event->type != DP_SCTP_EVENT_MESSAGE_PART || !event->first)
+        return;
+    if (ends_it)
+        dp_sctp_abort(p->end[1], virtual_now);
+    else
+        dp_channel_close(event->channel, virtual_now);
+}
+
+/* All of it has come, and its last part waits when the owner ends the channel, or the association. */
+static void test_end_before_the_last_part(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        pair p;
+        dp_channel *channel = up_in_parts(&p, 405, true);
+        p.on_event = on_part_end;
+        ends_it = i == 1;
+        send_large(channel, 0, WHOLE + 100, true);
+        pair_run(&p, DP_SECONDS(1));
+        assert_int_equal(parts.begun, 1);
+        assert_int_equal(parts.broken, 1);
+        assert_int_equal(parts.error, DP_ERR_CLOSED);
+        assert_int_equal(saw[1].channels_closed, 1);
+        assert_int_equal(saw[1].closed, i);
+        dp_sctp_event event;
+        assert_false(dp_sctp_poll_event(p.end[1], &event));
+        pair_clear(&p);
+    }
+}
+
 /* Over what is wanted in parts, too. */
 static void test_too_large(void **state)
 {
@@ -511,6 +546,7 @@ int main(void)
         cmocka_unit_test(test_death),
         cmocka_unit_test(test_death_behind),
         cmocka_unit_test(test_close),
+        cmocka_unit_test(test_end_before_the_last_part),
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_abandoned),
         cmocka_unit_test(test_pause),
