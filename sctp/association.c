@@ -7,12 +7,14 @@
 #include "base/mem.h"
 #include "base/table.h"
 #include "base/wr.h"
+#include "chunk.h"
 #include "delivery.h"
 #include "early.h"
 #include "filter.h"
 #include "forward.h"
 #include "output.h"
 #include "path_mtu.h"
+#include "repair.h"
 #include "sender.h"
 
 #include <string.h>
@@ -23,7 +25,6 @@
 #define IDLE_TICK        DP_MS(200) /* nothing in flight: only heartbeats (30 s) are due */
 #define IDLE_AFTER       DP_MS(500) /* longer than the delayed SACK, here and at the peer */
 #define SACK_DELAY_MS    20u
-#define MAX_BURST        16u
 #define RTO_INITIAL_MS   500u
 #define RTO_MIN_MS       250u  /* over the peer's delayed SACK of 200 ms, else a lone packet is sent twice */
 #define RTO_MIN_BULK_MS  2000u /* at most */
@@ -44,7 +45,10 @@
 #define PROBE_HEADERS    (DP_SCTP_COMMON_HEADER + 2 * DP_SCTP_CHUNK_HEADER + DP_PATH_MTU_NONCE)
 #define HEARTBEAT_INFO   1u /* RFC 9260 §3.3.5 */
 #define FALLS_MAX        32u
-#define ORDINARY_MAX     1432u /* in 1,500 bytes of IPv4, UDP and DTLS */
+#define ORDINARY_MAX     1432u    /* in 1,500 bytes of IPv4, UDP and DTLS */
+#define WORTH_REPAIR     DP_MS(2) /* below, usrsctp recovers from a loss in no time */
+#define SPAN_MAX         4000u /* TSNs: what usrsctp at the other end can tell apart, less what waits in ours */
+#define TRIES_STALLED    3u
 
 /* All of usrsctp's state is global, so is this. */
 static struct {
@@ -74,7 +78,10 @@ struct dp_association {
     size_t fragment; /* the largest that fits into a packet */
     dp_forward forward;
     dp_sender sender;
+    dp_repair repair;
     dp_early_reset early;
+    dp_early_reset
+        held; /* our own request: the peer does not have all its data yet, though usrsctp thinks so */
     dp_delivery delivery;
     size_t message_max;  /* usrsctp keeps smaller messages until they are whole, */
     size_t delivery_max; /* and larger ones at most up to this */
@@ -126,6 +133,48 @@ static void keep_header(dp_association *a, const uint8_t *packet, size_t len)
     a->has_header = true;
 }
 
+/* A copy without FORWARD-TSN. NULL: there is none, or no memory. */
+static uint8_t *without_forward(size_t *len, const uint8_t *packet)
+{
+    dp_rd chunks = dp_chunks(packet, *len);
+    dp_chunk chunk = {.type = DP_CHUNK_DATA};
+    size_t from = DP_SCTP_COMMON_HEADER;
+    while (dp_chunk_next(&chunks, &chunk) && chunk.type != DP_CHUNK_FORWARD_TSN)
+        from = *len - dp_rd_left(&chunks);
+    uint8_t *rest = chunk.type != DP_CHUNK_FORWARD_TSN ? NULL : (uint8_t *)dp_alloc(*len);
+    if (rest == NULL)
+        return NULL;
+    size_t behind = dp_rd_left(&chunks);
+    memcpy(rest, packet, from);
+    memcpy(rest + from, packet + *len - behind, behind);
+    *len = from + behind;
+    return rest;
+}
+
+/* usrsctp believes that the peer has what repair.c is still sending: what builds on that waits. FORWARD-TSN would make the
+ * peer skip it, a stream reset comes when all is acknowledged (RFC 6525 §5.1.2), SHUTDOWN ACK ends the association; that one
+ * usrsctp repeats. */
+static void leave(dp_association *a, const uint8_t *packet, size_t len, size_t mtu)
+{
+    if (packet[DP_SCTP_COMMON_HEADER] == DP_CHUNK_SHUTDOWN_ACK)
+        return;
+    uint8_t *cut = NULL, *rest;
+    if (a->sender.forward_len > 0 && dp_repair_holds(&a->repair, a->sender.forward_tsn))
+        cut = without_forward(&len, packet);
+    packet = cut != NULL ? cut : packet;
+    size_t rest_len;
+    if (dp_early_reset_take(&a->held, &rest, &rest_len, packet, len, a->repair.copies.acked) != DP_OK)
+        len = 0; /* lost: usrsctp asks again */
+    if (rest != NULL) {
+        packet = rest;
+        len = rest_len;
+    }
+    if (len > DP_SCTP_COMMON_HEADER)
+        dp_output_add(&a->output, packet, len, mtu);
+    dp_free(cut);
+    dp_free(rest);
+}
+
 /* usrsctp's output callback: queues a copy and takes notes, nothing else. */
 static int on_output(void *address, void *packet, size_t len, uint8_t tos, uint8_t set_df)
 {
@@ -138,11 +187,14 @@ static int on_output(void *address, void *packet, size_t len, uint8_t tos, uint8
     bool leaves = dp_forward_output(&a->forward, (const uint8_t *)packet, len);
     uint64_t repeated = a->sender.chunks_retransmitted;
     dp_sender_output(&a->sender, a->now, (const uint8_t *)packet, len);
+    dp_repair_output(&a->repair, a->now, (const uint8_t *)packet, len);
     keep_sack(a, (const uint8_t *)packet, len);
     keep_header(a, (const uint8_t *)packet, len);
     /* The TSNs of a packet ascend (RFC 9260 §6.10), which those of a repeated chunk behind new ones would not. */
     bool is_new = repeated == a->sender.chunks_retransmitted;
-    if (leaves)
+    if (leaves && a->repair.owned > 0 && len > DP_SCTP_COMMON_HEADER)
+        leave(a, (const uint8_t *)packet, len, is_new ? mtu_of(a) : 0);
+    else if (leaves)
         dp_output_add(&a->output, (const uint8_t *)packet, len, is_new ? mtu_of(a) : 0);
     return 0;
 }
@@ -173,7 +225,7 @@ static void stack_start(void)
     usrsctp_sysctl_set_sctp_pktdrop_enable(0);
     usrsctp_sysctl_set_sctp_reconfig_enable(1);
     usrsctp_sysctl_set_sctp_initial_cwnd(10);
-    usrsctp_sysctl_set_sctp_max_burst_default(MAX_BURST);
+    usrsctp_sysctl_set_sctp_use_cwnd_based_maxburst(0); /* it would make the window smaller */
     usrsctp_sysctl_set_sctp_delayed_sack_time_default(SACK_DELAY_MS);
     /* 512 chunks would cap what is in flight at 0.6 MB, whatever the send buffer is; it also bounds how many
      * fragments a peer can leave lying about. */
@@ -255,6 +307,7 @@ static void apply_path_mtu(dp_association *a, bool fall)
 
 void dp_association_set_path(dp_association *a, dp_time now, size_t ceiling, const dp_random *random)
 {
+    dp_sender_path_changed(&a->sender);
     a->random = *random;
     bool was_raised = a->path.current > a->path.base;
     a->path_ceiling = a->falls < FALLS_MAX ? ceiling : 0;
@@ -337,7 +390,7 @@ static bool set_timers(struct socket *s)
 {
     struct sctp_rtoinfo rto = {SCTP_FUTURE_ASSOC, RTO_INITIAL_MS, RTO_MAX_MS, RTO_MIN_MS};
     struct sctp_sack_info sack = {SCTP_FUTURE_ASSOC, SACK_DELAY_MS, 2};
-    struct sctp_assoc_value burst = {SCTP_FUTURE_ASSOC, MAX_BURST};
+    struct sctp_assoc_value burst = {SCTP_FUTURE_ASSOC, 0}; /* no limit: sender.c has one */
     struct sctp_assocparams limits;
     memset(&limits, 0, sizeof limits);
     limits.sasoc_asocmaxrxt = MAX_RETRANSMIT;
@@ -415,6 +468,7 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     dp_forward_init(&a->forward, config->max_streams);
     dp_sender_init(&a->sender);
     dp_path_mtu_init(&a->path, config->mtu);
+    dp_repair_init(&a->repair, config->send_buffer_size);
     a->rto_min = RTO_MIN_MS;
     a->message_max = config->max_message_size;
     a->send_buffer = config->send_buffer_size;
@@ -470,6 +524,8 @@ void dp_association_free(dp_association *a)
         dp_table_clear(&stack.associations);
     dp_forward_clear(&a->forward);
     dp_sender_clear(&a->sender);
+    dp_repair_clear(&a->repair);
+    dp_early_reset_clear(&a->held);
     dp_early_reset_clear(&a->early);
     dp_output_clear(&a->output);
     dp_free(a->probe);
@@ -586,6 +642,24 @@ static int input_sound(dp_association *a, const uint8_t *packet, size_t len)
     return error;
 }
 
+/* What is lost leaves again, and then what has waited for it. */
+static void repair(dp_association *a, dp_time now)
+{
+    const uint8_t *packet;
+    size_t len;
+    a->repair.on |= a->sender.least != UINT64_MAX && a->sender.least >= WORTH_REPAIR;
+    dp_sender_report(&a->sender, a->repair.found_lost, a->repair.delivered, a->repair.owned);
+    while (dp_repair_poll(&a->repair, now, dp_sender_spare(&a->sender, dp_repair_in_flight(&a->repair)),
+                          mtu_of(a), &packet, &len))
+        dp_output_add(&a->output, packet, len, 0);
+    uint8_t *reset = dp_early_reset_give(&a->held, &len, a->repair.copies.acked);
+    if (reset != NULL)
+        dp_output_add(&a->output, reset, len, 0);
+    dp_free(reset);
+    if (dp_sender_repeats(&a->sender, now, dp_repair_holds(&a->repair, a->sender.forward_tsn), &packet, &len))
+        dp_output_add(&a->output, packet, len, 0);
+}
+
 int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, size_t len)
 {
     int error = dp_sctp_filter(packet, len, a->local_port, ntohs(a->remote.sconn_port));
@@ -595,7 +669,10 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
         return DP_ERR_MALFORMED;
     a->active_until = now + IDLE_AFTER;
     a->now = now;
+    if (!dp_repair_input(&a->repair, now, &packet, &len))
+        return DP_ERR_NO_MEMORY;
     size_t chunks = dp_sender_input(&a->sender, now, packet, len);
+    repair(a, now);
     if (!a->readable)
         a->unread = kept_back(a); /* what else usrsctp has is parts of messages */
     if (chunks > 0 && a->unread >= UNREAD_MAX) {
@@ -628,11 +705,13 @@ void dp_association_tick(dp_association *a, dp_time now)
     ask_whether_dry(a);
     watch_path(a, now);
     give_early_reset(a);
-    const uint8_t *packet;
-    size_t len;
-    if (dp_sender_repeats(&a->sender, now, &packet, &len))
-        dp_output_add(&a->output, packet, len, 0);
+    dp_repair_handle_timeout(&a->repair, now);
+    if (a->repair.tries >= TRIES_STALLED && a->repair.probing)
+        dp_sender_stalled(&a->sender);
+    a->readable |= a->repair.failed;
+    repair(a, now);
     if (now >= a->active_until) {
+        dp_repair_shrink(&a->repair);
         dp_output_shrink(&a->output);
         dp_forward_shrink(&a->forward);
     }
@@ -643,7 +722,9 @@ dp_time dp_association_next_tick(const dp_association *a, bool busy)
     if (a->down)
         return DP_TIME_NEVER;
     bool active = busy || !a->up || a->in_flight || a->ticked < a->active_until;
-    return a->ticked + (active ? TICK : IDLE_TICK);
+    dp_time tick = a->ticked + (active ? TICK : IDLE_TICK);
+    dp_time timeout = dp_repair_next_timeout(&a->repair);
+    return timeout < tick ? timeout : tick;
 }
 
 /* usrsctp counts what it holds of messages that it gives up, and counts wrong: a buffer of 16 KiB was full for ever with
@@ -664,8 +745,11 @@ int dp_association_send(dp_association *a, size_t *sent, dp_time now, const dp_a
                                         [DP_ASSOCIATION_MAX_RETRANSMITS] = SCTP_PR_SCTP_RTX,
                                         [DP_ASSOCIATION_MAX_LIFETIME] = SCTP_PR_SCTP_TTL};
     a->now = now;
-    size_t room = dp_sender_room(&a->sender, now);
     *sent = 0;
+    if (a->repair.sent_tsn - a->repair.copies.acked >= SPAN_MAX ||
+        (how->limit != DP_ASSOCIATION_RELIABLE && dp_repair_limit(&a->repair, how->stream) != DP_OK))
+        return DP_ERR_WOULD_BLOCK;
+    size_t room = dp_sender_room(&a->sender, now, a->repair.owned);
     if (room < len) {
         len = room - room % a->fragment; /* no small chunks in the middle of a message */
         last = false;
@@ -846,6 +930,11 @@ void dp_association_receive(dp_association *a, dp_association_event *event, uint
     memset(event, 0, sizeof *event);
     if (a->down)
         return;
+    if (a->repair.failed) {
+        close_socket(a);
+        went_down(a, event, DP_ERR_TIMEOUT);
+        return;
+    }
     struct sockaddr_conn from;
     socklen_t from_len = sizeof from;
     struct sctp_rcvinfo info;
@@ -906,7 +995,7 @@ void dp_association_get_stats(const dp_association *a, dp_sctp_stats *out)
     out->congestion_window = status.sstat_primary.spinfo_cwnd;
     out->receiver_window = status.sstat_rwnd;
     out->mtu = status.sstat_primary.spinfo_mtu + DP_SCTP_COMMON_HEADER;
-    out->unack_data = dp_sender_in_flight(&a->sender);
-    out->chunks_sent = a->sender.chunks_sent;
-    out->chunks_retransmitted = a->sender.chunks_retransmitted;
+    out->unack_data = dp_sender_in_flight(&a->sender) + a->repair.owned;
+    out->chunks_sent = a->sender.chunks_sent + a->repair.repeated;
+    out->chunks_retransmitted = a->sender.chunks_retransmitted + a->repair.repeated;
 }

@@ -12,11 +12,15 @@
 #define DELAY_LEAST     DP_MS(4)
 #define DELAY_MOST      DP_MS(16)
 #define REPEAT_AFTER    DP_MS(300)
+#define LARGE_CHUNK     1024u /* bytes */
 #define LEAST_WINDOW    16u
 #define LARGE_WINDOW    128u
 #define NEAR_WINDOW     512u
 #define NEAR_ROUND_TRIP DP_MS(1)
 #define FAR_ROUND_TRIP  DP_MS(16)
+#define MANY            128u
+#define LOSS_PERCENT    2u /* as in BBRv2 (draft-cardwell-ccwg-bbr) */
+#define LOSS_MARGIN     4u
 
 void dp_sender_init(dp_sender *s)
 {
@@ -48,18 +52,26 @@ static bool is_near(const dp_sender *s)
 /* Nothing under way, nothing waits: usrsctp may have given up what it had, which it does not tell. And if it has given up
  * a message whose end it does not have, and its FORWARD-TSN is lost, it does nothing until there is new data: some goes
  * to it from time to time even if it is full. */
-size_t dp_sender_room(dp_sender *s, dp_time now)
+size_t dp_sender_room(dp_sender *s, dp_time now, uint32_t others)
 {
-    uint32_t in_flight = dp_sender_in_flight(s);
-    if (in_flight == 0)
-        return UNSENT_MAX;
+    if (dp_sender_in_flight(s) == 0)
+        return others < s->window ? UNSENT_MAX : 0;
     if (now - s->progress > STALLED_AFTER) {
         s->progress = now;
         s->unsent = 0;
         return UNSENT_MAX;
     }
+    uint64_t spare =
+        (uint64_t)dp_sender_spare(s, others) * (s->largest < LARGE_CHUNK ? LARGE_CHUNK : s->largest);
+    size_t most = spare < UNSENT_MAX ? (size_t)spare : UNSENT_MAX;
+    return s->unsent < most ? most - s->unsent : 0;
+}
+
+uint32_t dp_sender_spare(const dp_sender *s, uint32_t others)
+{
     uint32_t window = is_near(s) && s->window > NEAR_WINDOW ? NEAR_WINDOW : s->window;
-    return s->unsent >= UNSENT_MAX || in_flight >= window ? 0 : UNSENT_MAX - s->unsent;
+    uint32_t under_way = dp_sender_in_flight(s) + others;
+    return under_way < window ? window - under_way : 0;
 }
 
 void dp_sender_hand_over(dp_sender *s, size_t len)
@@ -81,6 +93,7 @@ static void sent(dp_sender *s, dp_time now, uint32_t tsn, size_t len)
         return;
     }
     s->sent_tsn = tsn;
+    s->largest = len > s->largest ? len : s->largest;
     s->progress = now;
     dp_sender_take_back(s, len);
     size_t last = (s->first_sample + s->sample_count + DP_SENDER_SAMPLES - 1) % DP_SENDER_SAMPLES;
@@ -107,11 +120,23 @@ static bool is_delayed(const dp_sender *s)
 /* Slow start in the manner of RFC 9406 (HyStart++): it ends when the round trip gets longer, and it does not double a
  * window that is large already, for the delay is seen a round late. usrsctp cannot be told so; but what is under way can
  * be held, and then grow as in congestion avoidance, faster in a round without delay: it may have been an accident. */
+static void grow_window(dp_sender *s)
+{
+    if (is_delayed(s)) {
+        s->window++;
+    } else if (s->window < s->most) {
+        s->window += (s->most - s->window + 3) / 4;
+    } else {
+        s->window += s->step;
+        s->step = 2 * s->step < s->window / 4 ? 2 * s->step : s->window / 4;
+    }
+}
+
 static void end_of_round(dp_sender *s)
 {
     uint32_t in_flight = dp_sender_in_flight(s);
     if (!s->slow_start && s->window / 2 < in_flight)
-        s->window += is_delayed(s) ? 1 : s->window / 4;
+        grow_window(s);
     else if (s->slow_start && in_flight >= LARGE_WINDOW)
         s->window = in_flight + in_flight / 2;
     s->round_end = s->sent_tsn;
@@ -130,6 +155,48 @@ static void timed(dp_sender *s, dp_time now)
         return;
     s->slow_start = false;
     s->window = in_flight < LEAST_WINDOW ? LEAST_WINDOW : in_flight;
+    s->step = s->window / 4;
+}
+
+static void reduce(dp_sender *s, uint32_t window)
+{
+    s->slow_start = false;
+    s->window = window < LEAST_WINDOW ? LEAST_WINDOW : window;
+    s->step = s->window / 64 + 1;
+    s->recovering = true;
+    s->period_end = s->sent_tsn;
+}
+
+/* Losses are congestion when they are many. */
+void dp_sender_report(dp_sender *s, uint64_t lost, uint64_t delivered, uint32_t others)
+{
+    uint64_t lost_now = lost - s->lost;
+    uint64_t all = lost_now + delivered - s->delivered;
+    bool over = !dp_tsn_before(s->acked_tsn, s->period_end);
+    if (!s->recovering && lost_now > LOSS_MARGIN + (all < MANY ? MANY : all) * LOSS_PERCENT / 100) {
+        s->most = dp_sender_in_flight(s) + others;
+        reduce(s, s->most / 10 * 7);
+    } else if (over && (s->recovering || all >= MANY)) {
+        s->recovering = false;
+        s->period_end = s->sent_tsn;
+    } else if (!s->recovering) {
+        return;
+    }
+    s->lost = lost;
+    s->delivered = delivered;
+}
+
+void dp_sender_path_changed(dp_sender *s)
+{
+    s->least = UINT64_MAX;
+    s->recent_count = 0;
+    s->sample_count = 0;
+}
+
+void dp_sender_stalled(dp_sender *s)
+{
+    reduce(s, LEAST_WINDOW);
+    dp_sender_path_changed(s); /* or the way has become longer */
 }
 
 static void acked(dp_sender *s, dp_time now, uint32_t tsn)
@@ -140,8 +207,6 @@ static void acked(dp_sender *s, dp_time now, uint32_t tsn)
         timed(s, now);
     if (!dp_tsn_before(tsn, s->round_end))
         end_of_round(s);
-    if (s->lossy)
-        s->window = UINT32_MAX;
 }
 
 static void keep_forward(dp_sender *s, dp_time now, const uint8_t *packet, const uint8_t *chunk, size_t len,
@@ -158,10 +223,12 @@ static void keep_forward(dp_sender *s, dp_time now, const uint8_t *packet, const
     s->forward_sent = now;
 }
 
-bool dp_sender_repeats(dp_sender *s, dp_time now, const uint8_t **packet, size_t *len)
+bool dp_sender_repeats(dp_sender *s, dp_time now, bool held, const uint8_t **packet, size_t *len)
 {
-    if (s->forward_len == 0 || now - s->forward_sent < REPEAT_AFTER)
+    s->forward_held |= held;
+    if (s->forward_len == 0 || held || (!s->forward_held && now - s->forward_sent < REPEAT_AFTER))
         return false;
+    s->forward_held = false;
     if (!dp_tsn_before(s->acked_tsn, s->forward_tsn)) {
         s->forward_len = 0;
         return false;
@@ -191,7 +258,8 @@ static void read_sack(dp_sender *s, dp_time now, dp_rd *body)
 {
     uint32_t tsn = dp_rd_u32(body);
     dp_rd_skip(body, 4);
-    s->lossy |= dp_rd_u16(body) > 0; /* gap blocks */
+    if (dp_rd_u16(body) > 0) /* gap blocks: the cumulative TSN is late */
+        s->sample_count = 0;
     if (!s->begun || !dp_tsn_before(s->acked_tsn, tsn))
         return;
     if (dp_tsn_before(s->sent_tsn, tsn))

@@ -12,11 +12,11 @@
 
 typedef struct dp_sender {
     bool begun;
-    bool lossy;        /* the path has lost something: usrsctp's own window is the right one from now on */
     uint32_t sent_tsn; /* the highest that has left */
     uint64_t chunks_sent;
     uint64_t chunks_retransmitted; /* among them */
     uint32_t acked_tsn;            /* the cumulative one */
+    size_t largest;                /* payload of a chunk so far */
     size_t unsent;                 /* bytes that usrsctp has and has not sent, at most */
     dp_time progress;              /* something has left or was acknowledged */
     /* Chunks under way whose round trip is timed. */
@@ -32,11 +32,18 @@ typedef struct dp_sender {
     uint32_t round_end;  /* TSN */
     bool slow_start;
     uint32_t window; /* chunks that may be under way */
+    uint32_t most;   /* that were when losses were last taken for congestion */
+    uint32_t step;   /* growth in the next round above that */
+    /* The losses of a period: a round, or MANY chunks. */
+    uint64_t lost, delivered; /* before it */
+    uint32_t period_end;      /* TSN */
+    bool recovering;          /* what was sent before the window was reduced does not count */
     /* usrsctp's last FORWARD-TSN as a packet, until it is acknowledged. */
     uint8_t *forward;
     size_t forward_len, forward_capacity;
     uint32_t forward_tsn;
     dp_time forward_sent;
+    bool forward_held; /* it has waited */
 } dp_sender;
 
 void dp_sender_init(dp_sender *sender);
@@ -49,11 +56,19 @@ size_t dp_sender_input(dp_sender *sender, dp_time now, const uint8_t *packet, si
 /* Bytes are about to be handed over; so many were not. */
 void dp_sender_hand_over(dp_sender *sender, size_t len);
 void dp_sender_take_back(dp_sender *sender, size_t len);
-/* How many bytes may be handed over now. */
-size_t dp_sender_room(dp_sender *sender, dp_time now);
-/* usrsctp does not repeat a FORWARD-TSN that is lost, unless new data is sent: true if it is time for it. The packet is
- * valid until the next call. */
-bool dp_sender_repeats(dp_sender *sender, dp_time now, const uint8_t **packet, size_t *len);
+/* How many bytes may be handed over now. others: chunks that the peer lacks and usrsctp does not know of. */
+size_t dp_sender_room(dp_sender *sender, dp_time now, uint32_t others);
+/* How many more chunks may be sent again now. others: as above, and under way. */
+uint32_t dp_sender_spare(const dp_sender *sender, uint32_t others);
+/* What has become of chunks, of all time. */
+void dp_sender_report(dp_sender *sender, uint64_t lost, uint64_t delivered, uint32_t others);
+/* The round trips of before tell nothing any more. */
+void dp_sender_path_changed(dp_sender *sender);
+/* Nothing has come back for a long time. */
+void dp_sender_stalled(dp_sender *sender);
+/* usrsctp does not repeat a FORWARD-TSN that is lost, unless new data is sent: true if it is time for it. held: it must
+ * not leave now, but as soon as it may. The packet is valid until the next call. */
+bool dp_sender_repeats(dp_sender *sender, dp_time now, bool held, const uint8_t **packet, size_t *len);
 /* Chunks under way. */
 uint32_t dp_sender_in_flight(const dp_sender *sender);
 

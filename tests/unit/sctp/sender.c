@@ -66,20 +66,20 @@ static int teardown(void **state)
 static void test_unsent_is_bounded(void **state)
 {
     (void)state;
-    size_t all = dp_sender_room(&sender, now);
+    size_t all = dp_sender_room(&sender, now, 0);
     assert_int_equal(all, 32768);
     dp_sender_hand_over(&sender, all);
     leaves(0xffffffff, CHUNK);
-    assert_int_equal(dp_sender_room(&sender, now), CHUNK);
+    assert_int_equal(dp_sender_room(&sender, now, 0), CHUNK);
     dp_sender_hand_over(&sender, CHUNK);
-    assert_int_equal(dp_sender_room(&sender, now), 0);
+    assert_int_equal(dp_sender_room(&sender, now, 0), 0);
     dp_sender_take_back(&sender, 10);
-    assert_int_equal(dp_sender_room(&sender, now), 10);
+    assert_int_equal(dp_sender_room(&sender, now, 0), 10);
     leaves(0xffffffff, CHUNK); /* again: it was sent already */
-    assert_int_equal(dp_sender_room(&sender, now), 10);
+    assert_int_equal(dp_sender_room(&sender, now, 0), 10);
     leaves(0, CHUNK);
     assert_int_equal(dp_sender_in_flight(&sender), 2);
-    assert_int_equal(dp_sender_room(&sender, now), CHUNK + 10);
+    assert_int_equal(dp_sender_room(&sender, now, 0), CHUNK + 10);
 }
 
 /* usrsctp gives up messages and does not say so: what it has seems to be more than it is. */
@@ -89,26 +89,26 @@ static void test_given_up(void **state)
     dp_sender_hand_over(&sender, 32768);
     leaves(7, CHUNK);
     dp_sender_hand_over(&sender, CHUNK);
-    assert_int_equal(dp_sender_room(&sender, now), 0);
+    assert_int_equal(dp_sender_room(&sender, now, 0), 0);
     now += DP_MS(500);
-    assert_int_equal(dp_sender_room(&sender, now), 32768); /* nothing moves */
+    assert_int_equal(dp_sender_room(&sender, now, 0), 32768); /* nothing moves */
     dp_sender_hand_over(&sender, 32768);
-    assert_int_equal(dp_sender_room(&sender, now), 0); /* only now and then */
-    sack(9, 0);                                        /* two TSNs that never left */
+    assert_int_equal(dp_sender_room(&sender, now, 0), 0); /* only now and then */
+    sack(9, 0);                                           /* two TSNs that never left */
     assert_int_equal(dp_sender_in_flight(&sender), 0);
-    assert_int_equal(dp_sender_room(&sender, now), 32768);
+    assert_int_equal(dp_sender_room(&sender, now, 0), 32768);
 }
 
 /* A sender in slow start, two chunks more for each two that a SACK acknowledges, before a link that takes 200 us a chunk and
  * 100 ms. Returns the most that was under way: 500 chunks fill the link. */
-static uint32_t slow_start(uint16_t gaps)
+static uint32_t slow_start(void)
 {
     static dp_time arrivals[65536];
     uint32_t next = 0, acknowledged = 0, window = 10, most = 0;
     dp_time free_at = now;
     dp_sender_init(&sender);
     for (int i = 0; i < 3000; i++) {
-        while (next - acknowledged < window && dp_sender_room(&sender, now) >= CHUNK) {
+        while (next - acknowledged < window && dp_sender_room(&sender, now, 0) >= CHUNK) {
             dp_sender_hand_over(&sender, CHUNK);
             free_at = (free_at > now ? free_at : now) + 200;
             arrivals[next] = free_at + DP_MS(100);
@@ -118,7 +118,7 @@ static uint32_t slow_start(uint16_t gaps)
             most = next - acknowledged;
         acknowledged += 2;
         now = arrivals[acknowledged - 1];
-        sack(acknowledged - 1, gaps);
+        sack(acknowledged - 1, 0);
         window += 2;
     }
     return most;
@@ -127,8 +127,7 @@ static uint32_t slow_start(uint16_t gaps)
 static void test_slow_start_ends(void **state)
 {
     (void)state;
-    assert_in_range(slow_start(0), 500, 1000);
-    assert_true(slow_start(1) > 2000); /* where there are losses, usrsctp's own window decides */
+    assert_in_range(slow_start(), 500, 1000);
 }
 
 /* One chunk after the other, each acknowledged after round_trip. */
@@ -148,7 +147,7 @@ static uint32_t ping(uint32_t tsn, unsigned times, dp_duration round_trip)
 static uint32_t most_under_way(uint32_t tsn)
 {
     uint32_t first = tsn;
-    while (tsn - first < 5000 && dp_sender_room(&sender, now) >= CHUNK) {
+    while (tsn - first < 5000 && dp_sender_room(&sender, now, 0) >= CHUNK) {
         dp_sender_hand_over(&sender, CHUNK);
         leaves(tsn++, CHUNK);
     }
@@ -166,12 +165,12 @@ static void test_near_path(void **state)
     /* Data flows by another path now: one short round trip may be an accident, or the old one. (Slow start is over.) */
     dp_sender_init(&sender);
     tsn = ping(1, 10, 300);
-    sack(tsn - 1, 1);
+    sender.slow_start = false;
     tsn = ping(tsn, DP_SENDER_RECENT - 1, DP_MS(16));
     assert_int_equal(most_under_way(tsn), 512);
     dp_sender_init(&sender);
     tsn = ping(1, 10, 300);
-    sack(tsn - 1, 1);
+    sender.slow_start = false;
     tsn = ping(tsn, DP_SENDER_RECENT, DP_MS(16));
     assert_int_equal(most_under_way(tsn), 5000);
 }
@@ -189,20 +188,20 @@ static void test_forward_is_repeated(void **state)
     dp_wr_u32(&wr, 101);
     dp_wr_u32(&wr, 0x00010002);
     dp_sender_output(&sender, now, out, wr.len);
-    assert_false(dp_sender_repeats(&sender, now + DP_MS(299), &again, &len));
+    assert_false(dp_sender_repeats(&sender, now + DP_MS(299), false, &again, &len));
     for (int i = 0; i < 3; i++) {
         now += DP_MS(300);
-        assert_true(dp_sender_repeats(&sender, now, &again, &len));
+        assert_true(dp_sender_repeats(&sender, now, false, &again, &len));
         assert_int_equal(len, wr.len);
         assert_memory_equal(again, out, len);
-        assert_false(dp_sender_repeats(&sender, now, &again, &len));
+        assert_false(dp_sender_repeats(&sender, now, false, &again, &len));
     }
     sack(100, 0);
     now += DP_MS(300);
-    assert_true(dp_sender_repeats(&sender, now, &again, &len));
+    assert_true(dp_sender_repeats(&sender, now, false, &again, &len));
     sack(101, 0);
     now += DP_MS(300);
-    assert_false(dp_sender_repeats(&sender, now, &again, &len));
+    assert_false(dp_sender_repeats(&sender, now, false, &again, &len));
 }
 
 int main(void)

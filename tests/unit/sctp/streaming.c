@@ -133,12 +133,14 @@ static void test_late_beginning(void **state)
         send_large(channel, 0, 100000, true);
         pair_run(&p, DP_SECONDS(5));
         assert_int_equal(to_drop, 0);
-        assert_int_equal(saw[1].messages, 61);
         assert_int_equal(saw[0].closed + saw[1].closed, 0);
-        if (off)
+        if (off) { /* the large message may come first, and then end its channel */
+            assert_in_range(saw[1].messages, 60, 61);
             assert_int_equal(saw[1].error, DP_ERR_TOO_LARGE);
-        else
+        } else {
+            assert_int_equal(saw[1].messages, 61);
             check_lens((size_t[]){100000}, 1);
+        }
         pair_clear(&p);
     }
 }
@@ -496,7 +498,7 @@ static void test_endless(void **state)
     assert_in_range(parts.len, 60u << 20, 64u << 20);
     assert_int_equal(parts.begun, 1);
     assert_false(parts.bad);
-    assert_true(most - before < 12u << 20); /* the buffers of both ends */
+    assert_true(most - before < 20u << 20); /* the buffers of both ends, and a copy of what is under way */
     pair_clear(&p);
 }
 
