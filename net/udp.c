@@ -349,7 +349,7 @@ static size_t group_size(const out_entry *first, const out_entry *end, size_t gs
 {
     size_t n = 1;
     size_t bytes = first->len;
-    if (first->len > gso_max || first->len == 0 || first->whole)
+    if (first->len > gso_max || first->len == 0)
         return n;
     while (first + n < end && n < GSO_SEGMENTS && first[n - 1].len == first->len &&
            first[n].len <= first->len && first[n].len > 0 && !first[n].whole &&
@@ -394,13 +394,16 @@ static size_t build_messages(struct dp_udp_io *io, size_t gso_max, size_t at, si
     return messages;
 }
 
-/* Lost if it does not fit, whatever the kernel believes to know about the path. */
-static void send_whole(const dp_udp *udp, const out_entry *entry)
+/* Lost if it does not fit, whatever the kernel believes to know about the path. One that leaves shows that segments of
+ * its size may do so again. */
+static void send_whole(dp_udp *udp, const out_entry *entry)
 {
     union dp_sockaddr name;
     socklen_t len = dp_sockaddr_from(&name, &entry->remote);
-    if (set_fragments(udp, IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE))
-        (void)sendto(udp->source.fd, entry->data, entry->len, MSG_DONTWAIT, &name.any, len);
+    bool left = set_fragments(udp, IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE) &&
+                sendto(udp->source.fd, entry->data, entry->len, MSG_DONTWAIT, &name.any, len) >= 0;
+    if (left && udp->gso_max == GSO_LEAST && entry->len > GSO_LEAST)
+        udp->gso_max = GSO_BYTES;
     allow_fragments(udp);
 }
 

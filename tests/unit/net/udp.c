@@ -2,6 +2,7 @@
  * had at will. */
 #include "tests/unit/net/helper.h"
 
+#include "net/loop.h"
 #include "net/udp.h"
 #include <errno.h>
 #include <netinet/in.h>
@@ -16,6 +17,8 @@ static size_t refusals;
 static bool refuse_groups; /* only messages with UDP_SEGMENT */
 static size_t messages_sent;
 static size_t groups_sent;
+static int refuse_whole; /* errno of sendto */
+static size_t whole_sent;
 
 static int receive_errno; /* once */
 
@@ -30,8 +33,37 @@ int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct
     return (int)syscall(SYS_recvmmsg, fd, messages, count, flags, timeout);
 }
 
+/* True: this socket's datagrams leave with DF now, whatever the kernel knows about the path. */
+static bool probes(int fd)
+{
+    int domain, value;
+    socklen_t len = sizeof(domain);
+    assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len), 0);
+    bool v4 = domain == AF_INET;
+    len = sizeof(value);
+    assert_int_equal(getsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER,
+                                &value, &len),
+                     0);
+    assert_true(value == (v4 ? IP_PMTUDISC_DONT : IPV6_PMTUDISC_DONT) ||
+                value == (v4 ? IP_PMTUDISC_PROBE : IPV6_PMTUDISC_PROBE));
+    return value == (v4 ? IP_PMTUDISC_PROBE : IPV6_PMTUDISC_PROBE);
+}
+
+/* What sends the datagrams that are to be whole. */
+ssize_t sendto(int fd, const void *data, size_t len, int flags, __CONST_SOCKADDR_ARG to, socklen_t to_len)
+{
+    assert_true(probes(fd));
+    whole_sent++;
+    if (refuse_whole != 0) {
+        errno = refuse_whole;
+        return -1;
+    }
+    return syscall(SYS_sendto, fd, data, len, flags, to.__sockaddr__, to_len);
+}
+
 int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
+    assert_false(probes(fd));
     bool grouped = messages[0].msg_hdr.msg_controllen > 0;
     if (refuse_errno != 0 && (refuse_fd < 0 || refuse_fd == fd) && (grouped || !refuse_groups)) {
         refusals++;
@@ -52,7 +84,8 @@ static int udp_setup(void **state)
     refuse_errno = 0;
     refuse_fd = -1;
     refuse_groups = false;
-    messages_sent = groups_sent = refusals = 0;
+    refuse_whole = 0;
+    messages_sent = groups_sent = refusals = whole_sent = 0;
     return setup(state);
 }
 
@@ -367,6 +400,99 @@ static void test_segment_over_mtu(void **state)
     test_fallback_after(EMSGSIZE);
 }
 
+/* ---- datagrams that must be whole ---- */
+
+static void put_whole(dp_udp *udp, const dp_address *to, size_t number, size_t len)
+{
+    dp_datagram slot;
+    assert_int_equal(fill(&slot, to, number, len), DP_OK);
+    assert_false(slot.whole);
+    slot.whole = true;
+    dp_udp_commit(loop, udp, &slot);
+}
+
+/* It leaves alone and in its place, and only it with DF (see sendto, sendmmsg above), though all have one size. */
+static void whole_among_others(const char *ip, int refused, size_t arrive)
+{
+    static receiver a, b;
+    open_udp(&a, ip);
+    open_udp(&b, ip);
+    const dp_address *to = dp_udp_local(b.udp);
+    bool gso = dp_udp_has_gso(a.udp);
+    refuse_whole = refused;
+    for (size_t n = 0; n < 6; n++)
+        if (n == 2 || n == 3)
+            put_whole(a.udp, to, n, 1000);
+        else
+            assert_int_equal(put(a.udp, to, n, 1000), DP_OK);
+    dp_udp_flush(loop);
+    assert_false(dp_udp_io_pending(loop));
+    assert_false(probes(dp_udp_fd(a.udp)));
+    RUN_UNTIL(b.count == arrive);
+    assert_int_equal(b.bad, 0);
+    assert_int_equal(b.seen[2], refused == 0);
+    assert_int_equal(whole_sent, 2);
+    assert_int_equal(groups_sent, gso ? 2 : 0);
+    dp_udp_close(a.udp);
+    dp_udp_close(b.udp);
+}
+static void test_whole_ipv4(void **state)
+{
+    (void)state;
+    whole_among_others("127.0.0.1", 0, 6);
+}
+static void test_whole_ipv6(void **state)
+{
+    (void)state;
+    whole_among_others("::1", 0, 6);
+}
+static void test_whole_too_large(void **state)
+{
+    (void)state;
+    whole_among_others("127.0.0.1", EMSGSIZE, 4);
+}
+/* It is lost, too, and nobody waits for room. */
+static void test_whole_would_block(void **state)
+{
+    (void)state;
+    whole_among_others("::1", EAGAIN, 4);
+}
+
+static void put_group(receiver *a, receiver *b, size_t first)
+{
+    for (size_t n = first; n < first + 10; n++)
+        assert_int_equal(put(a->udp, dp_udp_local(b->udp), n, 1400), DP_OK);
+    RUN_UNTIL(b->count == first + 10);
+}
+
+/* The interface's MTU fell below what was sent as segments, and rose again: the next probe tells. */
+static void test_segments_after_a_whole_one(void **state)
+{
+    (void)state;
+    static receiver a, b;
+    open_udp(&a, "127.0.0.1");
+    open_udp(&b, "127.0.0.1");
+    dp_udp_set_offload(a.udp, true, true);
+    refuse_groups = true;
+    refuse_errno = EMSGSIZE;
+    put_group(&a, &b, 0);
+    refuse_errno = 0;
+    put_group(&a, &b, 10);
+    refuse_whole = EMSGSIZE;
+    put_whole(a.udp, dp_udp_local(b.udp), 99, 1400); /* lost */
+    put_group(&a, &b, 20);
+    refuse_whole = 0;
+    put_whole(a.udp, dp_udp_local(b.udp), 30, 1200); /* says nothing */
+    put_group(&a, &b, 31);
+    assert_int_equal(groups_sent, 0);
+    put_whole(a.udp, dp_udp_local(b.udp), 41, 1400);
+    put_group(&a, &b, 42);
+    assert_int_equal(groups_sent, 1);
+    assert_int_equal(b.bad, 0);
+    dp_udp_close(a.udp);
+    dp_udp_close(b.udp);
+}
+
 /* A full socket: the batch keeps its datagrams, slots run out, and once it takes some again every owner hears
  * of it. */
 static void test_would_block(void **state)
@@ -647,6 +773,11 @@ int main(void)
         TEST(test_kernel_refuses_segmentation),
         TEST(test_no_checksum_offload),
         TEST(test_segment_over_mtu),
+        TEST(test_whole_ipv4),
+        TEST(test_whole_ipv6),
+        TEST(test_whole_too_large),
+        TEST(test_whole_would_block),
+        TEST(test_segments_after_a_whole_one),
         TEST(test_would_block),
         TEST(test_full_socket_does_not_hold_up_the_other),
         TEST(test_closing_the_full_socket_makes_room),
