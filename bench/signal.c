@@ -1,0 +1,267 @@
+/* PeerServers under load over loopback, ours and npm's in turn: what N idle clients cost in memory and, with their heartbeats,
+ * in processor time, and how many messages a second are passed on between pairs. One JSON object a server.
+ *
+ *   signal [--clients N] [--seconds S] */
+#include "measure.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+enum {
+    PAIRS = 8,
+    WINDOW = 64, /* messages of one pair that are under way */
+    PAYLOAD = 200,
+    HEARTBEAT = 5, /* seconds between those of one client, as in PeerJS */
+};
+
+static const char NPM[] = "tests/interop/drivers/npm_peerserver.mjs";
+static int clients = 10000;
+static double seconds = 5;
+
+static double wall(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* ---- the server ---------------------------------------------------------------------------------------- */
+
+typedef struct program {
+    pid_t pid;
+    uint16_t port;
+} program;
+
+static void run_server(bool npm, int out)
+{
+    char limit[32], path[4096], options[64];
+    ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 32);
+    need(len > 0, "readlink");
+    path[len] = '\0';
+    char *folder = strstr(path, "/bench/signal");
+    need(folder != NULL, "where datapeer is");
+    snprintf(folder, 32, "/datapeer");
+    snprintf(limit, sizeof(limit), "%d", clients + 100);
+    snprintf(options, sizeof(options), "{\"concurrent_limit\":%s}", limit);
+    dup2(out, STDOUT_FILENO);
+    if (npm)
+        execlp("node", "node", NPM, options, (char *)NULL);
+    else
+        execl(path, path, "signal", "--host", "127.0.0.1", "--port", "0", "--concurrent-limit", limit,
+              "--connection-rate", "0", "--message-rate", "0", (char *)NULL);
+    _exit(127);
+}
+
+/* The port is the last number of the first line that it prints. */
+static program start(bool npm)
+{
+    int ends[2];
+    char line[256];
+    program p;
+    need(pipe(ends) == 0, "pipe");
+    p.pid = fork_child();
+    if (p.pid == 0)
+        run_server(npm, ends[1]);
+    close(ends[1]);
+    ssize_t len = read(ends[0], line, sizeof(line) - 1);
+    close(ends[0]);
+    if (len <= 0) {
+        fprintf(stderr, "%s does not start\n", npm ? "npm's server" : "datapeer signal");
+        exit(1);
+    }
+    line[len] = '\0';
+    const char *colon = strrchr(line, ':');
+    p.port = (uint16_t)(colon != NULL ? atoi(colon + 1) : 0);
+    need(p.port != 0, "its port");
+    return p;
+}
+
+static double resident_KB(pid_t pid)
+{
+    char path[64], line[256];
+    double value = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "r");
+    need(file != NULL, path);
+    while (fgets(line, sizeof(line), file) != NULL)
+        (void)sscanf(line, "VmRSS: %lf", &value);
+    fclose(file);
+    return value;
+}
+
+/* ---- clients ------------------------------------------------------------------------------------------- */
+
+static void write_all(int fd, const void *data, size_t len)
+{
+    need(send(fd, data, len, MSG_NOSIGNAL) == (ssize_t)len, "send");
+}
+
+static int join(uint16_t port, const char *id)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
+    char text[512];
+    int on = 1;
+    size_t got = 0;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    need(fd >= 0, "socket");
+    need(connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0, "connect");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    int len = snprintf(text, sizeof(text),
+                       "GET /peerjs?key=peerjs&id=%s&token=t HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n"
+                       "Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                       "Sec-WebSocket-Version: 13\r\n\r\n",
+                       id);
+    write_all(fd, text, (size_t)len);
+    do {
+        ssize_t n = recv(fd, text + got, sizeof(text) - 1 - got, 0);
+        need(n > 0, "recv");
+        got += (size_t)n;
+        text[got] = '\0';
+    } while (strstr(text, "\"OPEN\"}") == NULL);
+    return fd;
+}
+
+/* A masked text frame; the mask is zero. */
+static size_t frame(uint8_t *out, const char *text)
+{
+    size_t len = strlen(text), n = 2;
+    out[0] = 0x81;
+    out[1] = (uint8_t)(0x80 | (len < 126 ? len : 126));
+    if (len >= 126) {
+        out[n++] = (uint8_t)(len >> 8);
+        out[n++] = (uint8_t)len;
+    }
+    memset(out + n, 0, 4);
+    memcpy(out + n + 4, text, len);
+    return n + 4 + len;
+}
+
+/* All clients send their heartbeats, evenly spread; returns the share of a core that the server needs. */
+static double heartbeats(const program *server, const int *fds)
+{
+    uint8_t beat[64];
+    size_t len = frame(beat, "{\"type\":\"HEARTBEAT\"}");
+    double started = wall(), cpu = cpu_seconds(server->pid);
+    for (int sent = 0; sent < clients; sent++) {
+        double due = started + (double)sent * HEARTBEAT / clients;
+        while (wall() < due)
+            usleep(500);
+        write_all(fds[sent], beat, len);
+    }
+    return (cpu_seconds(server->pid) - cpu) / (wall() - started);
+}
+
+/* One side of each pair sends as long as fewer than WINDOW of its messages are under way; the length of what comes out
+ * tells how many have come. */
+static double relay(const program *server, double *cpu_us)
+{
+    uint8_t messages[PAIRS][512];
+    size_t lens[PAIRS], out_len = 0;
+    int from[PAIRS], to[PAIRS];
+    uint64_t received = 0, bytes[PAIRS] = {0}, sent[PAIRS] = {0};
+    static uint8_t buffer[1 << 16];
+    char payload[PAYLOAD + 1];
+    int epoll = epoll_create1(0);
+    memset(payload, 'p', PAYLOAD);
+    payload[PAYLOAD] = '\0';
+    for (int i = 0; i < PAIRS; i++) {
+        char text[400], a[16], b[16];
+        snprintf(a, sizeof(a), "from%d", i);
+        snprintf(b, sizeof(b), "to%d", i);
+        from[i] = join(server->port, a);
+        to[i] = join(server->port, b);
+        snprintf(text, sizeof(text), "{\"type\":\"CANDIDATE\",\"dst\":\"%s\",\"payload\":\"%s\"}", b,
+                 payload);
+        lens[i] = frame(messages[i], text);
+        /* {"type":"CANDIDATE","src":"from0","dst":"to0","payload":"..."} in a frame with a head of 4 bytes */
+        out_len = 4 + strlen(text) + strlen(",\"src\":\"\"") + strlen(a);
+        struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)i};
+        need(epoll_ctl(epoll, EPOLL_CTL_ADD, to[i], &event) == 0, "epoll_ctl");
+    }
+    double started = wall(), cpu = cpu_seconds(server->pid);
+    while (wall() - started < seconds) {
+        struct epoll_event events[PAIRS];
+        for (int i = 0; i < PAIRS; i++)
+            for (; sent[i] - bytes[i] / out_len < WINDOW; sent[i]++)
+                write_all(from[i], messages[i], lens[i]);
+        int n = epoll_wait(epoll, events, PAIRS, 1000);
+        for (int e = 0; e < n; e++) {
+            uint32_t i = events[e].data.u32;
+            ssize_t got = recv(to[i], buffer, sizeof(buffer), 0);
+            need(got > 0, "recv");
+            bytes[i] += (uint64_t)got;
+        }
+    }
+    double passed = wall() - started;
+    cpu = cpu_seconds(server->pid) - cpu;
+    for (int i = 0; i < PAIRS; i++) {
+        received += bytes[i] / out_len;
+        close(from[i]);
+        close(to[i]);
+    }
+    close(epoll);
+    *cpu_us = cpu / (double)received * 1e6;
+    return (double)received / passed;
+}
+
+static void measure(bool npm)
+{
+    program server = start(npm);
+    int *fds = calloc((size_t)clients, sizeof(*fds));
+    double cpu_us;
+    need(fds != NULL, "calloc");
+    double rate = relay(&server, &cpu_us);
+    double before = resident_KB(server.pid);
+    double started = wall();
+    for (int i = 0; i < clients; i++) {
+        char id[32];
+        snprintf(id, sizeof(id), "client%d", i);
+        fds[i] = join(server.port, id);
+    }
+    double joins = clients / (wall() - started);
+    double share = heartbeats(&server, fds);
+    double after = resident_KB(server.pid);
+    printf("{\"server\":\"%s\",\"clients\":%d,\"rss_MB\":%.1f,\"KB_per_client\":%.2f,\"joins_per_s\":%.0f,"
+           "\"heartbeats_core_percent\":%.2f,\"messages_per_s\":%.0f,\"cpu_us_per_message\":%.2f}\n",
+           npm ? "npm peer" : "datapeer signal", clients, after / 1024, (after - before) / clients, joins,
+           share * 100, rate, cpu_us);
+    for (int i = 0; i < clients; i++)
+        close(fds[i]);
+    free(fds);
+    kill(server.pid, SIGKILL);
+    waitpid(server.pid, NULL, 0);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"clients", required_argument, NULL, 'c'}, {"seconds", required_argument, NULL, 's'}, {0}};
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == '?')
+            return 2;
+        if (c == 'c')
+            clients = atoi(optarg);
+        else
+            seconds = atof(optarg);
+    }
+    struct rlimit limit;
+    need(getrlimit(RLIMIT_NOFILE, &limit) == 0, "getrlimit");
+    limit.rlim_cur = limit.rlim_max;
+    need(setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit");
+    if ((rlim_t)clients + 100 > limit.rlim_max) {
+        fprintf(stderr, "only %ld descriptors may be open: fewer clients\n", (long)limit.rlim_max);
+        clients = (int)limit.rlim_max - 100;
+    }
+    measure(false);
+    if (access(NPM, R_OK) == 0 && access("apps/web/node_modules/peer", R_OK) == 0)
+        measure(true);
+    else
+        fprintf(stderr, "npm's server is not here: run scripts/deps, and this in the top folder\n");
+    return 0;
+}
