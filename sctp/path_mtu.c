@@ -63,8 +63,12 @@ void dp_path_mtu_set_ceiling(dp_path_mtu *p, dp_time now, size_t ceiling)
 
 void dp_path_mtu_raise_ceiling(dp_path_mtu *p, dp_time now, size_t ceiling)
 {
+    bool failed = p->too_large <= p->ceiling;
+    if (ceiling <= p->ceiling + 3)
+        return;
     p->ceiling = ceiling & ~(size_t)3;
-    search(p, now);
+    if (!failed)
+        search(p, now);
 }
 
 bool dp_path_mtu_poll(dp_path_mtu *p, dp_time now, size_t *size, bool *fresh)

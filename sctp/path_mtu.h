@@ -40,7 +40,8 @@ typedef struct dp_path_mtu {
 void dp_path_mtu_init(dp_path_mtu *p, size_t base);
 /* A path begins, whose interface takes packets up to ceiling: back to the base, and the search begins. */
 void dp_path_mtu_set_ceiling(dp_path_mtu *p, dp_time now, size_t ceiling);
-/* The same path takes more than was told: what has been found stays, and the search begins again. */
+/* The interface takes more than was told: what has been found stays, and the search begins again, unless a smaller size has
+ * failed already. */
 void dp_path_mtu_raise_ceiling(dp_path_mtu *p, dp_time now, size_t ceiling);
 /* True: a probe of *size bytes is to be sent now, and counts as sent. With *fresh, the owner makes p->nonce first. */
 bool dp_path_mtu_poll(dp_path_mtu *p, dp_time now, size_t *size, bool *fresh);

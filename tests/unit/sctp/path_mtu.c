@@ -108,6 +108,37 @@ static void test_forged_answers(void **state)
     assert_int_equal(path.current, 1432);
 }
 
+/* A ceiling that rises begins the search again only if that can find more: what has failed goes on failing. */
+static void test_raised_ceiling(void **state)
+{
+    (void)state;
+    begin(1432);
+    search(9000);
+    dp_path_mtu_raise_ceiling(&path, now, 1435); /* no whole word more */
+    assert_int_equal(path.state, DP_PATH_MTU_COMPLETE);
+    dp_path_mtu_raise_ceiling(&path, now, 8900);
+    assert_int_equal(path.state, DP_PATH_MTU_SEARCHING);
+    search(9000);
+    assert_int_equal(path.current, 8900);
+
+    begin(1432);
+    search(1416);
+    assert_int_equal(path.current, 1412);
+    dp_path_mtu_raise_ceiling(&path, now, 8900);
+    assert_int_equal(path.state, DP_PATH_MTU_COMPLETE);
+
+    size_t size;
+    bool fresh;
+    begin(1432);
+    for (int i = 0; i < 4; i++, now += DP_SECONDS(1))
+        assert_true(dp_path_mtu_poll(&path, now, &size, &fresh));
+    size_t second = size;
+    assert_true(second < 1432);
+    dp_path_mtu_raise_ceiling(&path, now, 8900);
+    assert_true(dp_path_mtu_poll(&path, now, &size, &fresh));
+    assert_int_equal(size, second);
+}
+
 static void test_raise_timer(void **state)
 {
     (void)state;
@@ -319,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_sizes_found),
         cmocka_unit_test(test_three_probes_a_second_apart),
         cmocka_unit_test(test_forged_answers),
+        cmocka_unit_test(test_raised_ceiling),
         cmocka_unit_test(test_raise_timer),
         cmocka_unit_test(test_black_hole_and_new_path),
         cmocka_unit_test(test_packets_grow),
