@@ -89,6 +89,7 @@ enum {
     OPTION_BIND,
     OPTION_PORT,
     OPTION_PORT_RANGE,
+    OPTION_MTU,
     OPTION_LITE,
     OPTION_CERTIFICATE,
     OPTION_EPHEMERAL,
@@ -113,6 +114,7 @@ static const struct option options[] = {
     {"bind", required_argument, NULL, OPTION_BIND},
     {"port", required_argument, NULL, OPTION_PORT},
     {"port-range", required_argument, NULL, OPTION_PORT_RANGE},
+    {"mtu", required_argument, NULL, OPTION_MTU},
     {"lite", no_argument, NULL, OPTION_LITE},
     {"certificate", required_argument, NULL, OPTION_CERTIFICATE},
     {"ephemeral", no_argument, NULL, OPTION_EPHEMERAL},
@@ -178,6 +180,8 @@ static bool take_option(app *a, int option)
         return network_set_port(net, optarg);
     case OPTION_PORT_RANGE:
         return network_set_port_range(net, optarg);
+    case OPTION_MTU:
+        return network_set_mtu(&net->datagram_size, optarg);
     case OPTION_LITE:
         return net->lite = true;
     case OPTION_CERTIFICATE:
@@ -309,6 +313,7 @@ int app_peer(app *a, const dp_peer_handler *handler)
                              .udp_port = net->port,
                              .port_min = net->port_min,
                              .port_max = net->port_max,
+                             .datagram_size = net->datagram_size,
                              .handler = *handler};
     a->missing_servers = ice.missing;
     int error = dp_peer_new(&a->peer, &config);

@@ -1,6 +1,7 @@
 #include "network.h"
 
 #include "app.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,9 @@ const char network_help[] =
     "  --hide-addresses       tell our local addresses as mDNS names, as browsers do\n"
     "  --bind ADDRESS         use this local address and no other; may be given 16 times\n"
     "  --port N               our UDP port for all who call us (default: any free one)\n"
-    "  --port-range A-B       take free ports from this range\n";
+    "  --port-range A-B       take free ports from this range\n"
+    "  --mtu N                send datagrams of up to N bytes, 600 to 16384; else as large as the way "
+    "takes\n";
 
 /* ---- one option each ---- */
 
@@ -86,6 +89,20 @@ bool network_set_port_range(network_options *o, const char *text)
         parse_port(dash + 1, strlen(dash + 1), 1, &o->port_max) && o->port_min <= o->port_max)
         return true;
     app_error("--port-range %s: it should look like 50000-50100", text);
+    return false;
+}
+
+bool network_set_mtu(size_t *out, const char *text)
+{
+    char *end;
+    errno = 0;
+    unsigned long size = strtoul(text, &end, 10);
+    if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && size != 0 &&
+        dp_pc_datagram_size_valid(size)) {
+        *out = size;
+        return true;
+    }
+    app_error("--mtu %s: it should be a number of bytes from 600 to 16384", text);
     return false;
 }
 

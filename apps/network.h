@@ -20,6 +20,7 @@ typedef struct network_options {
     uint16_t port; /* --port or 0 */
     uint16_t port_min;
     uint16_t port_max;
+    size_t datagram_size; /* --mtu or 0 */
 } network_options;
 
 /* What --ice-server's URLs come to; the texts in servers point into it. */
@@ -40,6 +41,7 @@ bool network_add_server(network_options *o, const char *url);
 bool network_add_bind(network_options *o, const char *address);
 bool network_set_port(network_options *o, const char *text);
 bool network_set_port_range(network_options *o, const char *text);
+bool network_set_mtu(size_t *out, const char *text);
 /* What only all options together show; command is "serve"... */
 bool network_check(const network_options *o, const char *command);
 

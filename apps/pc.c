@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 static const char help[] =
-    "Usage: datapeer pc offer|answer [--trickle] [--mdns] [--max-message-size N]\n"
+    "Usage: datapeer pc offer|answer [--trickle] [--mdns] [--max-message-size N] [--mtu N]\n"
     "\n"
     "Holds one peer connection. Reads commands as JSON objects, one a line, and prints events in the same "
     "way:\n"
@@ -24,6 +24,7 @@ static const char help[] =
     "  --trickle              print the description at once, and candidates as they are found\n"
     "  --mdns                 hide local addresses behind names that mDNS resolves\n"
     "  --max-message-size N   take messages of up to N bytes; 0: of any size; else 262144\n"
+    "  --mtu N                send datagrams of up to N bytes, 600 to 16384; else as large as the way takes\n"
     "  -v, -vv, -vvv          say more on standard error\n"
     "\n"
     "Example, which prints an offer:\n"
@@ -45,6 +46,7 @@ typedef struct pc_driver {
     bool offerer;
     bool trickle;
     bool mdns;
+    size_t datagram_size;      /* --mtu or 0 */
     uint64_t max_message_size; /* announced; 0: no limit */
     bool opened;               /* an offer can be made */
     pc_channels channels;
@@ -416,6 +418,7 @@ static bool begin(pc_driver *d)
                                        .log = d->app.log,
                                        .certificate = d->certificate,
                                        .hide_addresses = d->mdns,
+                                       .datagram_size = d->datagram_size,
                                        .key_log = d->app.key_log},
                                 .on_event = on_event,
                                 .on_writable = on_writable,
@@ -505,6 +508,7 @@ static int take_arguments(pc_driver *d, int argc, char **argv)
     static const struct option options[] = {{"trickle", no_argument, NULL, 't'},
                                             {"mdns", no_argument, NULL, 'm'},
                                             {"max-message-size", required_argument, NULL, 's'},
+                                            {"mtu", required_argument, NULL, 'u'},
                                             {"verbose", no_argument, NULL, 'v'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
@@ -514,7 +518,8 @@ static int take_arguments(pc_driver *d, int argc, char **argv)
             fputs(help, stdout);
             return -1;
         }
-        if (c == '?' || (c == 's' && !take_size(&d->max_message_size, optarg))) {
+        if (c == '?' || (c == 's' && !take_size(&d->max_message_size, optarg)) ||
+            (c == 'u' && !network_set_mtu(&d->datagram_size, optarg))) {
             fputs("Try 'datapeer pc --help'.\n", stderr);
             return EXIT_USAGE;
         }

@@ -118,6 +118,7 @@ struct dp_peer {
     bool hide_addresses;
     bool ice_tcp;
     bool ice_lite;
+    size_t datagram_size;
     bool reconnect;
     network *network;
     mux *mux;

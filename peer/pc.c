@@ -34,12 +34,16 @@ static bool fingerprint_valid(const dp_fingerprint *fp)
     return dp_fingerprint_parse(&read, text, strlen(text)) == DP_OK;
 }
 
+bool dp_pc_datagram_size_valid(size_t size)
+{
+    return size == 0 || (size >= DATAGRAM_SIZE_MIN && size <= DATAGRAM_SIZE_MAX);
+}
+
 int dp_pc_new(dp_pc **out, const dp_pc_config *config)
 {
     if (config->size != sizeof(*config) || config->random.fn == NULL || config->certificate == NULL ||
         (config->remote_fingerprint != NULL && !fingerprint_valid(config->remote_fingerprint)) ||
-        (config->datagram_size != 0 &&
-         (config->datagram_size < DATAGRAM_SIZE_MIN || config->datagram_size > DATAGRAM_SIZE_MAX)))
+        !dp_pc_datagram_size_valid(config->datagram_size))
         return DP_ERR_INVALID_ARGUMENT;
     dp_pc *pc = dp_calloc(1, sizeof(*pc));
     if (pc == NULL)

@@ -176,7 +176,8 @@ static bool config_valid(const dp_peer_config *config)
     return config->size == sizeof(*config) && config->loop != NULL && config->random.fn != NULL &&
            config->server != NULL && config->ice_server_count <= DP_PEER_MAX_ICE_SERVERS &&
            config->bind_count <= NETWORK_MAX_ADDRESSES && config->port_min <= config->port_max &&
-           (config->port_min != 0 || config->port_max == 0);
+           (config->port_min != 0 || config->port_max == 0) &&
+           dp_pc_datagram_size_valid(config->datagram_size);
 }
 
 static void free_parts(dp_peer *peer)
@@ -212,6 +213,7 @@ int dp_peer_new(dp_peer **out, const dp_peer_config *config)
     peer->hide_addresses = config->hide_addresses;
     peer->ice_tcp = config->ice_tcp;
     peer->ice_lite = config->ice_lite;
+    peer->datagram_size = config->datagram_size;
     peer->max_connections = config->max_connections != 0 ? config->max_connections : DEFAULT_MAX_CONNECTIONS;
     peer->max_value_size = config->max_value_size;
     peer->max_unfinished_size = config->max_unfinished_size;

@@ -57,6 +57,9 @@ typedef struct dp_pc_config {
     size_t datagram_size;
 } dp_pc_config;
 
+/* Whether datagram_size may be this. */
+DP_API bool dp_pc_datagram_size_valid(size_t size);
+
 #define DP_PC_MAX_MESSAGE_SIZE 262144
 
 /* Errors: NO_MEMORY, INVALID_ARGUMENT, CRYPTO. */

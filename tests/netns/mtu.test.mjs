@@ -40,7 +40,7 @@ async function large(site) {
 }
 
 // Between two sites whose links have these MTUs; the device is at the first.
-async function between(t, { family = 4, lan = 1500, wan = lan, extra = '', size = 3e6, rate, over }) {
+async function between(t, { family = 4, lan = 1500, wan = lan, extra = '', size = 3e6, rate, options = [], over }) {
     const net = await Internet.create(t);
     // The PeerServer's TCP does not look for its way here.
     const open = { nat: 'none', families: [family], forward: ['tcp flags syn tcp option maxseg size set 1000'] };
@@ -51,7 +51,7 @@ async function between(t, { family = 4, lan = 1500, wan = lan, extra = '', size 
     if (extra) await net.core.nft(`table inet sizes {\n${extra}\n}`);
     if (rate) await sites[1].limit(rate);
     await net.peerServer(family);
-    await net.device(hosts[0], [], size);
+    await net.device(hosts[0], options, size);
     return { net, sites, hosts, download: await net.get(hosts[1]) };
 }
 
@@ -61,6 +61,7 @@ const cases = [
     { name: 'links of 1,500 bytes', over: 1400, least: 200 },
     { name: 'links of 9,000 bytes', lan: 9000, over: 8000, least: 100 },
     { name: '1,300 bytes in the middle of 9,000', lan: 9000, wan: 1300, over: 1300 - IP[4] - UDP, most: 0 },
+    { name: 'as large as --mtu says', lan: 9000, options: ['--mtu', '1300'], over: 1300, most: 20 },
     // Six seconds pass until the second size that is lost has been tried three times.
     { name: '1,400 bytes, and no ICMP', wan: 1400, extra: SILENT, size: 11e6, rate: '10mbit', over: 1300, least: 200 },
     { name: '1,300 bytes, no ICMP and no fragments', lan: 9000, wan: 1300, extra: SILENT + WHOLE, over: 1300 - IP[4] - UDP, most: 0 },

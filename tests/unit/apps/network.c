@@ -47,7 +47,7 @@ static void takes_all_of_them(void **state)
     assert_int_equal(OPTIONS(&a, "serve", "dir", "--ice-server", "stun:192.0.2.1", "--ice-server",
                              "turns:[2001:db8::1]:443", "--turn-user", "1893456000:alice:pass", "--turn-ca",
                              "x.pem", "--relay-only", "--hide-addresses", "--bind", "192.0.2.7", "--bind",
-                             "::1", "--port", "4000"),
+                             "::1", "--port", "4000", "--mtu", "1400"),
                      EXIT_OK);
     const network_options *net = &a.network;
     assert_int_equal(net->url_count, 2);
@@ -56,6 +56,7 @@ static void takes_all_of_them(void **state)
     assert_int_equal(net->bind_count, 2);
     assert_int_equal(net->binds[1].family, DP_FAMILY_IPV6);
     assert_int_equal(net->port, 4000);
+    assert_int_equal(net->datagram_size, 1400);
     ice_servers ice;
     assert_true(network_resolve(&ice, net));
     assert_int_equal(ice.count, 2);
@@ -110,6 +111,11 @@ static void says_what_is_wrong(void **state)
         {{"--port-range", "0-4"}, "50000-50100"},
         {{"--port-range", "5"}, "50000-50100"},
         {{"--port-range", "5-4x"}, "50000-50100"},
+        {{"--mtu", "599"}, "600 to 16384"},
+        {{"--mtu", "16385"}, "600 to 16384"},
+        {{"--mtu", "0"}, "600 to 16384"},
+        {{"--mtu", "1200x"}, "600 to 16384"},
+        {{"--mtu", "-1200"}, "600 to 16384"},
         {{"--lite"}, "serve"},
         {{"--server", "gopher://x/"}, "no server address"},
         {{"--server", "wss://x/", "--cloud"}, "--cloud and --server"},

@@ -764,6 +764,9 @@ static void refuses_misuse(void **state)
     config.port_min = 6;
     assert_int_equal(dp_peer_new(&peer, &config), DP_ERR_INVALID_ARGUMENT);
     config = config_of(&b, NULL);
+    config.datagram_size = 599; /* not only when somebody calls */
+    assert_int_equal(dp_peer_new(&peer, &config), DP_ERR_INVALID_ARGUMENT);
+    config = config_of(&b, NULL);
     servers[1].credential = NULL;
     config.ice_servers = servers;
     config.ice_server_count = 2;
