@@ -210,8 +210,10 @@ void signal_host_free(signal_host *host)
         return;
     stop_listening(host);
     dp_timer_stop(&host->timer);
-    while (host->streams != NULL)
-        stream_free(host->streams);
+    for (stream *t = host->streams, *next; t != NULL; t = next) {
+        next = t->next;
+        stream_free(t);
+    }
     dp_signal_server_free(host->server);
     free(host);
 }

@@ -462,20 +462,19 @@ static void serve_get(dp_signal_server *s, dp_signal_conn *conn, const dp_reques
     static const char about[] =
         "{\"name\":\"PeerJS Server\",\"description\":\"A server side element to broker connections between "
         "PeerJS clients.\",\"website\":\"https://peerjs.com/\"}";
-    dp_slice rest;
+    dp_slice rest = {0};
     if (serve_file(s, conn, request))
         return;
+    bool below = below_mount(s, request->path, &rest);
     if (dp_slice_is(request->path, "/healthz"))
         respond_text(s, conn, request, s->shutting_down ? 503 : 200, TEXT_PLAIN, "ok\n");
     else if (s->config.metrics && dp_slice_is(request->path, "/metrics"))
         serve_metrics(s, conn, request);
-    else if (!below_mount(s, request->path, &rest))
-        not_found(s, conn, request);
-    else if (rest.len == 0 || dp_slice_is(rest, "/"))
+    else if (below && (rest.len == 0 || dp_slice_is(rest, "/")))
         respond_text(s, conn, request, 200, JSON, about);
-    else if (is_route(rest, "id"))
+    else if (below && is_route(rest, "id"))
         serve_id(s, conn, request);
-    else if (is_route(rest, "peers"))
+    else if (below && is_route(rest, "peers"))
         serve_peers(s, conn, request);
     else
         not_found(s, conn, request);

@@ -18,10 +18,9 @@ static int parse(const char *text)
     assert_non_null(exact);
     memcpy(exact, text, len);
     int error = dp_relay_parse(&relay, exact, len);
-    size_t at = relay.payload.at != NULL ? (size_t)(relay.payload.at - exact) : 0;
+    if (relay.payload.at != NULL) /* it outlives the copy */
+        relay.payload.at = text + (relay.payload.at - exact);
     free(exact);
-    if (error == DP_OK && relay.payload.at != NULL)
-        relay.payload.at = text + at;
     return error;
 }
 
