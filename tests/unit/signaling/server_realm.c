@@ -470,10 +470,11 @@ static void expect_end(const void *bytes, size_t len, unsigned code)
     expect_close(&a, code);
     assert_int_equal(stats().clients, 0);
     send_text(&a, "{\"type\":\"OFFER\",\"dst\":\"a\"}"); /* nothing more is read */
-    input(&a, "\xff\xff", 2);
     expect_silence(&a);
     pass(DP_SECONDS(3) - 1); /* or it might not see why */
     assert_non_null(a.conn);
+    input(&a, "\xff\xff", 2); /* which gives it no more time */
+    expect_silence(&a);
     pass(1);
     assert_null(a.conn);
     end(&a);
