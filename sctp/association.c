@@ -133,34 +133,25 @@ static void keep_header(dp_association *a, const uint8_t *packet, size_t len)
     a->has_header = true;
 }
 
-/* A copy without FORWARD-TSN. NULL: there is none, or no memory. */
-static uint8_t *without_forward(size_t *len, const uint8_t *packet)
+static bool has_chunk(const uint8_t *packet, size_t len, uint8_t type)
 {
-    dp_rd chunks = dp_chunks(packet, *len);
-    dp_chunk chunk = {.type = DP_CHUNK_DATA};
-    size_t from = DP_SCTP_COMMON_HEADER;
-    while (dp_chunk_next(&chunks, &chunk) && chunk.type != DP_CHUNK_FORWARD_TSN)
-        from = *len - dp_rd_left(&chunks);
-    uint8_t *rest = chunk.type != DP_CHUNK_FORWARD_TSN ? NULL : (uint8_t *)dp_alloc(*len);
-    if (rest == NULL)
-        return NULL;
-    size_t behind = dp_rd_left(&chunks);
-    memcpy(rest, packet, from);
-    memcpy(rest + from, packet + *len - behind, behind);
-    *len = from + behind;
-    return rest;
+    dp_rd chunks = dp_chunks(packet, len);
+    dp_chunk chunk;
+    while (dp_chunk_next(&chunks, &chunk))
+        if (chunk.type == type)
+            return true;
+    return false;
 }
 
 /* usrsctp believes that the peer has what repair.c is still sending: what builds on that waits. FORWARD-TSN would make the
  * peer skip it, a stream reset comes when all is acknowledged (RFC 6525 §5.1.2), SHUTDOWN ACK ends the association; that one
- * usrsctp repeats. */
+ * usrsctp repeats. A packet that is lost for want of memory is like any other: its DATA is sent again. */
 static void leave(dp_association *a, const uint8_t *packet, size_t len, size_t mtu)
 {
-    if (packet[DP_SCTP_COMMON_HEADER] == DP_CHUNK_SHUTDOWN_ACK)
+    uint8_t *cut, *rest;
+    if (has_chunk(packet, len, DP_CHUNK_SHUTDOWN_ACK) ||
+        dp_repair_hold_forward(&a->repair, &cut, packet, &len) != DP_OK)
         return;
-    uint8_t *cut = NULL, *rest;
-    if (a->sender.forward_len > 0 && dp_repair_holds(&a->repair, a->sender.forward_tsn))
-        cut = without_forward(&len, packet);
     packet = cut != NULL ? cut : packet;
     size_t rest_len;
     if (dp_early_reset_take(&a->held, &rest, &rest_len, packet, len, a->repair.copies.acked) != DP_OK)
@@ -319,8 +310,11 @@ void dp_association_set_path(dp_association *a, dp_time now, size_t ceiling, con
 
 static void watch_path(dp_association *a, dp_time now)
 {
-    bool progress = dp_sender_in_flight(&a->sender) == 0 || a->sender.acked_tsn != a->seen_tsn;
-    a->seen_tsn = a->sender.acked_tsn;
+    uint32_t acked =
+        a->repair.copies.acked; /* usrsctp is told of small packets as if large ones had passed, too */
+    bool idle = dp_sender_in_flight(&a->sender) == 0 && a->repair.owned == 0;
+    bool progress = idle || acked != a->seen_tsn;
+    a->seen_tsn = acked;
     if (!dp_path_mtu_watch(&a->path, now, progress))
         return;
     apply_path_mtu(a, true);
@@ -534,22 +528,13 @@ void dp_association_free(dp_association *a)
 
 /* ---- in and out -------------------------------------------------------------------------------- */
 
-static bool has_re_config(const uint8_t *packet, size_t len)
-{
-    dp_rd chunks = dp_chunks(packet, len);
-    dp_chunk chunk;
-    while (dp_chunk_next(&chunks, &chunk))
-        if (chunk.type == DP_CHUNK_RE_CONFIG)
-            return true;
-    return false;
-}
-
 /* usrsctp does a reset, or learns that ours is done, and drops the notification without notice if its receive buffer is full.
  * So the buffer is made wide for that moment, as often as is bearable while the owner reads nothing. */
 static void to_usrsctp(void *ctx, const uint8_t *packet, size_t len)
 {
     dp_association *a = (dp_association *)ctx;
-    bool wide = a->readable && a->socket != NULL && a->notices < NOTICES_MAX && has_re_config(packet, len);
+    bool wide = a->readable && a->socket != NULL && a->notices < NOTICES_MAX &&
+                has_chunk(packet, len, DP_CHUNK_RE_CONFIG);
     if (wide) {
         a->notices++;
         (void)set_int(a->socket, SOL_SOCKET, SO_RCVBUF, WIDE_BUFFER);

@@ -13,8 +13,9 @@
 #define LONE_DELAY    DP_MS(200) /* RFC 9260 §6.2: a SACK may be so late where there is no second packet */
 #define TIMER_LEAST   DP_MS(10)
 #define TIMER_MOST    DP_SECONDS(5)
-#define TRIES         10u   /* as usrsctp's Association.Max.Retrans */
-#define CLOSED_WINDOW 1500u /* bytes: room for no chunk */
+#define TRIES         10u            /* as usrsctp's Association.Max.Retrans */
+#define PATIENCE      DP_SECONDS(35) /* about what that comes to there: our first timers are shorter */
+#define CLOSED_WINDOW 1500u          /* bytes: room for no chunk */
 
 void dp_repair_init(dp_repair *r, size_t bytes_max)
 {
@@ -151,10 +152,16 @@ static void leaves_again(dp_repair *r, dp_time now, uint32_t tsn)
 
 /* ---- the way out --------------------------------------------------------------------------------- */
 
+static void hears(dp_repair *r, dp_time now)
+{
+    r->heard = now;
+    r->tries = 0;
+}
+
 static void restart_timer(dp_repair *r, dp_time now)
 {
+    hears(r, now);
     r->base = now;
-    r->tries = 0;
     r->probing = false;
 }
 
@@ -412,16 +419,17 @@ static bool read_sack(dp_repair *r, dp_time now, dp_rd body, uint32_t *window, s
     if (dp_tsn_before(r->sent_tsn, cumulative))
         r->sent_tsn = cumulative; /* what is given up before it is sent has a TSN, too */
     advance(r, now, cumulative);
-    if (*blocks > 0 && !r->on)
-        r->on = dp_copies_reserve(&r->copies, r->sent_tsn);
+    bool tracked =
+        *blocks > 0 && dp_copies_reserve(&r->copies, r->sent_tsn); /* else usrsctp sees the blocks */
+    r->on |= tracked;
     if (*blocks > dp_rd_left(&body) / 4)
         *blocks = dp_rd_left(&body) / 4;
     read_gaps(r, now, dp_rd_sub(&body, *blocks * 4));
     if (r->delivered != had)
         restart_timer(r, now);
     else if (*window < CLOSED_WINDOW)
-        r->tries = 0; /* RFC 9260 §6.1: it answers, though it has no room */
-    return r->on && (*blocks > 0 || r->told != cumulative);
+        hears(r, now); /* RFC 9260 §6.1: it answers, though it has no room */
+    return r->on && ((*blocks > 0 && tracked) || r->told != cumulative);
 }
 
 /* RFC 9260 §9.2: SHUTDOWN acknowledges, too. */
@@ -470,6 +478,34 @@ bool dp_repair_holds(const dp_repair *r, uint32_t tsn)
     return false;
 }
 
+/* Where a FORWARD-TSN is that must wait, with its padding. */
+static bool find_forward(const dp_repair *r, size_t *from, size_t *to, const uint8_t *packet, size_t len)
+{
+    dp_rd chunks = dp_chunks(packet, len);
+    dp_chunk chunk;
+    for (*from = DP_SCTP_COMMON_HEADER; dp_chunk_next(&chunks, &chunk); *from = *to) {
+        *to = len - dp_rd_left(&chunks);
+        if (chunk.type == DP_CHUNK_FORWARD_TSN && dp_repair_holds(r, dp_rd_u32(&chunk.value)))
+            return true;
+    }
+    return false;
+}
+
+int dp_repair_hold_forward(const dp_repair *r, uint8_t **rest, const uint8_t *packet, size_t *len)
+{
+    size_t from, to;
+    *rest = NULL;
+    if (!find_forward(r, &from, &to, packet, *len))
+        return DP_OK;
+    *rest = (uint8_t *)dp_alloc(*len);
+    if (*rest == NULL)
+        return DP_ERR_NO_MEMORY;
+    memcpy(*rest, packet, from);
+    memcpy(*rest + from, packet + to, *len - to);
+    *len -= to - from;
+    return DP_OK;
+}
+
 /* ---- retransmission ------------------------------------------------------------------------------ */
 
 /* RFC 8985 §7.2, then RFC 9260 §6.3.3. */
@@ -510,7 +546,7 @@ void dp_repair_handle_timeout(dp_repair *r, dp_time now)
 {
     if (now < dp_repair_next_timeout(r))
         return;
-    if (r->tries++ >= TRIES) {
+    if (r->tries++ >= TRIES && now - r->heard >= PATIENCE) {
         r->failed = true;
         return;
     }

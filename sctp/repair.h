@@ -34,6 +34,7 @@ typedef struct dp_repair {
     bool measured;
     dp_duration least, smoothed, variation; /* round trips */
     dp_time base;                           /* of the timer */
+    dp_time heard;                          /* something has arrived, or the peer has no room */
     unsigned backoff;
     unsigned tries; /* how often the timer has expired without an answer */
     bool probing;   /* one packet is due, whatever the window says */
@@ -62,6 +63,9 @@ void dp_repair_output(dp_repair *repair, dp_time now, const uint8_t *packet, siz
 bool dp_repair_input(dp_repair *repair, dp_time now, const uint8_t **packet, size_t *len);
 /* The peer lacks something up to this TSN that usrsctp believes it has: whatever makes it pass that TSN must wait. */
 bool dp_repair_holds(const dp_repair *repair, uint32_t tsn);
+/* *rest: what may leave of a packet with a FORWARD-TSN that must wait, to be freed, and *len its length; NULL: all may.
+ * NO_MEMORY: nothing may. */
+int dp_repair_hold_forward(const dp_repair *repair, uint8_t **rest, const uint8_t *packet, size_t *len);
 
 dp_time dp_repair_next_timeout(const dp_repair *repair);
 void dp_repair_handle_timeout(dp_repair *repair, dp_time now);

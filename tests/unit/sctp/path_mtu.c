@@ -219,15 +219,20 @@ static void start(pair *p, size_t ceiling, size_t path_mtu) { start_with(p, ceil
 
 static size_t handed;
 
-static void hand_over(pair *p, size_t count)
+static void hand_over_one(pair *p, size_t len)
 {
     static uint8_t data[100000];
-    for (size_t n = 0; n < count; n++, handed++) {
-        for (size_t i = 0; i < sizeof data; i++)
-            data[i] = (uint8_t)(handed + i % 251);
-        assert_int_equal(dp_channel_send(channel, virtual_now, data, sizeof data, true, true), DP_OK);
-    }
+    for (size_t i = 0; i < len; i++)
+        data[i] = (uint8_t)(handed + i % 251);
+    assert_int_equal(dp_channel_send(channel, virtual_now, data, len, true, true), DP_OK);
+    handed++;
     pair_drain(p);
+}
+
+static void hand_over(pair *p, size_t count)
+{
+    for (size_t n = 0; n < count; n++)
+        hand_over_one(p, 100000);
 }
 
 static bool all_received(pair *p) { return p != NULL && received == handed; }
@@ -326,6 +331,28 @@ static void test_black_hole(void **state)
     change(true, false);
 }
 
+/* Small packets pass all the time, and usrsctp is told that the large one has, too. */
+static void test_black_hole_for_large_ones(void **state)
+{
+    (void)state;
+    pair p;
+    handed = 0;
+    start(&p, 8920, 0);
+    pair_run(&p, DP_MS(50));
+    transfer(&p, 1, DP_SECONDS(5));
+    p.path_mtu = 1340;
+    p.no_fragments = true;
+    hand_over_one(&p, 5000);
+    for (int i = 0; i < 200; i++) {
+        hand_over_one(&p, 10);
+        pair_run(&p, DP_MS(20));
+    }
+    assert_true(mtu_of(&p) <= BASE);
+    p.no_fragments = false;
+    assert_true(pair_run_until(&p, all_received, DP_SECONDS(10)));
+    pair_clear(&p);
+}
+
 /* Every fall is one more, and after so many the size stays. */
 static void test_many_falls(void **state)
 {
@@ -358,6 +385,7 @@ int main(void)
         cmocka_unit_test(test_packets_stay_without_answers),
         cmocka_unit_test(test_another_path),
         cmocka_unit_test(test_black_hole),
+        cmocka_unit_test(test_black_hole_for_large_ones),
         cmocka_unit_test(test_many_falls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* Scripted SACKs: what is sent again, when, and what usrsctp is told. */
 #include "sctp/repair.h"
 
+#include "base/mem.h"
 #include "base/wr.h"
 #include "sctp/chunk.h"
 
@@ -257,6 +258,23 @@ static void test_gives_up(void **state)
     }
 }
 
+/* A short way whose timer is short: the association outlives what it did when usrsctp alone watched it. */
+static void test_outage(void **state)
+{
+    (void)state;
+    leave(0, 9);
+    now += DP_MS(1);
+    sack(10);
+    leave(10, 29);
+    dp_time cut = now;
+    while (!repair.failed) {
+        now = dp_repair_next_timeout(&repair);
+        dp_repair_handle_timeout(&repair, now);
+        (void)again(0, NULL);
+    }
+    assert_in_range(now - cut, DP_SECONDS(35), DP_SECONDS(45));
+}
+
 /* Before the first SACK the peer may not have the association yet. */
 static void test_waits_for_an_answer(void **state)
 {
@@ -288,6 +306,57 @@ static void test_limited(void **state)
     assert_false(dp_repair_holds(&repair, FIRST + 15));
 }
 
+static void *no_alloc(void *ctx, size_t size)
+{
+    (void)ctx;
+    (void)size;
+    return NULL;
+}
+static void *no_realloc(void *ctx, void *old, size_t size)
+{
+    (void)ctx;
+    (void)old;
+    (void)size;
+    return NULL;
+}
+static void plain_free(void *ctx, void *block)
+{
+    (void)ctx;
+    free(block);
+}
+static const dp_allocator nothing = {no_alloc, no_realloc, plain_free, NULL};
+
+/* DATA, FORWARD-TSN, DATA: the peer would skip 10, for which it waits. Without memory the packet is lost, and 10 is not. */
+static void test_forward_is_held(void **state)
+{
+    (void)state;
+    uint8_t out[128];
+    dp_wr wr = dp_wr_init(out, sizeof out);
+    for (int i = 0; i < 3; i++) {
+        dp_wr_zeros(&wr, i == 0 ? DP_SCTP_COMMON_HEADER : 0);
+        dp_wr_u16(&wr, i == 1 ? DP_CHUNK_FORWARD_TSN << 8 : 0x0003);
+        dp_wr_u16(&wr, i == 1 ? 8 : 20);
+        dp_wr_u32(&wr, FIRST + (i == 1 ? 10 : 40));
+        dp_wr_zeros(&wr, i == 1 ? 0 : 12);
+    }
+    uint8_t *rest;
+    size_t len = wr.len;
+    begin();
+    assert_int_equal(dp_repair_hold_forward(&repair, &rest, out, &len), DP_OK);
+    assert_null(rest);
+    sack_gap(10, 2, 20);
+    assert_int_equal(dp_repair_hold_forward(&repair, &rest, out, &len), DP_OK);
+    assert_int_equal(len, wr.len - 8);
+    assert_memory_equal(rest, out, 32);
+    assert_memory_equal(rest + 32, out + 40, 20);
+    dp_free(rest);
+    dp_set_allocator(&nothing);
+    len = wr.len;
+    assert_int_equal(dp_repair_hold_forward(&repair, &rest, out, &len), DP_ERR_NO_MEMORY);
+    dp_set_allocator(NULL);
+    assert_null(rest);
+}
+
 /* RFC 9260 §6.2.1: usrsctp has forgotten 11 to 13, so they come from here. */
 static void test_reneged(void **state)
 {
@@ -311,6 +380,7 @@ static void test_bad_blocks(void **state)
     sack_with(10, 100000, 2, (uint16_t[]){2, 2, 40, 60});
     sack_with(10, 100000, 1, (uint16_t[]){1, 20});
     sack_with(10, 100000, 1, (uint16_t[]){20, 3});
+    sack_with(10, 100000, 2, (uint16_t[]){20, 3, 5, 20});
     sack_with(10, 100000, 1, (uint16_t[]){2, 21});
     assert_int_equal(again(100, NULL), 0);
     assert_int_equal(repair.delivered, 11);
@@ -334,6 +404,74 @@ static void test_no_copy(void **state)
     assert_int_equal(told.cumulative, 0);
     assert_int_equal(told.from, 2);
     assert_int_equal(told.to, 10);
+}
+
+/* Copies are to be kept from now on: until there is one, usrsctp sees what the peer says. */
+static void test_no_copy_yet(void **state)
+{
+    (void)state;
+    repair.on = false;
+    leave(0, 9);
+    repair.on = true;
+    now += TRIP;
+    dp_set_allocator(&nothing);
+    sack_gap(0, 2, 10);
+    assert_true(told.as_it_was);
+    dp_set_allocator(NULL);
+    sack_gap(0, 2, 10);
+    assert_int_equal(told.cumulative, 0);
+    assert_int_equal(told.from, 2);
+    assert_int_equal(told.to, 10);
+}
+
+/* Behind a chunk of which there was no room for a copy usrsctp sees the gaps; its cumulative TSN must not pass that chunk, which
+ * could not be sent again if the peer threw it away. */
+static void test_no_room_for_a_copy(void **state)
+{
+    (void)state;
+    dp_repair_clear(&repair);
+    dp_repair_init(&repair, 1u << 16);
+    repair.on = true;
+    leave(0, 99); /* 64 have room */
+    now += TRIP;
+    sack_with(0, 100000, 2, (uint16_t[]){2, 70, 72, 100}); /* 0 and 70 are missing */
+    assert_true(repair.copies.held <= 1u << 16);
+    uint32_t copied = told.cumulative;
+    assert_in_range(copied, 60, 65);
+    assert_int_equal(told.blocks, 2);
+    assert_int_equal(told.from, 2);
+    assert_int_equal(copied - 1 + told.to, 69);
+    assert_int_equal(again(100, NULL), 1); /* 70 is usrsctp's */
+}
+
+/* RFC 9260 §6.10. */
+static void test_packet_ascends(void **state)
+{
+    (void)state;
+    begin();
+    sack_gap(10, 2, 20);
+    leave(30, 32);
+    assert_int_equal(again(100, NULL), 1); /* 10 leaves behind 30 */
+    leave(33, 39);
+    now += TRIP;
+    sack_with(10, 100000, 2, (uint16_t[]){2, 20, 22, 30});
+    assert_int_equal(repair.lost.head, FIRST + 30);
+    assert_int_equal(repair.lost.tail, FIRST + 10);
+    const uint8_t *packet;
+    size_t len;
+    size_t packets = 0;
+    while (dp_repair_poll(&repair, now, 100, 16384, &packet, &len)) {
+        dp_rd chunks = dp_chunks(packet, len);
+        dp_chunk chunk;
+        uint32_t last = FIRST;
+        packets++;
+        for (bool first = true; dp_chunk_next(&chunks, &chunk); first = false) {
+            uint32_t tsn = dp_rd_u32(&chunk.value);
+            assert_true(first || dp_tsn_before(last, tsn));
+            last = tsn;
+        }
+    }
+    assert_int_equal(packets, 2);
 }
 
 /* A late original makes for more patience. */
@@ -377,11 +515,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_probe, setup, teardown),
         cmocka_unit_test_setup_teardown(test_probe_is_the_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gives_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_outage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_waits_for_an_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_limited, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_forward_is_held, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reneged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_copy, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_copy_yet, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_room_for_a_copy, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_packet_ascends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reordering, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory_is_given_back, setup, teardown),
     };
