@@ -20,6 +20,7 @@ typedef struct packet {
 typedef struct pair {
     dp_sctp *end[2];
     packet *flying;
+    packet *last; /* of them, if there is one */
     uint64_t seed;
     unsigned loss, duplicate, reorder; /* percent */
     dp_duration delay;
@@ -58,11 +59,13 @@ static void pair_put(pair *p, int to, const uint8_t *data, size_t len, dp_time d
     item->to = to;
     item->len = len;
     memcpy(item->data, data, len);
-    packet **at = &p->flying;
+    packet **at = p->flying != NULL && p->last->due <= due ? &p->last->next : &p->flying;
     while (*at != NULL && (*at)->due <= due)
         at = &(*at)->next;
     item->next = *at;
     *at = item;
+    if (item->next == NULL)
+        p->last = item;
 }
 
 static void pair_probe(pair *p, int from)
