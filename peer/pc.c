@@ -202,8 +202,9 @@ static void pump_dtls(dp_pc *pc, dp_time now)
     while (pc->dtls != NULL && dp_dtls_poll_event(pc->dtls, &event)) {
         switch (event.type) {
         case DP_DTLS_EVENT_CONNECTED: {
-            int error = dp_sctp_start(pc->sctp, now, pc->dtls_client, pc->remote_sctp_port,
-                                      (size_t)pc->remote_max_message_size);
+            uint64_t most = pc->remote_max_message_size < SIZE_MAX ? pc->remote_max_message_size : SIZE_MAX;
+            int error =
+                dp_sctp_start(pc->sctp, now, pc->dtls_client, pc->remote_sctp_port, (size_t)most);
             if (error != DP_OK) {
                 dp_pc_set_error(pc, error, "the SCTP association could not be started");
                 end(pc, now, DP_PC_FAILED);
