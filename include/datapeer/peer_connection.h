@@ -120,7 +120,7 @@ DP_API dp_time dp_pc_next_timeout(const dp_pc *pc);
 /* After SELECTED_PAIR, and only then: the MTU of the way from event->local to event->remote as far as this machine knows
  * it (dp_route_mtu), or 0. Larger datagrams are tried by probes (RFC 8899) up to it; without this call they stay at
  * 1200 bytes. Relays and TCP do so anyway. Datagrams of dp_pc_poll_transmit that are to be whole must leave with DF;
- * all others without. */
+ * all others without: an owner that cannot do so does not call this, for a probe that came in fragments proves nothing. */
 DP_API void dp_pc_set_path_mtu(dp_pc *pc, dp_time now, size_t mtu);
 /* The next datagram, into a slot of DP_DATAGRAM_MAX bytes or more (nothing is written into a smaller one). */
 DP_API bool dp_pc_poll_transmit(dp_pc *pc, dp_time now, dp_datagram *out);
