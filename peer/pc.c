@@ -203,8 +203,7 @@ static void pump_dtls(dp_pc *pc, dp_time now)
         switch (event.type) {
         case DP_DTLS_EVENT_CONNECTED: {
             uint64_t most = pc->remote_max_message_size < SIZE_MAX ? pc->remote_max_message_size : SIZE_MAX;
-            int error =
-                dp_sctp_start(pc->sctp, now, pc->dtls_client, pc->remote_sctp_port, (size_t)most);
+            int error = dp_sctp_start(pc->sctp, now, pc->dtls_client, pc->remote_sctp_port, (size_t)most);
             if (error != DP_OK) {
                 dp_pc_set_error(pc, error, "the SCTP association could not be started");
                 end(pc, now, DP_PC_FAILED);
