@@ -31,7 +31,8 @@ typedef struct server_stream server_stream;
 /* MALFORMED, UNSUPPORTED: as from dp_proxy_parse; NO_MEMORY. */
 int dp_server_stream_new(server_stream **out, const server_stream_config *config);
 /* Another one by the same way. NO_MEMORY. */
-int dp_server_stream_new_like(server_stream **out, const server_stream *s, const server_stream_handler *handler);
+int dp_server_stream_new_like(server_stream **out, const server_stream *s,
+                              const server_stream_handler *handler);
 void dp_server_stream_free(server_stream *s);
 /* What was open before is closed. */
 void dp_server_stream_open(server_stream *s, const char *host, uint16_t port, bool secure);

@@ -73,7 +73,7 @@ typedef enum dp_association_event_type {
     DP_ASSOCIATION_NOTHING,
     DP_ASSOCIATION_DATA,
     DP_ASSOCIATION_ABANDONED, /* stream, unordered: the message will not be completed; its data is not to be used */
-    DP_ASSOCIATION_UP,      /* streams: what we may use; incoming_streams: what the peer may */
+    DP_ASSOCIATION_UP,        /* streams: what we may use; incoming_streams: what the peer may */
     DP_ASSOCIATION_DOWN,    /* error */
     DP_ASSOCIATION_RESET,   /* which streams, which directions, failed or done */
     DP_ASSOCIATION_STREAMS, /* streams: what we may use from now on; error: the peer refused to add some */

@@ -91,7 +91,7 @@ typedef struct dp_peer_config {
     bool relay_only;          /* these three: see dp_ice_config */
     bool hide_addresses;
     bool ice_lite;
-    size_t datagram_size; /* see dp_pc_config; INVALID_ARGUMENT if it is out of range */
+    size_t datagram_size;             /* see dp_pc_config; INVALID_ARGUMENT if it is out of range */
     const dp_address *bind_addresses; /* only these are used (ports ignored); copied. None: all */
     size_t bind_count;
     uint16_t udp_port; /* where others reach us, one for all who call (for port forwarding); 0: any free one.

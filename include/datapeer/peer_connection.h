@@ -47,8 +47,8 @@ typedef struct dp_pc_config {
     /* See dp_sctp_config. The peer is told this as a=max-message-size (0, no limit, for DP_UNLIMITED), or
      * max_message_size if this is 0. Chromium refuses a description that says 4294967295. */
     uint64_t max_size_in_parts;
-    dp_duration ice_pacing;  /* 0: 50 ms */
-    bool ice_tcp;            /* these four: see dp_ice_config (tcp...) */
+    dp_duration ice_pacing; /* 0: 50 ms */
+    bool ice_tcp;           /* these four: see dp_ice_config (tcp...) */
     bool ice_lite;
     bool relay_only;
     bool hide_addresses;
@@ -147,7 +147,7 @@ typedef enum dp_pc_event_type {
     DP_PC_EVENT_LINK_CLOSE,    /* link.id */
     DP_PC_EVENT_CHANNEL_OPEN,  /* channel, incoming */
     DP_PC_EVENT_MESSAGE,       /* channel, data, len, binary */
-    DP_PC_EVENT_MESSAGE_PART,  /* channel, data, len, binary, first, last, error: see DP_SCTP_EVENT_MESSAGE_PART */
+    DP_PC_EVENT_MESSAGE_PART, /* channel, data, len, binary, first, last, error: see DP_SCTP_EVENT_MESSAGE_PART */
     DP_PC_EVENT_BUFFERED_AMOUNT_LOW, /* channel */
     DP_PC_EVENT_CHANNEL_ERROR,       /* channel, error */
     DP_PC_EVENT_CHANNEL_CLOSED,      /* channel, invalid after the next call */

@@ -135,8 +135,8 @@ DP_API int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data
  * other. So the owner has 30 s for each part, counted from when nothing is buffered any more; then the association
  * ends with TIMEOUT. dp_channel_close in the middle ends it, too, unless nothing of the message has left: nothing else
  * keeps the peer from taking the beginning for the whole. A lifetime (max_packet_lifetime) does not count. */
-DP_API int dp_channel_send_part(dp_channel *channel, dp_time now, const uint8_t *data, size_t len, bool binary,
-                                bool last);
+DP_API int dp_channel_send_part(dp_channel *channel, dp_time now, const uint8_t *data, size_t len,
+                                bool binary, bool last);
 /* Bytes of messages accepted by send and not yet handed to the wire (W3C bufferedAmount). An empty message has none: any
  * number of them may wait. */
 DP_API size_t dp_channel_buffered_amount(const dp_channel *channel);
@@ -175,8 +175,8 @@ DP_API void dp_sctp_abort(dp_sctp *sctp, dp_time now);
 
 typedef enum dp_sctp_event_type {
     DP_SCTP_EVENT_CONNECTED,
-    DP_SCTP_EVENT_CHANNEL_OPEN,        /* channel, incoming */
-    DP_SCTP_EVENT_MESSAGE,             /* channel, data, len, binary; text is valid UTF-8 */
+    DP_SCTP_EVENT_CHANNEL_OPEN, /* channel, incoming */
+    DP_SCTP_EVENT_MESSAGE,      /* channel, data, len, binary; text is valid UTF-8 */
     /* channel, data, len, binary, first, last: the next part, at most max_message_size bytes, of a message over
      * max_message_size; each part of a text is valid UTF-8. Other channels' messages come in between only if their
      * sender mixes them. After a first part there is always a last one, before CHANNEL_CLOSED at the latest. With an

@@ -319,7 +319,8 @@ static void test_certificates(void **state)
          "turn.example.org"},
         {{.dns = "turn.example.org", .from = "20980101000000", .signer = &ca},
          "turn.example.org",
-         "the certificate of turn.example.org is not valid before 2098-01-01, or this machine's clock is wrong",
+         "the certificate of turn.example.org is not valid before 2098-01-01, or this machine's clock is "
+         "wrong",
          "turn.example.org"},
         {{.dns = "turn.example.org"},
          "turn.example.org",

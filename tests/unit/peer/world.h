@@ -281,8 +281,7 @@ static inline void call_with(const dp_connect_options *options)
 
 static inline void call_as(const char *kind, bool reliable)
 {
-    dp_connect_options options = {
-        .size = sizeof(options), .serialization = kind, .reliable = reliable};
+    dp_connect_options options = {.size = sizeof(options), .serialization = kind, .reliable = reliable};
     call_with(&options);
 }
 
