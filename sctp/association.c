@@ -308,10 +308,10 @@ void dp_association_set_path(dp_association *a, dp_time now, size_t ceiling, con
         apply_path_mtu(a, true);
 }
 
+/* What usrsctp is told does not count: where only small packets pass, it hears that the large ones have, too. */
 static void watch_path(dp_association *a, dp_time now)
 {
-    uint32_t acked =
-        a->repair.copies.acked; /* usrsctp is told of small packets as if large ones had passed, too */
+    uint32_t acked = a->repair.copies.acked;
     bool idle = dp_sender_in_flight(&a->sender) == 0 && a->repair.owned == 0;
     bool progress = idle || acked != a->seen_tsn;
     a->seen_tsn = acked;
