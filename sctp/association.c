@@ -79,6 +79,7 @@ struct dp_association {
     dp_forward forward;
     dp_sender sender;
     dp_repair repair;
+    bool measured; /* a round trip */
     dp_early_reset early;
     dp_early_reset
         held; /* our own request: the peer does not have all its data yet, though usrsctp thinks so */
@@ -463,6 +464,7 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     dp_sender_init(&a->sender);
     dp_path_mtu_init(&a->path, config->mtu);
     dp_repair_init(&a->repair, config->send_buffer_size);
+    a->repair.on = true;
     a->rto_min = RTO_MIN_MS;
     a->message_max = config->max_message_size;
     a->send_buffer = config->send_buffer_size;
@@ -632,6 +634,11 @@ static void repair(dp_association *a, dp_time now)
 {
     const uint8_t *packet;
     size_t len;
+    /* From the beginning: what opens the first channels is worth it on any path. */
+    if (!a->measured && a->sender.least != UINT64_MAX) {
+        a->measured = true;
+        a->repair.on &= a->sender.least >= WORTH_REPAIR || a->repair.found_lost > 0;
+    }
     a->repair.on |= a->sender.least != UINT64_MAX && a->sender.least >= WORTH_REPAIR;
     dp_sender_report(&a->sender, a->repair.found_lost, a->repair.delivered, a->repair.owned);
     while (dp_repair_poll(&a->repair, now, dp_sender_spare(&a->sender, dp_repair_in_flight(&a->repair)),

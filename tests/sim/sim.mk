@@ -28,6 +28,7 @@ sim-check: $(SIM_PROGRAMS)
 	@$(B)/sim/lifetimes 1 39111 > $(B)/sim/lifetimes_closed_and_expired.txt
 	@$(B)/sim/lifetimes 1 196719 > $(B)/sim/lifetimes_reset_forgotten.txt
 	@$(B)/sim/lifetimes 1 2040432 > $(B)/sim/lifetimes_full_of_nothing.txt
+	@$(B)/sim/lifetimes 1 3399291 > $(B)/sim/lifetimes_open_never_repeated.txt
 	$(if $(SAN),,@$(B)/sim/soak 3 > $(B)/sim/soak.txt)
 
 # The table of the NAT matrix.
