@@ -14,6 +14,8 @@ import { PAGES, until, within, World } from './lib/world.mjs';
 
 const world = new World();
 const limit = { timeout: 60000 };
+// npm's server is Node's: before version 20 that answered requests without Host, and with a space behind a field's name.
+const strictNode = Number(process.versions.node.split('.')[0]) >= 20;
 after(() => world.close());
 
 // {status, headers, body}
@@ -171,12 +173,12 @@ for (const [name, start] of Object.entries(SERVERS)) {
         });
 
         test('requests that are none', limit, async () => {
+            const strict = [['GET / HTTP/1.1\r\n\r\n', 400], ['GET / HTTP/1.1\r\nHost : h\r\n\r\n', 400]];
             for (const [text, status] of [
+                ...(name === 'datapeer' || strictNode ? strict : []),
                 ['nonsense\r\n\r\n', 400],
-                ['GET / HTTP/1.1\r\n\r\n', 400],
                 ['GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n', 400],
                 ['GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', 400],
-                ['GET / HTTP/1.1\r\nHost : h\r\n\r\n', 400],
                 [`GET / HTTP/1.1\r\nHost: h\r\nX: ${'x'.repeat(20000)}\r\n\r\n`, 431],
             ])
                 assert.match(await raw(server, text), new RegExp(`^HTTP/1\\.1 ${status} `), JSON.stringify(text.slice(0, 60)));
