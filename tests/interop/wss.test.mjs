@@ -117,10 +117,10 @@ test('no TLS there, or no PeerServer', limit, async () => {
     refused(await ls(`ws://localhost:${server.port}/`), /HTTP|server/);
     const web = createHttpsServer({ cert: readFileSync(good.cert), key: readFileSync(good.key) }, (_, response) => response.writeHead(404).end());
     await new Promise((resolve) => web.listen(0, '127.0.0.1', resolve));
-    world.defer(() => new Promise((done) => {
-        web.close(done);
+    world.defer(() => {
+        web.close();
         web.closeAllConnections();
-    }));
+    });
     refused(await ls(`wss://localhost:${web.address().port}/`, ...trusting()), /HTTP status 404/);
 });
 

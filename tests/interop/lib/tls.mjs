@@ -90,18 +90,22 @@ export async function mouth(world, words) {
     const server = createTcpServer((socket) => {
         socket.on('error', () => {});
         socket.once('data', () => socket.write(words));
-        world.defer(() => socket.destroy());
     });
     return listen(world, server, []);
 }
 
+// Connections that CONNECT has taken over are nobody's for Node's own closeAllConnections.
 async function listen(world, server, seen) {
+    const sockets = new Set();
+    server.on('connection', (socket) => {
+        sockets.add(socket);
+        socket.once('close', () => sockets.delete(socket));
+    });
     await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-    world.defer(() => new Promise((done) => {
-        server.close(done);
-        server.closeAllConnections?.();
-    }));
+    world.defer(() => {
+        server.close();
+        for (const socket of sockets) socket.destroy();
+    });
     const { port } = server.address();
     return { port, seen, url: (user = '') => `http://${user && `${user}@`}127.0.0.1:${port}` };
 }
-
