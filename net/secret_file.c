@@ -2,15 +2,17 @@
 #include <datapeer/net.h>
 
 #include "base/mem.h"
+#include "net/file_error.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int DP_PRINTF(3, 4) fail(dp_file_error *error, int code, const char *format, ...)
+int dp_file_fail(dp_file_error *error, int code, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -18,8 +20,6 @@ static int DP_PRINTF(3, 4) fail(dp_file_error *error, int code, const char *form
     va_end(args);
     return code;
 }
-
-#define PATH_SHOWN "%.300s" /* leaves room for what else a message says */
 
 /* ---- reading ---- */
 
@@ -31,37 +31,39 @@ static int open_secret(int *fd, const char *path, dp_file_error *error)
         return DP_OK;
     switch (errno) {
     case ENOENT:
-        return fail(error, DP_ERR_NOT_FOUND, PATH_SHOWN ": there is no such file", path);
+        return dp_file_fail(error, DP_ERR_NOT_FOUND, PATH_SHOWN ": there is no such file", path);
     case ELOOP:
-        return fail(error, DP_ERR_DENIED, PATH_SHOWN " is a symbolic link: name the file itself", path);
+        return dp_file_fail(error, DP_ERR_DENIED, PATH_SHOWN " is a symbolic link: name the file itself",
+                            path);
     case ENXIO:
-        return fail(error, DP_ERR_DENIED, PATH_SHOWN " is no plain file", path);
+        return dp_file_fail(error, DP_ERR_DENIED, PATH_SHOWN " is no plain file", path);
     case EACCES:
-        return fail(error, DP_ERR_DENIED,
-                    PATH_SHOWN " can't be read: run as the user who owns it, or chmod 600 it", path);
+        return dp_file_fail(error, DP_ERR_DENIED,
+                            PATH_SHOWN " can't be read: run as the user who owns it, or chmod 600 it", path);
     default:
-        return fail(error, DP_ERR_IO, PATH_SHOWN ": %s", path, strerror(errno));
+        return dp_file_fail(error, DP_ERR_IO, PATH_SHOWN ": %s", path, strerror(errno));
     }
 }
 
 static int check(const struct stat *st, size_t capacity, const char *path, dp_file_error *error)
 {
     if (S_ISDIR(st->st_mode))
-        return fail(error, DP_ERR_DENIED, PATH_SHOWN " is a folder: name a file in it", path);
+        return dp_file_fail(error, DP_ERR_DENIED, PATH_SHOWN " is a folder: name a file in it", path);
     if (!S_ISREG(st->st_mode))
-        return fail(error, DP_ERR_DENIED, PATH_SHOWN " is no plain file", path);
+        return dp_file_fail(error, DP_ERR_DENIED, PATH_SHOWN " is no plain file", path);
     if (st->st_uid != geteuid())
-        return fail(error, DP_ERR_DENIED,
-                    PATH_SHOWN
-                    " belongs to another user (%u), who can change it: run as that user, or chown it",
-                    path, (unsigned)st->st_uid);
+        return dp_file_fail(error, DP_ERR_DENIED,
+                            PATH_SHOWN
+                            " belongs to another user (%u), who can change it: run as that user, or chown it",
+                            path, (unsigned)st->st_uid);
     if ((st->st_mode & (S_IRWXG | S_IRWXO)) != 0)
-        return fail(error, DP_ERR_DENIED,
-                    PATH_SHOWN " is open to other users (mode %03o), and it holds a secret: chmod 600 it",
-                    path, (unsigned)st->st_mode & 0777u);
+        return dp_file_fail(error, DP_ERR_DENIED,
+                            PATH_SHOWN
+                            " is open to other users (mode %03o), and it holds a secret: chmod 600 it",
+                            path, (unsigned)st->st_mode & 0777u);
     if (st->st_size < 0 || (uint64_t)st->st_size > capacity)
-        return fail(error, DP_ERR_TOO_LARGE, PATH_SHOWN " has %lld bytes, and at most %zu make sense", path,
-                    (long long)st->st_size, capacity);
+        return dp_file_fail(error, DP_ERR_TOO_LARGE, PATH_SHOWN " has %lld bytes, and at most %zu make sense",
+                            path, (long long)st->st_size, capacity);
     return DP_OK;
 }
 
@@ -71,7 +73,7 @@ static int read_checked(int fd, uint8_t *out, size_t capacity, size_t *len, cons
 {
     struct stat st;
     if (fstat(fd, &st) != 0)
-        return fail(error, DP_ERR_IO, PATH_SHOWN ": %s", path, strerror(errno));
+        return dp_file_fail(error, DP_ERR_IO, PATH_SHOWN ": %s", path, strerror(errno));
     int result = check(&st, capacity, path, error);
     for (*len = 0; result == DP_OK && *len < capacity;) {
         ssize_t n = read(fd, out + *len, capacity - *len);
@@ -80,7 +82,7 @@ static int read_checked(int fd, uint8_t *out, size_t capacity, size_t *len, cons
         if (n > 0)
             *len += (size_t)n;
         else if (errno != EINTR)
-            result = fail(error, DP_ERR_IO, PATH_SHOWN ": %s", path, strerror(errno));
+            result = dp_file_fail(error, DP_ERR_IO, PATH_SHOWN ": %s", path, strerror(errno));
     }
     return result;
 }
@@ -107,8 +109,8 @@ static int make_folders(char *path, dp_file_error *error)
          slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         if (mkdir(path, 0700) != 0 && errno != EEXIST)
-            result =
-                fail(error, DP_ERR_IO, "the folder " PATH_SHOWN " can't be made: %s", path, strerror(errno));
+            result = dp_file_fail(error, DP_ERR_IO, "the folder " PATH_SHOWN " can't be made: %s", path,
+                                  strerror(errno));
         *slash = '/';
     }
     return result;
@@ -146,7 +148,7 @@ static int make_file(char *temporary, const char *path, const void *data, size_t
 {
     int fd = mkostemp(temporary, O_CLOEXEC);
     if (fd < 0)
-        return fail(error, DP_ERR_IO, PATH_SHOWN " can't be made: %s", path, strerror(errno));
+        return dp_file_fail(error, DP_ERR_IO, PATH_SHOWN " can't be made: %s", path, strerror(errno));
     /* mkostemp's 0600 less the umask. */
     bool made =
         fchmod(fd, 0600) == 0 && write_all(fd, data, len) && fsync(fd) == 0 && link(temporary, path) == 0;
@@ -156,9 +158,9 @@ static int make_file(char *temporary, const char *path, const void *data, size_t
     if (made)
         sync_folder(temporary);
     else if (reason == EEXIST)
-        return fail(error, DP_ERR_EXISTS, PATH_SHOWN " is there already", path);
+        return dp_file_fail(error, DP_ERR_EXISTS, PATH_SHOWN " is there already", path);
     else
-        return fail(error, DP_ERR_IO, PATH_SHOWN " can't be written: %s", path, strerror(reason));
+        return dp_file_fail(error, DP_ERR_IO, PATH_SHOWN " can't be written: %s", path, strerror(reason));
     return DP_OK;
 }
 
@@ -167,7 +169,7 @@ int dp_secret_file_create(const char *path, const void *data, size_t len, dp_fil
     size_t capacity = strlen(path) + sizeof(".XXXXXX");
     char *temporary = dp_alloc(capacity);
     if (temporary == NULL)
-        return fail(error, DP_ERR_NO_MEMORY, "%s", dp_strerror(DP_ERR_NO_MEMORY));
+        return dp_file_fail(error, DP_ERR_NO_MEMORY, "%s", dp_strerror(DP_ERR_NO_MEMORY));
     snprintf(temporary, capacity, "%s.XXXXXX", path);
     int result = make_folders(temporary, error);
     if (result == DP_OK)

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/file_error.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <mbedtls/pem.h>
@@ -35,29 +36,19 @@ struct dp_tls_server {
 
 /* ---- files ------------------------------------------------------------------------------------------- */
 
-static int DP_PRINTF(3, 4) fail(dp_file_error *error, int code, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(error->message, sizeof(error->message), format, args);
-    va_end(args);
-    return code;
-}
-
-#define PATH_SHOWN "%.300s" /* leaves room for what else a message says */
-
 /* A key may belong to another user, and the path be a symbolic link: so certbot and Debian's ssl-cert keep them. */
 static int check(const struct stat *st, bool secret, const char *path, dp_file_error *error)
 {
     if (!S_ISREG(st->st_mode))
-        return fail(error, DP_ERR_DENIED, PATH_SHOWN " is no plain file", path);
+        return dp_file_fail(error, DP_ERR_DENIED, PATH_SHOWN " is no plain file", path);
     if (secret && (st->st_mode & S_IRWXO) != 0)
-        return fail(error, DP_ERR_DENIED,
-                    PATH_SHOWN " is open to every user (mode %03o), and it holds a private key: chmod o= it",
-                    path, (unsigned)st->st_mode & 0777u);
+        return dp_file_fail(error, DP_ERR_DENIED,
+                            PATH_SHOWN
+                            " is open to every user (mode %03o), and it holds a private key: chmod o= it",
+                            path, (unsigned)st->st_mode & 0777u);
     if (st->st_size > FILE_MAX)
-        return fail(error, DP_ERR_TOO_LARGE, PATH_SHOWN " has %lld bytes, and at most %d make sense", path,
-                    (long long)st->st_size, FILE_MAX);
+        return dp_file_fail(error, DP_ERR_TOO_LARGE, PATH_SHOWN " has %lld bytes, and at most %d make sense",
+                            path, (long long)st->st_size, FILE_MAX);
     return DP_OK;
 }
 
@@ -66,7 +57,7 @@ static int read_open(int fd, char *text, bool secret, const char *path, dp_file_
 {
     struct stat st;
     if (fstat(fd, &st) != 0)
-        return fail(error, DP_ERR_IO, PATH_SHOWN ": %s", path, strerror(errno));
+        return dp_file_fail(error, DP_ERR_IO, PATH_SHOWN ": %s", path, strerror(errno));
     int result = check(&st, secret, path, error);
     size_t len = 0;
     while (result == DP_OK && len < FILE_MAX) {
@@ -76,7 +67,7 @@ static int read_open(int fd, char *text, bool secret, const char *path, dp_file_
         if (n > 0)
             len += (size_t)n;
         else if (errno != EINTR)
-            result = fail(error, DP_ERR_IO, PATH_SHOWN ": %s", path, strerror(errno));
+            result = dp_file_fail(error, DP_ERR_IO, PATH_SHOWN ": %s", path, strerror(errno));
     }
     text[len] = '\0';
     return result;
@@ -86,11 +77,11 @@ static int read_file(char *text, bool secret, const char *path, dp_file_error *e
 {
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC); /* nobody may ever write to a FIFO */
     if (fd < 0)
-        return fail(error,
-                    errno == ENOENT   ? DP_ERR_NOT_FOUND
-                    : errno == EACCES ? DP_ERR_DENIED
-                                      : DP_ERR_IO,
-                    PATH_SHOWN ": %s", path, strerror(errno));
+        return dp_file_fail(error,
+                            errno == ENOENT   ? DP_ERR_NOT_FOUND
+                            : errno == EACCES ? DP_ERR_DENIED
+                                              : DP_ERR_IO,
+                            PATH_SHOWN ": %s", path, strerror(errno));
     int result = read_open(fd, text, secret, path, error);
     close(fd);
     return result;
@@ -100,19 +91,19 @@ static int parse_chain(dp_tls_server *server, const char *text, const char *path
 {
     int ret = mbedtls_x509_crt_parse(&server->chain, (const unsigned char *)text, strlen(text) + 1);
     if (ret == MBEDTLS_ERR_X509_ALLOC_FAILED)
-        return fail(error, DP_ERR_NO_MEMORY, "%s", dp_strerror(DP_ERR_NO_MEMORY));
+        return dp_file_fail(error, DP_ERR_NO_MEMORY, "%s", dp_strerror(DP_ERR_NO_MEMORY));
     if (ret != 0) /* above 0: so many of them could not be read */
-        return fail(error, DP_ERR_MALFORMED,
-                    PATH_SHOWN " holds no certificates (PEM) that can be read (-0x%04x)", path,
-                    ret < 0 ? (unsigned)-ret : 0);
+        return dp_file_fail(error, DP_ERR_MALFORMED,
+                            PATH_SHOWN " holds no certificates (PEM) that can be read (-0x%04x)", path,
+                            ret < 0 ? (unsigned)-ret : 0);
     size_t count = 0;
     for (const mbedtls_x509_crt *crt = &server->chain; crt != NULL; crt = crt->next)
         count++;
     if (count > CHAIN_MAX)
-        return fail(error, DP_ERR_TOO_LARGE,
-                    PATH_SHOWN
-                    " holds %zu certificates: the server's and those up to its authority's suffice",
-                    path, count);
+        return dp_file_fail(error, DP_ERR_TOO_LARGE,
+                            PATH_SHOWN
+                            " holds %zu certificates: the server's and those up to its authority's suffice",
+                            path, count);
     if (mbedtls_x509_time_is_past(&server->chain.valid_to))
         DP_LOG(&server->log, DP_LOG_WARN, "net", "the certificate in %s has expired: clients will refuse it",
                path);
@@ -124,18 +115,19 @@ static int parse_key(dp_tls_server *server, const char *text, const char *path, 
 {
     int ret = dp_mbedtls_parse_key(&server->key, text, dp_tls_give_random, &server->random);
     if (ret == MBEDTLS_ERR_PK_PASSWORD_REQUIRED || ret == MBEDTLS_ERR_PK_PASSWORD_MISMATCH)
-        return fail(error, DP_ERR_MALFORMED,
-                    PATH_SHOWN " wants a password: 'openssl pkey' can write the key without one", path);
+        return dp_file_fail(error, DP_ERR_MALFORMED,
+                            PATH_SHOWN " wants a password: 'openssl pkey' can write the key without one",
+                            path);
     if (ret == MBEDTLS_ERR_PK_ALLOC_FAILED)
-        return fail(error, DP_ERR_NO_MEMORY, "%s", dp_strerror(DP_ERR_NO_MEMORY));
+        return dp_file_fail(error, DP_ERR_NO_MEMORY, "%s", dp_strerror(DP_ERR_NO_MEMORY));
     if (ret != 0)
-        return fail(error, DP_ERR_MALFORMED,
-                    PATH_SHOWN " holds no private key (PEM) that can be read (-0x%04x)", path,
-                    (unsigned)-ret);
+        return dp_file_fail(error, DP_ERR_MALFORMED,
+                            PATH_SHOWN " holds no private key (PEM) that can be read (-0x%04x)", path,
+                            (unsigned)-ret);
     if (dp_mbedtls_check_pair(&server->chain.pk, &server->key, dp_tls_give_random, &server->random) != 0)
-        return fail(error, DP_ERR_MALFORMED,
-                    "the key in %.200s is not that of the first certificate in %.200s", path,
-                    certificate_path);
+        return dp_file_fail(error, DP_ERR_MALFORMED,
+                            "the key in %.200s is not that of the first certificate in %.200s", path,
+                            certificate_path);
     return DP_OK;
 }
 
@@ -143,7 +135,7 @@ static int load(dp_tls_server *server, const dp_tls_server_config *config, dp_fi
 {
     char *text = dp_alloc(FILE_MAX + 1);
     if (text == NULL)
-        return fail(error, DP_ERR_NO_MEMORY, "%s", dp_strerror(DP_ERR_NO_MEMORY));
+        return dp_file_fail(error, DP_ERR_NO_MEMORY, "%s", dp_strerror(DP_ERR_NO_MEMORY));
     int result = read_file(text, false, config->certificate_file, error);
     if (result == DP_OK)
         result = parse_chain(server, text, config->certificate_file, error);
@@ -164,17 +156,17 @@ static int configure(dp_tls_server *server, dp_file_error *error)
     mbedtls_ssl_conf_authmode(&server->conf, MBEDTLS_SSL_VERIFY_NONE);
     if (result == DP_OK && mbedtls_ssl_conf_own_cert(&server->conf, &server->chain, &server->key) != 0)
         result = DP_ERR_NO_MEMORY;
-    return result == DP_OK ? DP_OK : fail(error, result, "%s", dp_strerror(result));
+    return result == DP_OK ? DP_OK : dp_file_fail(error, result, "%s", dp_strerror(result));
 }
 
 int dp_tls_server_new(dp_tls_server **out, const dp_tls_server_config *config, dp_file_error *error)
 {
     if (config->size != sizeof(*config) || config->certificate_file == NULL || config->key_file == NULL ||
         config->random.fn == NULL)
-        return fail(error, DP_ERR_INVALID_ARGUMENT, "%s", dp_strerror(DP_ERR_INVALID_ARGUMENT));
+        return dp_file_fail(error, DP_ERR_INVALID_ARGUMENT, "%s", dp_strerror(DP_ERR_INVALID_ARGUMENT));
     dp_tls_server *server = dp_calloc(1, sizeof(*server));
     if (server == NULL)
-        return fail(error, DP_ERR_NO_MEMORY, "%s", dp_strerror(DP_ERR_NO_MEMORY));
+        return dp_file_fail(error, DP_ERR_NO_MEMORY, "%s", dp_strerror(DP_ERR_NO_MEMORY));
     mbedtls_ssl_config_init(&server->conf);
     mbedtls_x509_crt_init(&server->chain);
     mbedtls_pk_init(&server->key);
