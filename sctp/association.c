@@ -34,7 +34,6 @@
 #define MAX_RETRANSMIT   10u
 #define MAX_INIT         8u
 #define MAX_CHUNKS_QUEUE 4096u
-#define DATA_HEADER      16u
 #define SACK_HEADER      16u
 #define NOTICES_MAX      1024u
 #define WIDEN_STEP       32768u
@@ -109,7 +108,10 @@ struct dp_association {
 
 /* ---- the output -------------------------------------------------------------------------------- */
 
-static size_t mtu_of(const dp_association *a) { return DP_SCTP_COMMON_HEADER + DATA_HEADER + a->fragment; }
+static size_t mtu_of(const dp_association *a)
+{
+    return DP_SCTP_COMMON_HEADER + DP_SCTP_DATA_HEADER + a->fragment;
+}
 
 /* RFC 9260 §3.3.4: length 16, cumulative TSN, a_rwnd, no gap blocks, no duplicates. */
 static void keep_sack(dp_association *a, const uint8_t *packet, size_t len)
@@ -294,7 +296,7 @@ static void apply_path_mtu(dp_association *a, bool fall)
     a->falls += fall;
     size_t mtu = fall ? a->path.base - 4 * (size_t)a->falls : a->path.current;
     if (a->socket != NULL && set_path(a->socket, &a->remote, mtu))
-        a->fragment = ((mtu - DP_SCTP_COMMON_HEADER) & ~(size_t)3) - DATA_HEADER;
+        a->fragment = ((mtu - DP_SCTP_COMMON_HEADER) & ~(size_t)3) - DP_SCTP_DATA_HEADER;
 }
 
 void dp_association_set_path(dp_association *a, dp_time now, size_t ceiling, const dp_random *random)
@@ -319,10 +321,10 @@ static void watch_path(dp_association *a, dp_time now)
     if (!dp_path_mtu_watch(&a->path, now, progress))
         return;
     apply_path_mtu(a, true);
-    if (a->falls >= FALLS_MAX)
-        a->path_ceiling = 0;
-    if (a->falls >= FALLS_MAX)
-        dp_path_mtu_set_ceiling(&a->path, now, 0);
+    if (a->falls < FALLS_MAX)
+        return;
+    a->path_ceiling = 0;
+    dp_path_mtu_set_ceiling(&a->path, now, 0);
 }
 
 /* RFC 8899 §6.2.1: a HEARTBEAT that PAD (RFC 4820) makes as large as the packets to be. Who does not know PAD skips
@@ -471,7 +473,7 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     a->receive_buffer = receive_buffer(config);
     a->delivery_max = a->receive_buffer / 2;
     a->delivers = true;
-    a->fragment = ((config->mtu - DP_SCTP_COMMON_HEADER) & ~(size_t)3) - DATA_HEADER;
+    a->fragment = ((config->mtu - DP_SCTP_COMMON_HEADER) & ~(size_t)3) - DP_SCTP_DATA_HEADER;
     a->now = now;
     a->ticked = now;
     /* All that can be in flight fits twice (first transmission and retransmission), each packet with its
