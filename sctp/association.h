@@ -77,6 +77,7 @@ typedef enum dp_association_event_type {
     DP_ASSOCIATION_DOWN,    /* error */
     DP_ASSOCIATION_RESET,   /* which streams, which directions, failed or done */
     DP_ASSOCIATION_STREAMS, /* streams: what we may use from now on; error: the peer refused to add some */
+    DP_ASSOCIATION_DRY,     /* all that was sent is acknowledged, or given up */
     DP_ASSOCIATION_IGNORED,
 } dp_association_event_type;
 
