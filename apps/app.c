@@ -69,6 +69,7 @@ static void log_line(void *ctx, dp_log_level level, const char *layer, const cha
 
 static const char common_help[] = /* behind way_help */
     "  --key KEY              its key (default: $PEER_KEY or peerjs)\n"
+    "  --access-token-file F  the text in F, a file closed to others, is what it lets us in by\n"
     "  --id ID                our own id (default: the server gives one)\n"
     "\n";
 
@@ -79,6 +80,7 @@ enum {
     OPTION_INSECURE,
     OPTION_PROXY,
     OPTION_KEY,
+    OPTION_TOKEN_FILE,
     OPTION_ID,
     OPTION_ICE_SERVER,
     OPTION_TURN_USER,
@@ -103,6 +105,7 @@ static const struct option options[] = {
     {"insecure", no_argument, NULL, OPTION_INSECURE},
     {"proxy", required_argument, NULL, OPTION_PROXY},
     {"key", required_argument, NULL, OPTION_KEY},
+    {"access-token-file", required_argument, NULL, OPTION_TOKEN_FILE},
     {"id", required_argument, NULL, OPTION_ID},
     {"output", required_argument, NULL, 'o'},
     {"ice-server", required_argument, NULL, OPTION_ICE_SERVER},
@@ -119,6 +122,7 @@ static const struct option options[] = {
     {"certificate", required_argument, NULL, OPTION_CERTIFICATE},
     {"ephemeral", no_argument, NULL, OPTION_EPHEMERAL},
     {"fingerprint", required_argument, NULL, OPTION_FINGERPRINT},
+    SIGNAL_OPTION_ROWS,
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
     {0},
@@ -150,6 +154,9 @@ static bool take_option(app *a, int option)
         return true;
     case OPTION_KEY:
         a->key = optarg;
+        return true;
+    case OPTION_TOKEN_FILE:
+        a->token_file = optarg;
         return true;
     case OPTION_ID:
         a->id = optarg;
@@ -192,8 +199,22 @@ static bool take_option(app *a, int option)
     case OPTION_FINGERPRINT:
         return identity_set_pin(&a->identity, optarg);
     default:
-        return false;
+        return signal_options_take(&a->signal, option);
     }
+}
+
+static bool check_signal(const app *a, const char *command)
+{
+    bool serve = strcmp(command, "serve") == 0;
+    if (a->signal.given != NULL && !serve)
+        app_error("--%s is about a PeerServer of our own, which 'datapeer serve' and 'signal' have",
+                  a->signal.given);
+    else if (a->signal.given != NULL && a->way.named)
+        app_error("--%s is about a PeerServer of our own, but %s is named: give one of them", a->signal.given,
+                  a->server);
+    else
+        return signal_options_check(&a->signal);
+    return false;
 }
 
 int app_options(app *a, int argc, char **argv, const char *help, char ***operands, int *operand_count)
@@ -201,10 +222,13 @@ int app_options(app *a, int argc, char **argv, const char *help, char ***operand
     memset(a, 0, sizeof(*a));
     a->key = from_environment("PEER_KEY");
     a->network.turn_user = from_environment("TURN_USER");
+    signal_options_init(&a->signal);
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, "o:vh", options, NULL)) != -1;) {
         if (c == 'h') {
             printf("%s\n%s%s%s%s", help, way_help, common_help, network_help, identity_help);
+            if (strcmp(argv[0], "serve") == 0)
+                printf("\nThe PeerServer of our own, if no other is named:\n%s", signal_options_help);
             return -1;
         }
         if (!take_option(a, c)) {
@@ -217,7 +241,7 @@ int app_options(app *a, int argc, char **argv, const char *help, char ***operand
     bool good = way_find(&a->way, &a->way_options) && network_check(&a->network, argv[0]) &&
                 identity_check(&a->identity, argv[0]);
     a->server = a->way.server;
-    return good ? EXIT_OK : EXIT_USAGE;
+    return good && check_signal(a, argv[0]) ? EXIT_OK : EXIT_USAGE;
 }
 
 static void on_signal(void *user, int number)
@@ -234,6 +258,24 @@ void app_stop(app *a, int exit_code)
     dp_loop_stop(a->loop);
 }
 
+static bool read_access_token(app *a)
+{
+    dp_file_error why;
+    size_t len = 0;
+    if (a->token_file == NULL)
+        return true;
+    int error = dp_secret_file_read((uint8_t *)a->access_token, ACCESS_TOKEN_MAX, &len, a->token_file, &why);
+    if (error != DP_OK) {
+        app_error("%s", why.message);
+        return false;
+    }
+    a->access_token[len] = '\0';
+    a->access_token[strcspn(a->access_token, "\r\n")] = '\0';
+    if (a->access_token[0] == '\0')
+        app_error("%s: there is no token in it", a->token_file);
+    return a->access_token[0] != '\0';
+}
+
 int app_start(app *a)
 {
     static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
@@ -242,6 +284,8 @@ int app_start(app *a)
                       .level = a->verbose < 2    ? DP_LOG_WARN
                                : a->verbose == 2 ? DP_LOG_INFO
                                                  : DP_LOG_DEBUG};
+    if (!read_access_token(a))
+        return EXIT_REMOTE;
     int error = dp_loop_new(&a->loop);
     if (error == DP_OK)
         error = dp_csprng_new(&a->csprng);
@@ -280,9 +324,26 @@ static void explain(const app *a, int error)
         app_error("can't start: %s", dp_strerror(error));
 }
 
+enum { OWN_TOKEN = 16 };
+
+/* The access token, and something that only we know: all who have the former could pass for us otherwise. NULL: any
+ * token will do. */
+static const char *make_token(const app *a, char token[ACCESS_TOKEN_MAX + 2 * OWN_TOKEN + 1])
+{
+    uint8_t own[OWN_TOKEN];
+    size_t len = strlen(a->access_token);
+    if (len == 0 || a->random.fn(a->random.ctx, own, sizeof(own)) != DP_OK)
+        return NULL;
+    memcpy(token, a->access_token, len);
+    for (size_t i = 0; i < sizeof(own); i++)
+        snprintf(token + len + 2 * i, 3, "%02x", own[i]);
+    return token;
+}
+
 int app_peer(app *a, const dp_peer_handler *handler)
 {
     const network_options *net = &a->network;
+    char token[ACCESS_TOKEN_MAX + 2 * OWN_TOKEN + 1];
     ice_servers ice;
     if (!identity_open(&a->certificate, &a->identity, &a->random, a->lasting, a->verbose > 0))
         return EXIT_REMOTE;
@@ -295,6 +356,7 @@ int app_peer(app *a, const dp_peer_handler *handler)
                              .server = a->server,
                              .key = a->key,
                              .id = a->id,
+                             .token = make_token(a, token),
                              .certificate = a->certificate,
                              .key_log = a->key_log,
                              .reconnect = true,
@@ -350,5 +412,6 @@ int app_finish(app *a)
     dp_certificate_free(a->certificate);
     key_log_close(&a->key_log_file);
     dp_csprng_free(a->csprng);
+    explicit_bzero(a->access_token, sizeof(a->access_token));
     return a->exit_code;
 }

@@ -4,6 +4,7 @@
 
 #include "identity.h"
 #include "network.h"
+#include "signal_options.h"
 #include "way.h"
 #include <datapeer/datapeer.h>
 
@@ -16,15 +17,21 @@ enum {
     EXIT_INTERRUPTED = 130,
 };
 
-enum { APP_WARNINGS = 4 };
+enum {
+    APP_WARNINGS = 4,
+    ACCESS_TOKEN_MAX = 200, /* bytes: a PeerServer takes tokens of 256, which begin with it */
+};
 
 typedef struct app {
     way_options way_options;
     way way;
-    const char *server; /* the way's */
-    const char *key;    /* --key, PEER_KEY, or NULL */
-    const char *id;     /* --id or NULL */
-    const char *output; /* -o or NULL */
+    const char *server;                      /* the way's */
+    const char *key;                         /* --key, PEER_KEY, or NULL */
+    const char *token_file;                  /* --access-token-file or NULL */
+    char access_token[ACCESS_TOKEN_MAX + 1]; /* what is in it; or "" */
+    signal_options signal;                   /* serve and signal */
+    const char *id;                          /* --id or NULL */
+    const char *output;                      /* -o or NULL */
     network_options network;
     identity_options identity;
     bool lasting;           /* keeps its certificate, unless an option says other; set before app_peer */
@@ -48,8 +55,8 @@ typedef struct app {
 /* Reads the options (all subcommands know the same ones); *operands is what is left. Prints its own errors:
  * EXIT_USAGE. --help is answered and gives -1. */
 int app_options(app *a, int argc, char **argv, const char *help, char ***operands, int *operand_count);
-/* Loop, random source, key log, SIGINT, SIGTERM and SIGHUP (which stop the loop). EXIT_OK or prints and gives another
- * code. */
+/* Access token, loop, random source, key log, SIGINT, SIGTERM and SIGHUP (which stop the loop). EXIT_OK or prints and
+ * gives another code. */
 int app_start(app *a);
 /* A Peer with the options' PeerServer, key, id, network and certificate. It comes back to a PeerServer that was lost. */
 int app_peer(app *a, const dp_peer_handler *handler);

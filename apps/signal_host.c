@@ -1,10 +1,12 @@
 #include "signal_host.h"
 
+#include "lan.h"
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    LISTENERS = 8,
+    LISTENERS = 16,
+    OWN_ADDRESSES = 32, /* of this machine, to compare with */
     /* Bytes that one stream may hold for the kernel: what a round can bring; all of them together hold no more than a
      * part of it when there are many slow ones. */
     QUEUE_MAX = 256 << 10,
@@ -20,10 +22,17 @@ typedef struct stream {
     size_t queued;        /* of it in host->queued */
 } stream;
 
+typedef struct listener {
+    signal_host *host;
+    dp_listener *socket;
+    dp_tls_server *tls;
+    bool lan_only;
+} listener;
+
 struct signal_host {
     signal_host_config config;
     dp_signal_server *server;
-    dp_listener *listeners[LISTENERS];
+    listener listeners[LISTENERS];
     size_t listener_count;
     stream *streams;
     size_t queued;
@@ -125,9 +134,31 @@ static void on_closed(void *user, dp_tcp *tcp, int error, const char *reason)
     pump(host);
 }
 
+const char signal_host_stranger[] = "not of the local network";
+
+static bool is_stranger(const dp_address *remote)
+{
+    dp_address own[OWN_ADDRESSES];
+    size_t count = 0;
+    if (lan_is_private(remote))
+        return false;
+    if (remote->family == DP_FAMILY_IPV6)
+        (void)dp_interfaces(own, OWN_ADDRESSES, &count, false);
+    return !lan_has(remote, own, count);
+}
+
 static void on_accept(void *user, dp_tcp *tcp, const dp_address *remote)
 {
-    signal_host *host = user;
+    const listener *from = user;
+    signal_host *host = from->host;
+    if (from->lan_only && is_stranger(remote)) {
+        const dp_signal_event event = {
+            .type = DP_SIGNAL_EVENT_REFUSED, .id = "", .reason = signal_host_stranger, .remote = *remote};
+        dp_tcp_close(tcp);
+        if (host->config.on_event != NULL)
+            host->config.on_event(host->config.user, &event);
+        return;
+    }
     stream *t = calloc(1, sizeof(*t));
     if (t == NULL ||
         dp_signal_server_accept(&t->conn, host->server, dp_loop_now(host->config.loop), remote, t) != DP_OK) {
@@ -144,7 +175,7 @@ static void on_accept(void *user, dp_tcp *tcp, const dp_address *remote)
     if (t->next != NULL)
         t->next->previous = t;
     host->streams = t;
-    if (host->config.tls != NULL && dp_tcp_accept_tls(tcp, host->config.tls) != DP_OK) {
+    if (from->tls != NULL && dp_tcp_accept_tls(tcp, from->tls) != DP_OK) {
         dp_signal_conn *conn = t->conn;
         stream_free(t);
         dp_signal_server_disconnected(host->server, conn, dp_loop_now(host->config.loop));
@@ -178,15 +209,16 @@ int signal_host_new(signal_host **out, const signal_host_config *config)
     return DP_OK;
 }
 
-int signal_host_listen(signal_host *host, dp_address *local)
+int signal_host_listen(signal_host *host, dp_address *local, dp_tls_server *tls, bool lan_only)
 {
     if (host->listener_count == LISTENERS)
         return DP_ERR_LIMIT;
-    dp_listener **at = &host->listeners[host->listener_count];
-    int error = dp_listener_open(at, host->config.loop, local, on_accept, host);
+    listener *at = &host->listeners[host->listener_count];
+    *at = (listener){.host = host, .tls = tls, .lan_only = lan_only};
+    int error = dp_listener_open(&at->socket, host->config.loop, local, on_accept, at);
     if (error != DP_OK)
         return error;
-    *local = *dp_listener_local(*at);
+    *local = *dp_listener_local(at->socket);
     host->listener_count++;
     return DP_OK;
 }
@@ -194,7 +226,7 @@ int signal_host_listen(signal_host *host, dp_address *local)
 static void stop_listening(signal_host *host)
 {
     while (host->listener_count > 0)
-        dp_listener_close(host->listeners[--host->listener_count]);
+        dp_listener_close(host->listeners[--host->listener_count].socket);
 }
 
 void signal_host_shutdown(signal_host *host)

@@ -9,14 +9,15 @@ typedef struct signal_host signal_host;
 typedef struct signal_host_config {
     dp_loop *loop;
     dp_signal_server_config server;
-    dp_tls_server *tls;                                         /* NULL: none; stays the caller's */
     void (*on_event)(void *user, const dp_signal_event *event); /* all but CLOSE; may be NULL */
     void *user;
 } signal_host_config;
 
 int signal_host_new(signal_host **out, const signal_host_config *config);
-/* One more address to listen on; local gets its port. */
-int signal_host_listen(signal_host *host, dp_address *local);
+/* One more address to listen on; local gets its port. tls: NULL: none; stays the caller's. lan_only: whoever is not of
+ * the local network (lan.h) is refused, with signal_host_stranger as the event's reason. */
+int signal_host_listen(signal_host *host, dp_address *local, dp_tls_server *tls, bool lan_only);
+extern const char signal_host_stranger[];
 /* Tells the clients goodbye and accepts no more; DP_SIGNAL_EVENT_DONE follows. */
 void signal_host_shutdown(signal_host *host);
 /* Also without a shutdown. Not inside a callback. */

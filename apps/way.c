@@ -87,7 +87,8 @@ bool way_find(way *out, const way_options *o)
                  .ca_file = o->ca_file != NULL ? o->ca_file : from_environment("SSL_CERT_FILE")};
     if (o->cloud)
         out->server = DP_PEER_CLOUD;
-    else if (out->server == NULL)
+    out->named = out->server != NULL;
+    if (!out->named)
         out->server = DEFAULT_SERVER;
     if (o->cloud && o->server != NULL) {
         app_error("--cloud and --server both name a PeerServer: give one of them");

@@ -15,6 +15,7 @@ typedef struct way_options {
 /* What they come to, with the environment; nothing is copied. */
 typedef struct way {
     const char *server;
+    bool named;          /* by an option or the environment: not the default */
     const char *ca_file; /* NULL: the system's */
     const char *proxy;   /* NULL: none */
 } way;

@@ -1,0 +1,32 @@
+/* The PeerServer of 'datapeer signal' and 'datapeer serve', as its options want it: TLS, addresses, limits, its log. */
+#ifndef APPS_PEER_SERVER_H
+#define APPS_PEER_SERVER_H
+
+#include "app.h"
+#include "signal_host.h"
+
+typedef struct peer_server {
+    app *app;
+    signal_host *host;
+    dp_tls_server *tls;
+    bool lan_only;                          /* set before peer_server_listen: see signal_host_listen */
+    dp_address listening[SIGNAL_HOSTS_MAX]; /* as --host says, or all addresses of IPv4, and of IPv6 */
+    size_t listening_count;
+    bool stranger_told;
+} peer_server;
+
+/* These give EXIT_OK, or print what is wrong and give another code. Options: app->signal, app->key, app->access_token. */
+
+/* The app was started. find_file and file_ctx are dp_signal_server_config's. */
+int peer_server_open(peer_server *p, app *a,
+                     bool (*find_file)(void *ctx, const char *path, dp_signal_file *file), void *file_ctx);
+/* port 0: any free one, the same for all addresses. */
+int peer_server_listen(peer_server *p, uint16_t port);
+/* For this process itself: on a loopback address, without TLS. */
+int peer_server_listen_inside(peer_server *p, dp_address *local);
+/* Tells the clients goodbye and runs the loop until they are gone, or it is stopped. */
+void peer_server_end(peer_server *p);
+/* Also one that was not opened. */
+void peer_server_close(peer_server *p);
+
+#endif
