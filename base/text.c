@@ -71,6 +71,14 @@ bool dp_utf8_valid(const uint8_t *text, size_t len)
 {
     size_t i = 0;
     while (i < len) {
+        uint64_t eight;
+        if (len - i >= sizeof(eight)) { /* of ASCII, at once */
+            memcpy(&eight, text + i, sizeof(eight));
+            if ((eight & 0x8080808080808080u) == 0) {
+                i += sizeof(eight);
+                continue;
+            }
+        }
         uint8_t lead = text[i++];
         if (lead < 0x80)
             continue;

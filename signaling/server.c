@@ -120,7 +120,8 @@ int dp_signal_server_new(dp_signal_server **out, const dp_signal_server_config *
     if (error == DP_OK)
         error = copy_words(s, config);
     s->connection_rate = dp_alloc(sizeof(*s->connection_rate));
-    if (error == DP_OK && s->connection_rate == NULL)
+    s->text = dp_alloc(DP_SIGNALING_TEXT_MAX);
+    if (error == DP_OK && (s->connection_rate == NULL || s->text == NULL))
         error = DP_ERR_NO_MEMORY;
     if (error != DP_OK) {
         dp_signal_server_free(s);
@@ -182,6 +183,7 @@ void dp_signal_server_free(dp_signal_server *s)
     dp_table_clear(&s->clients);
     dp_table_clear(&s->absentees);
     dp_free(s->connection_rate);
+    dp_free(s->text);
     dp_free(s->path);
     dp_free(s->key);
     secret_free(s->access_token);

@@ -102,7 +102,8 @@ struct dp_signal_server {
     dp_ws *spare[SPARE_MAX];
     size_t spare_count;
     dp_time now;             /* of the call that is running, for callbacks */
-    dp_signal_conn *reading; /* whose input wslay is given */
+    dp_signal_conn *reading; /* whose input is being read */
+    char *text;              /* of one message; DP_SIGNALING_TEXT_MAX bytes */
 
     size_t buffered;
     dp_queue events; /* log_event */

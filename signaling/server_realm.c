@@ -340,17 +340,17 @@ static void account(dp_signal_server *s, dp_signal_conn *conn)
         dp_conn_cut(s, conn, "the server has no memory for its message");
 }
 
-void dp_realm_input(dp_signal_server *s, dp_signal_conn *conn, const uint8_t *data, size_t len)
+/* The rest of a frame, or as much of it as is there; returns how many bytes that is. */
+static size_t read_part(dp_signal_server *s, dp_signal_conn *conn, const uint8_t *data, size_t len)
 {
-    if (conn->state > CONN_CLOSING || conn->deaf)
-        return;
     if (take_ws(s, conn) != DP_OK) {
         dp_conn_cut(s, conn, dp_strerror(DP_ERR_NO_MEMORY));
-        return;
+        return len;
     }
-    s->reading = conn;
+    size_t missing = dp_ws_missing(conn->ws);
+    if (len > missing)
+        len = missing;
     int result = dp_ws_input(conn->ws, data, len);
-    s->reading = NULL;
     send_control(s, conn);
     if (result == DP_ERR_CLOSED || result == DP_ERR_PROTOCOL) {
         conn->deaf = true;
@@ -360,7 +360,24 @@ void dp_realm_input(dp_signal_server *s, dp_signal_conn *conn, const uint8_t *da
         dp_conn_cut(s, conn, dp_strerror(result));
     } else if (!dp_ws_idle(conn->ws)) {
         account(s, conn);
-        return;
+        return len;
     }
     dp_realm_release(s, conn);
+    return len;
+}
+
+void dp_realm_input(dp_signal_server *s, dp_signal_conn *conn, const uint8_t *data, size_t len)
+{
+    s->reading = conn;
+    while (len > 0 && conn->state <= CONN_CLOSING && !conn->deaf) {
+        size_t text_len;
+        size_t used = conn->ws == NULL ? dp_ws_read_message(s->text, &text_len, data, len) : 0;
+        if (used > 0)
+            on_text(s, s->text, text_len);
+        else
+            used = read_part(s, conn, data, len);
+        data += used;
+        len -= used;
+    }
+    s->reading = NULL;
 }

@@ -2,6 +2,7 @@
 
 #include "base/crypto.h"
 #include "base/mem.h"
+#include "base/rd.h"
 #include "base/text.h"
 #include "base/wr.h"
 #include <string.h>
@@ -211,6 +212,46 @@ bool dp_ws_idle(const dp_ws *ws)
     return ws->read == ws->framed && !ws->unfinished && dp_ws_pending(ws) == 0 &&
            wslay_event_get_read_enabled(ws->wslay) && !wslay_event_get_close_received(ws->wslay) &&
            !wslay_event_get_close_sent(ws->wslay);
+}
+
+size_t dp_ws_missing(const dp_ws *ws) { return ws->framed > ws->read ? (size_t)(ws->framed - ws->read) : 1; }
+
+/* RFC 6455 §5.3, eight bytes at a time. */
+static void unmask(char *out, const uint8_t *data, size_t len, const uint8_t mask[4])
+{
+    uint64_t masks;
+    uint64_t eight;
+    size_t i = 0;
+    memcpy(&masks, mask, 4);
+    memcpy((uint8_t *)&masks + 4, mask, 4);
+    for (; len - i >= sizeof(eight); i += sizeof(eight)) {
+        memcpy(&eight, data + i, sizeof(eight));
+        eight ^= masks;
+        memcpy(out + i, &eight, sizeof(eight));
+    }
+    for (; i < len; i++)
+        out[i] = (char)(data[i] ^ mask[i % 4]);
+}
+
+_Static_assert(UINT16_MAX < DP_SIGNALING_TEXT_MAX, "a length of 16 bits fits");
+
+size_t dp_ws_read_message(char *out, size_t *text_len, const uint8_t *data, size_t len)
+{
+    dp_rd rd = dp_rd_init(data, len);
+    bool final_text = dp_rd_u8(&rd) == (0x80 | WS_TEXT); /* no reserved bit */
+    uint8_t second = dp_rd_u8(&rd);
+    size_t n = second & 0x7f;
+    if (n == 126) {
+        n = dp_rd_u16(&rd);
+        final_text = final_text && n >= 126; /* else not the shortest form: §5.2 */
+    }
+    const uint8_t *mask = dp_rd_bytes(&rd, 4);
+    const uint8_t *payload = dp_rd_bytes(&rd, n);
+    if (rd.error || !final_text || (second & 0x80) == 0 || (second & 0x7f) == 127)
+        return 0;
+    unmask(out, payload, n, mask);
+    *text_len = n;
+    return dp_utf8_valid((const uint8_t *)out, n) ? len - dp_rd_left(&rd) : 0;
 }
 
 size_t dp_ws_held(const dp_ws *ws) { return ws->text_capacity; }

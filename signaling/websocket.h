@@ -40,6 +40,13 @@ int dp_ws_new_server(dp_ws **out);
 void dp_ws_assign(dp_ws *ws, dp_ws_on_text on_text, void *ctx);
 /* Whether a server's object is between messages, with nothing to send: the next frame can be read by another one. */
 bool dp_ws_idle(const dp_ws *ws);
+/* Bytes of the current frame that have not come yet; 1 if its head has not come whole. So much may be given to dp_ws_input
+ * without giving it the beginning of the next frame. */
+size_t dp_ws_missing(const dp_ws *ws);
+/* What nearly all of a client's frames are, without an object: a whole text message. If data begins with one, its text goes to
+ * out, which has room for DP_SIGNALING_TEXT_MAX bytes, and the frame's length is returned. 0: it does not, or the frame
+ * breaks a rule: it is for dp_ws_input. */
+size_t dp_ws_read_message(char *out, size_t *text_len, const uint8_t *data, size_t len);
 /* Bytes of the message that is being received. */
 size_t dp_ws_held(const dp_ws *ws);
 /* The head of a server's unfragmented frame, WS_HEAD_MAX bytes at most; returns its length. */

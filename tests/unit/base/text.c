@@ -155,6 +155,23 @@ static void test_utf8_four_bytes(void **state)
     }
 }
 
+/* In the middle of ASCII, at each place. */
+static void test_utf8_in_long_texts(void **state)
+{
+    (void)state;
+    static const char *const characters[] = {"\xC3\xA9", "\xE2\x82\xAC",    "\xC3", "\xA9", "\x80",
+                                             "\xFF",     "\xF0\x9F\x98\x80"};
+    for (size_t i = 0; i < sizeof(characters) / sizeof(characters[0]); i++)
+        for (size_t at = 0; at < 24; at++) {
+            uint8_t text[32];
+            size_t n = strlen(characters[i]);
+            memset(text, 'a', sizeof(text));
+            memcpy(text + at, characters[i], n);
+            for (size_t len = at + n; len <= sizeof(text); len++)
+                assert_int_equal(dp_utf8_valid(text, len), naive_valid(text, len));
+        }
+}
+
 static void test_hex(void **state)
 {
     (void)state;
@@ -178,6 +195,7 @@ int main(void)
         cmocka_unit_test(test_utf8_every_code_point),
         cmocka_unit_test(test_utf8_every_three_bytes),
         cmocka_unit_test(test_utf8_four_bytes),
+        cmocka_unit_test(test_utf8_in_long_texts),
         cmocka_unit_test(test_hex),
     };
     return cmocka_run_group_tests_name("base/text", tests, NULL, NULL);

@@ -26,12 +26,12 @@ static inline size_t put_frame(uint8_t *out, unsigned first, bool masked, const 
         for (int i = 7; i >= 0; i--)
             out[n++] = (uint8_t)((uint64_t)len >> (8 * i));
     }
-    if (masked) /* a mask of zeros leaves the payload as it is */
-        for (int i = 0; i < 4; i++)
-            out[n++] = 0;
-    if (len > 0)
-        memcpy(out + n, payload, len);
-    return n + len;
+    static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
+    for (int i = 0; i < 4 && masked; i++)
+        out[n++] = mask[i];
+    for (size_t i = 0; i < len; i++)
+        out[n++] = ((const uint8_t *)payload)[i] ^ (masked ? mask[i % 4] : 0);
+    return n;
 }
 
 typedef struct frame {

@@ -133,6 +133,23 @@ static void test_not_json(void **state)
             fail_msg("refused: %s", good[i]);
 }
 
+/* What ends a string or may not be in it, at each place of a long one. */
+static void test_long_strings(void **state)
+{
+    (void)state;
+    static const char head[] = "{\"a\":\"";
+    static const char plain[] = "0123456789\xC3\xA9 \x7F#!][56789";
+    for (int c = 1; c < 128; c++)
+        for (size_t at = 0; at < sizeof(plain) - 1; at++) {
+            char text[64];
+            if (at == 11) /* in the middle of a character */
+                continue;
+            snprintf(text, sizeof(text), "%s%.*s%c%s\"}", head, (int)at, plain, c, plain + at);
+            if (parse(text) != (c < 0x20 || c == '"' || c == '\\' ? DP_ERR_MALFORMED : DP_OK))
+                fail_msg("%d at %zu", c, at);
+        }
+}
+
 /* Row 66. */
 static void test_depth(void **state)
 {
@@ -168,7 +185,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_members),         cmocka_unit_test(test_escapes),
         cmocka_unit_test(test_ids_are_bounded), cmocka_unit_test(test_not_json),
-        cmocka_unit_test(test_depth),           cmocka_unit_test(test_writing),
+        cmocka_unit_test(test_long_strings),    cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_writing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

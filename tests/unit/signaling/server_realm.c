@@ -461,12 +461,12 @@ static void test_crowd_of_silent_connections(void **state)
 
 /* ---- frames ---- */
 
-static void expect_end(const void *bytes, size_t len, unsigned code)
+static void expect_end_in_pieces(const void *bytes, size_t len, size_t step, unsigned code)
 {
     stream a;
     join(&a, "a", "1");
-    for (size_t i = 0; i < len; i++)
-        input(&a, (const uint8_t *)bytes + i, 1);
+    for (size_t i = 0; i < len; i += step)
+        input(&a, (const uint8_t *)bytes + i, len - i < step ? len - i : step);
     expect_close(&a, code);
     assert_int_equal(stats().clients, 0);
     send_text(&a, "{\"type\":\"OFFER\",\"dst\":\"a\"}"); /* nothing more is read */
@@ -478,6 +478,12 @@ static void expect_end(const void *bytes, size_t len, unsigned code)
     pass(1);
     assert_null(a.conn);
     end(&a);
+}
+
+static void expect_end(const void *bytes, size_t len, unsigned code)
+{
+    expect_end_in_pieces(bytes, len, 1, code);
+    expect_end_in_pieces(bytes, len, len, code);
 }
 
 /* Rows 60 to 64. */
@@ -498,6 +504,9 @@ static void test_broken_frames(void **state)
     size_t n = put_frame(bytes, TEXT, true, "a\xe2\x82", 3);
     n += put_frame(bytes + n, FIN, true, "x", 1);
     expect_end(bytes, n, 1007);
+    n = put_frame(bytes, TEXT, true, "a", 1);
+    n += put_frame(bytes + n, FIN | TEXT, true, "b", 1);
+    expect_end(bytes, n, 1002);
     n = put_frame(bytes, TEXT, true, "", 0);
     while (n < sizeof(bytes) - 16)
         n += put_frame(bytes + n, 0, true, zeros, 10);
@@ -545,14 +554,70 @@ static void test_flood_of_pings(void **state)
     assert_string_equal(last_reason, "it reads too slowly");
     assert_null(a.conn);
     end(&a);
-    join(&a, "a", "1"); /* all at once */
-    while (n < sizeof(bytes) - 16)
+    join(&a, "a", "1"); /* all at once: 2 bytes of pong for 6 */
+    size_t pings = (sizeof(bytes) - 16) / 6;
+    for (size_t i = n = 0; i < pings; i++)
         n += put_frame(bytes + n, FIN | PING, true, "", 0);
     input(&a, bytes, n);
-    assert_string_equal(last_reason, "it broke the protocol");
-    pass(DP_SECONDS(3));
-    assert_null(a.conn);
+    assert_int_equal(a.got_len - a.got_at, 2 * pings);
     end(&a);
+    stop(NULL);
+    c.client_buffer = 2 * pings - 1;
+    start(&c);
+    join(&a, "a", "1");
+    input(&a, bytes, n);
+    assert_string_equal(last_reason, "it reads too slowly");
+    end(&a);
+}
+
+static void put_message(uint8_t *bytes, size_t *len, const char *text)
+{
+    *len += put_frame(bytes + *len, FIN | TEXT, true, text, strlen(text));
+}
+
+/* Whole messages, one in pieces, a ping between its pieces, all cut anywhere: what is read by one reader or the other comes
+ * in the same order. */
+static void test_many_frames_in_two_pieces(void **state)
+{
+    (void)state;
+    static uint8_t bytes[2048];
+    static const char *const expected[] = {
+        "{\"type\":\"OFFER\",\"src\":\"a\",\"dst\":\"b\",\"payload\":1}",
+        "{\"type\":\"OFFER\",\"src\":\"a\",\"dst\":\"b\",\"payload\":\"two, and its length takes 16 bits: "
+        "0123456789012345678901234567890123456789012345678901234567890123456789\xC3\xA9\"}",
+        "{\"type\":\"OFFER\",\"src\":\"a\",\"dst\":\"b\",\"payload\":3}",
+        "{\"type\":\"OFFER\",\"src\":\"a\",\"dst\":\"b\",\"payload\":4}",
+    };
+    static const char third[] = "{\"type\":\"OFFER\",\"dst\":\"b\",\"payload\":3}";
+    size_t len = 0;
+    stream a, b;
+    dp_signal_server_config c = config();
+    c.message_rate = UINT32_MAX;
+    start(&c);
+    put_message(bytes, &len, "{\"type\":\"OFFER\",\"dst\":\"b\",\"payload\":1}");
+    put_message(bytes, &len,
+                "{\"type\":\"OFFER\",\"dst\":\"b\",\"payload\":\"two, and its length takes 16 bits: "
+                "0123456789012345678901234567890123456789012345678901234567890123456789\xC3\xA9\"}");
+    len += put_frame(bytes + len, TEXT, true, third, 7);
+    len += put_frame(bytes + len, FIN | PING, true, "p", 1);
+    len += put_frame(bytes + len, FIN, true, third + 7, sizeof(third) - 8);
+    put_message(bytes, &len, "{\"type\":\"OFFER\",\"dst\":\"b\",\"payload\":4}");
+    for (size_t cut = 0; cut <= len; cut++) {
+        join(&a, "a", "1");
+        join(&b, "b", "1");
+        input(&a, bytes, cut);
+        input(&a, bytes + cut, len - cut);
+        for (size_t i = 0; i < 4; i++)
+            expect_text(&b, expected[i]);
+        expect_silence(&b);
+        assert_true(next_frame(&a, &f));
+        assert_int_equal(f.first, FIN | PONG);
+        expect_silence(&a);
+        assert_int_equal(stats().buffered, 0);
+        end(&a);
+        end(&b);
+        now += DP_SECONDS(1); /* for the rate of connections */
+    }
 }
 
 /* Messages of two clients, byte by byte in turn: the parser is lent to one and the other. */
@@ -719,6 +784,7 @@ int main(void)
         TEST(test_broken_frames),
         TEST(test_pings_and_close),
         TEST(test_flood_of_pings),
+        TEST(test_many_frames_in_two_pieces),
         TEST(test_interleaved_pieces),
         TEST(test_arguments),
         TEST(test_nth_allocation_fails),

@@ -339,6 +339,58 @@ static void test_flood_of_pings(void **state)
     assert_true(dp_ws_pending(ws) < 2 * WS_MAX_PENDING);
 }
 
+/* How many bytes of a frame dp_ws_read_message takes when it lies at the end of a block of memory; the text is in last. */
+static size_t take_message(const uint8_t *bytes, size_t len)
+{
+    uint8_t *exact = malloc(len + 1);
+    assert_non_null(exact);
+    memcpy(exact + 1, bytes, len);
+    size_t used = dp_ws_read_message(last, &last_len, exact + 1, len);
+    free(exact);
+    return used;
+}
+
+static void test_whole_messages(void **state)
+{
+    (void)state;
+    static char text[DP_SIGNALING_TEXT_MAX];
+    static uint8_t bytes[DP_SIGNALING_TEXT_MAX + 14];
+    for (size_t i = 0; i < sizeof(text); i++)
+        text[i] = (char)(' ' + i % 90);
+    for (size_t len = 0; len < sizeof(text); len = len == 150 ? sizeof(text) - 2 : len + 1) {
+        size_t n = put_frame(bytes, FIN | TEXT, true, text, len);
+        bytes[n] = 0x81; /* of the next frame */
+        assert_int_equal(take_message(bytes, n + 1), n);
+        assert_int_equal(last_len, len);
+        assert_memory_equal(last, text, len);
+        assert_int_equal(take_message(bytes, n), n);
+        assert_int_equal(take_message(bytes, n - 1), 0);
+    }
+    for (size_t len = 0; len < 14; len++)
+        assert_int_equal(take_message(bytes, len), 0);
+    assert_int_equal(take_message(bytes, put_frame(bytes, FIN | TEXT, true, text, sizeof(text))), 0);
+}
+
+/* All else is for dp_ws_input. */
+static void test_no_whole_messages(void **state)
+{
+    (void)state;
+    uint8_t bytes[256];
+    static const unsigned firsts[] = {TEXT,       FIN,         FIN | BINARY,      FIN | 0x40 | TEXT,
+                                      FIN | PING, FIN | CLOSE, FIN | 0x20 | TEXT, 0,
+                                      0x82,       0xff,        FIN | 0x10 | TEXT};
+    for (size_t i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++)
+        assert_int_equal(take_message(bytes, put_frame(bytes, firsts[i], true, "abcdefgh", 8)), 0);
+    assert_int_equal(take_message(bytes, put_frame(bytes, FIN | TEXT, true, "abcdefgh", 8)), 14);
+    assert_int_equal(take_message(bytes, put_frame(bytes, FIN | TEXT, false, "abcdefghijkl", 12) + 4), 0);
+    assert_int_equal(take_message(bytes, put_frame(bytes, FIN | TEXT, true, "abc\xC3(efg", 8)), 0);
+    /* not the shortest form */
+    static const uint8_t long_form[] = {0x81, 0xfe, 0, 3, 0, 0, 0, 0, 'a', 'b', 'c'};
+    static const uint8_t longest_form[] = {0x81, 0xff, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 'a', 'b', 'c'};
+    assert_int_equal(take_message(long_form, sizeof(long_form)), 0);
+    assert_int_equal(take_message(longest_form, sizeof(longest_form)), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -364,6 +416,8 @@ int main(void)
         TEST(test_reserved_bits),
         TEST(test_reserved_opcodes),
         TEST(test_flood_of_pings),
+        TEST(test_whole_messages),
+        TEST(test_no_whole_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
