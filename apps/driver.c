@@ -100,6 +100,8 @@ static void answer_result(const dp_value *id, int error)
 {
     if (error == DP_OK)
         answer(id, dp_value_map());
+    else if (error == DP_ERR_TOO_LARGE) /* as on_error, which comes later */
+        answer_error(id, "message-too-big: it does not fit into one message");
     else
         answer_error(id, dp_strerror(error));
 }
@@ -448,10 +450,7 @@ static bool op_send(link_ *l, const dp_value *line, pending *again)
             answer_error(id, "out of memory");
         return false;
     }
-    if (error == DP_ERR_TOO_LARGE) /* as on_error, which comes later */
-        answer_error(id, "message-too-big: it does not fit into one message");
-    else
-        answer_result(id, error);
+    answer_result(id, error);
     if (again != NULL)
         drop_pending(again);
     return true;

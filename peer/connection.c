@@ -281,11 +281,11 @@ static bool serialize_again(const dp_connection *conn, outgoing *packed)
     dp_value_free(value);
     dp_free(packed->data);
     *packed = (outgoing){.data = data, .len = len};
-    return error == DP_OK && (conn->serialization != SERIALIZATION_JSON || fits_one_message(conn, len));
+    return error == DP_OK;
 }
 
-/* An answer or request. One that json can't carry, or not in one message, is left out: whoever waits for it times out, and the
- * connection lives. (That PeerJS itself sends no more than DP_CHUNK_SIZE of json is not the receiver's limit.) */
+/* An answer or request. One for which there is no memory is left out: whoever waits for it times out, and the connection
+ * lives. */
 static bool next_of_rpc(dp_connection *conn)
 {
     outgoing *out = &conn->current;
@@ -295,7 +295,7 @@ static bool next_of_rpc(dp_connection *conn)
             return true;
         dp_free(out->data);
         memset(out, 0, sizeof(*out));
-        dp_connection_report(conn, "message-too-big", "json can't carry a request or answer");
+        dp_connection_report(conn, "protocol", "a request or answer could not be packed and was left out");
         if (conn->state == CONNECTION_CLOSED)
             break;
     }
@@ -413,6 +413,12 @@ static int enqueue(dp_connection *conn, uint8_t *data, size_t len, bool text)
     return DP_OK;
 }
 
+/* PeerJS's limit for json, and the other side's. */
+static bool fits_json(const dp_connection *conn, size_t len)
+{
+    return len < DP_CHUNK_SIZE && fits_one_message(conn, len);
+}
+
 static int check_open(dp_connection *conn)
 {
     if (conn->state == CONNECTION_CONNECTING)
@@ -434,7 +440,7 @@ int dp_connection_send(dp_connection *conn, const dp_value *value)
     error = serialize(conn, value, &data, &len);
     if (error != DP_OK)
         return error;
-    if (conn->serialization == SERIALIZATION_JSON && (len >= DP_CHUNK_SIZE || !fits_one_message(conn, len))) {
+    if (conn->serialization == SERIALIZATION_JSON && !fits_json(conn, len)) {
         dp_free(data);
         return refuse(conn, REFUSED_TOO_BIG, DP_ERR_TOO_LARGE);
     }
@@ -609,6 +615,19 @@ static void on_rpc_ready(void *user)
         dp_runner_wake(conn->runner);
 }
 
+/* What goes for a value goes for requests and answers, too. */
+static int rpc_fits(void *user, const dp_value *context)
+{
+    dp_connection *conn = user;
+    uint8_t *data = NULL;
+    size_t len = 0;
+    int error = serialize(conn, context, &data, &len);
+    dp_free(data);
+    if (error == DP_OK && conn->serialization == SERIALIZATION_JSON && !fits_json(conn, len))
+        error = DP_ERR_TOO_LARGE;
+    return error == DP_ERR_TOO_LARGE ? refuse(conn, REFUSED_TOO_BIG, error) : error;
+}
+
 int dp_connection_use_rpc(dp_connection *conn, dp_router *router)
 {
     if (conn->rpc != NULL || conn->serialization == SERIALIZATION_RAW || conn->state == CONNECTION_CLOSED)
@@ -618,7 +637,9 @@ int dp_connection_use_rpc(dp_connection *conn, dp_router *router)
                             .log = conn->peer->log,
                             .router = router,
                             .user = conn,
-                            .on_ready = on_rpc_ready};
+                            .on_ready = on_rpc_ready,
+                            .fits = conn->serialization != SERIALIZATION_BINARY ? rpc_fits : NULL,
+                            .no_streams = conn->serialization == SERIALIZATION_JSON};
     return dp_rpc_new(&conn->rpc, &config);
 }
 

@@ -44,6 +44,7 @@ typedef struct dp_pack_format {
     void (*write_uint)(dp_wr *wr, uint64_t u);
     void (*write_double)(dp_wr *wr, double d);
     void (*write_count)(dp_wr *wr, dp_value_type type, uint32_t count);
+    const char *refused_key; /* which the other side cannot bear; NULL: none */
 } dp_pack_format;
 extern const dp_pack_format dp_binarypack_format;
 
@@ -59,7 +60,7 @@ typedef struct dp_bp_sink {
 void dp_bp_put(dp_bp_sink *sink, const void *data, size_t len);
 void dp_bp_put_count(dp_bp_sink *sink, dp_value_type type, size_t count);
 void dp_bp_put_text(dp_bp_sink *sink, const char *text, size_t len);
-/* depth: how many containers value is in. DP_OK, LIMIT or TOO_LARGE. */
+/* depth: how many containers value is in. DP_OK, LIMIT or INVALID_ARGUMENT (the refused key). */
 int dp_bp_put_value(dp_bp_sink *sink, const dp_value *value, int depth);
 
 /* Measures, allocates and writes what fill puts. */

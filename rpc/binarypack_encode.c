@@ -1,6 +1,7 @@
 #include "binarypack.h"
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "value.h"
 #include <math.h>
 
@@ -94,7 +95,7 @@ void dp_bp_write_text(dp_wr *wr, const char *text)
 /* ---- sink ---- */
 
 const dp_pack_format dp_binarypack_format = {dp_bp_write_int, dp_bp_write_uint, dp_bp_write_double,
-                                             dp_bp_write_count};
+                                             dp_bp_write_count, NULL};
 
 void dp_bp_put(dp_bp_sink *sink, const void *data, size_t len)
 {
@@ -141,6 +142,15 @@ static void put_scalar(dp_bp_sink *sink, const dp_value *value)
     dp_bp_put(sink, head, wr.len);
 }
 
+static bool put_key(dp_bp_sink *sink, const dp_value_entry *entry)
+{
+    const char *refused = sink->format->refused_key;
+    if (refused != NULL && dp_slice_is((dp_slice){entry->key, entry->key_len}, refused))
+        return false;
+    dp_bp_put_text(sink, entry->key, entry->key_len);
+    return true;
+}
+
 int dp_bp_put_value(dp_bp_sink *sink, const dp_value *value, int depth)
 {
     switch (value->type) {
@@ -160,8 +170,8 @@ int dp_bp_put_value(dp_bp_sink *sink, const dp_value *value, int depth)
         return DP_ERR_LIMIT;
     dp_bp_put_count(sink, (dp_value_type)value->type, value->count);
     for (uint32_t i = 0; i < value->count; i++) {
-        if (value->type == DP_VALUE_MAP)
-            dp_bp_put_text(sink, value->as.entries->at[i].key, value->as.entries->at[i].key_len);
+        if (value->type == DP_VALUE_MAP && !put_key(sink, &value->as.entries->at[i]))
+            return DP_ERR_INVALID_ARGUMENT;
         int error = dp_bp_put_value(sink, dp_value_at(value, i), depth + 1);
         if (error != DP_OK)
             return error;

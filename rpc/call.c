@@ -41,28 +41,20 @@ void dp_call_unlink(dp_call *call)
 
 /* ---- answering ---- */
 
-static int pack_and_queue(dp_rpc *rpc, const dp_value *context)
-{
-    uint8_t *packed = NULL;
-    size_t len = 0;
-    int error = dp_binarypack_encode(context, &packed, &len);
-    return error == DP_OK ? dp_rpc_queue_packed(rpc, packed, len) : error;
-}
-
 int dp_rpc_answer(dp_rpc *rpc, dp_value *context, int code, const char *message, dp_value *data)
 {
     int error = dp_context_set_answer(context, code, message, data != NULL ? data : dp_value_null());
     if (error == DP_OK)
-        error = pack_and_queue(rpc, context);
+        error = dp_rpc_queue_context(rpc, context);
     if (error != DP_OK && error != DP_ERR_CLOSED) {
         /* The answer can't be sent (memory, depth, size): an error is better than silence, first with the
          * request in it. */
         int second = dp_context_set_answer(context, 500, dp_strerror(error), dp_value_null());
         if (second == DP_OK)
-            second = pack_and_queue(rpc, context);
+            second = dp_rpc_queue_context(rpc, context);
         if (second != DP_OK &&
             dp_value_set(dp_value_get(context, "request"), "body", dp_value_null()) == DP_OK)
-            second = pack_and_queue(rpc, context);
+            second = dp_rpc_queue_context(rpc, context);
         DP_LOG(&rpc->config.log, DP_LOG_WARN, "rpc", "an answer became %s: %s",
                second == DP_OK ? "a 500" : "nothing", dp_strerror(error));
     }

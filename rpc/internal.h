@@ -126,8 +126,9 @@ typedef struct dp_rpc_handler {
 void dp_rpc_enter(dp_rpc *rpc);
 void dp_rpc_leave(dp_rpc *rpc);
 void dp_rpc_ready(dp_rpc *rpc); /* tells the owner that there is something to send */
-/* Takes data in every case. */
-int dp_rpc_queue_packed(dp_rpc *rpc, uint8_t *data, size_t len);
+int dp_rpc_fits(const dp_rpc *rpc, const dp_value *context);
+/* Packs it and puts it into the outbox. */
+int dp_rpc_queue_context(dp_rpc *rpc, const dp_value *context);
 const dp_rpc_handler *dp_router_find(const dp_router *router, const char *action, size_t len);
 
 /* ---- request.c ---- */

@@ -238,6 +238,7 @@ static void write_count(dp_wr *wr, dp_value_type type, uint32_t count)
 
 int dp_msgpack_encode(const dp_value *value, uint8_t **out, size_t *len)
 {
-    static const dp_pack_format format = {write_int, write_uint, write_double, write_count};
+    /* At this key @msgpack/msgpack throws, and PeerJS's reader ends for good (docs/peerjs.md 2.2). */
+    static const dp_pack_format format = {write_int, write_uint, write_double, write_count, "__proto__"};
     return dp_pack_value(out, len, value, &format);
 }

@@ -82,11 +82,9 @@ static int send_request(dp_rpc *rpc, const dp_pending *pending, const char *acti
     dp_value *context = dp_context_new(action, pending->id, body);
     if (context == NULL)
         return DP_ERR_NO_MEMORY;
-    uint8_t *packed = NULL;
-    size_t len = 0;
-    int error = dp_binarypack_encode(context, &packed, &len);
+    int error = dp_rpc_queue_context(rpc, context);
     dp_value_free(context);
-    return error == DP_OK ? dp_rpc_queue_packed(rpc, packed, len) : error;
+    return error;
 }
 
 int dp_rpc_request(dp_rpc *rpc, dp_time now, const dp_request *request, char id[DP_REQUEST_ID_LEN + 1])

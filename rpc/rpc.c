@@ -102,7 +102,8 @@ void dp_rpc_ready(dp_rpc *rpc)
         rpc->config.on_ready(rpc->config.user);
 }
 
-int dp_rpc_queue_packed(dp_rpc *rpc, uint8_t *data, size_t len)
+/* Takes data in every case. */
+static int queue_packed(dp_rpc *rpc, uint8_t *data, size_t len)
 {
     dp_rpc_packed *slot = rpc->closed ? NULL : dp_queue_push(&rpc->outbox);
     if (slot == NULL) {
@@ -113,6 +114,21 @@ int dp_rpc_queue_packed(dp_rpc *rpc, uint8_t *data, size_t len)
     rpc->outbox_bytes += len;
     dp_rpc_ready(rpc);
     return DP_OK;
+}
+
+int dp_rpc_fits(const dp_rpc *rpc, const dp_value *context)
+{
+    return rpc->config.fits != NULL ? rpc->config.fits(rpc->config.user, context) : DP_OK;
+}
+
+int dp_rpc_queue_context(dp_rpc *rpc, const dp_value *context)
+{
+    uint8_t *packed = NULL;
+    size_t len = 0;
+    int error = dp_rpc_fits(rpc, context);
+    if (error == DP_OK)
+        error = dp_binarypack_encode(context, &packed, &len);
+    return error == DP_OK ? queue_packed(rpc, packed, len) : error;
 }
 
 static bool poll_outbox(dp_rpc *rpc, uint8_t **out, size_t *len)

@@ -96,7 +96,11 @@ static int prepare(dp_call *call, const dp_stream *stream)
         return DP_ERR_INVALID_STATE;
     if (stream->read == NULL)
         return DP_ERR_INVALID_ARGUMENT;
-    int error = dp_bp_build(&call->prefix, &call->prefix_len, fill_prefix, call->context);
+    if (call->rpc->config.no_streams)
+        return DP_ERR_UNSUPPORTED;
+    int error = dp_rpc_fits(call->rpc, call->context);
+    if (error == DP_OK)
+        error = dp_bp_build(&call->prefix, &call->prefix_len, fill_prefix, call->context);
     if (error != DP_OK)
         return error;
     size_t used = call->prefix_len + HEAD_MAX;

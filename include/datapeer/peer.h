@@ -223,7 +223,8 @@ DP_API int dp_connection_close_flush(dp_connection *conn);
 /* Makes conn speak the context protocol: contexts that come are served by router (may be NULL) or answer
  * requests; they don't reach on_data any more. Once, before open or in on_connection. */
 DP_API int dp_connection_use_rpc(dp_connection *conn, dp_router *router);
-/* dp_rpc_request on it. INVALID_STATE without dp_connection_use_rpc. */
+/* dp_rpc_request on it. INVALID_STATE without dp_connection_use_rpc; TOO_LARGE for json of 16,300 bytes or more, the
+ * context around the body included: on_error tells, too, as for dp_connection_send. An answer over it becomes a 500. */
 DP_API int dp_connection_request(dp_connection *conn, const dp_request *request,
                                  char id[DP_REQUEST_ID_LEN + 1]);
 DP_API int dp_connection_cancel(dp_connection *conn, const char *id); /* on_done within; NOT_FOUND */

@@ -79,7 +79,8 @@ DP_API int dp_binarypack_decode(dp_value **out, const uint8_t *data, size_t len)
 
 /* What PeerJS's MsgPackPeer speaks: the format of msgpack.org, all integers exact. Depth and memory are bounded as in
  * BinaryPack, errors are the same. Of extensions a timestamp becomes its number of milliseconds since 1970, as
- * JavaScript counts them; others become their bytes. */
+ * JavaScript counts them; others become their bytes. The key "__proto__" is read but not written (INVALID_ARGUMENT): a
+ * PeerJS page that reads it reads nothing more. */
 DP_API int dp_msgpack_encode(const dp_value *value, uint8_t **out, size_t *len);
 DP_API int dp_msgpack_decode(dp_value **out, const uint8_t *data, size_t len);
 
@@ -199,6 +200,10 @@ typedef struct dp_rpc_config {
     /* May be NULL. dp_rpc_poll_transmit has something again: after a late answer, a request, dp_call_resume.
      * It comes from within those calls: only wake the loop in it. */
     void (*on_ready)(void *user);
+    /* May be NULL. Whether this context can be sent: DP_OK, or the error that its request fails with; an answer
+     * becomes a 500. It is not asked about the pieces of an octet stream, but about the call's context before. */
+    int (*fits)(void *user, const dp_value *context);
+    bool no_streams; /* octet streams fail (UNSUPPORTED), with a 500: for serializations without bytes */
 } dp_rpc_config;
 
 DP_API int dp_rpc_new(dp_rpc **out, const dp_rpc_config *config);

@@ -150,6 +150,75 @@ for (const [name, version] of PAGES) {
             await driver.call('close', { conn });
         });
 
+        test('a request too long for JSON is refused on both sides, and the connection stays', limit, async () => {
+            const { conn } = await open({ serialization: 'json' });
+            await accepted();
+            await assert.rejects(driver.call('request', { conn, action: 'echo', body: hex('x'.repeat(16300)) }), /message-too-big/);
+            const short = await driver.call('request', { conn, action: 'echo', body: hex('x'.repeat(8000)) });
+            assert.equal(value(short.response).body.data.length, 8000);
+            await driver.call('close', { conn });
+            const result = await page.evaluate(async () => {
+                const connection = client.connections[await client.connect('demo', { serialization: 'json' })];
+                const error = new Promise((resolve) => connection.conn.once('error', ({ type }) => resolve(type)));
+                connection.request('echo', 'x'.repeat(16300)).catch(() => {});
+                const result = { type: await error, echo: (await connection.request('echo', 'x'.repeat(8000))).data.length };
+                // It fits, but the answer, which has it twice, does not; nor do bytes, as a stream.
+                result.long = (await connection.request('echo', 'x'.repeat(12000))).code;
+                result.stream = (await connection.request('file', { size: 10, seed: 1, chunk: 10 })).code;
+                connection.conn.close();
+                return result;
+            });
+            assert.deepEqual(result, { type: 'message-too-big', echo: 8000, long: 500, stream: 500 });
+        });
+
+        test('MsgPack and the key __proto__: we read it, and do not send it', limit, async () => {
+            const { conn } = await open({ serialization: 'MsgPack' });
+            await accepted();
+            await page.evaluate(() => client.connections.at(-1).send(JSON.parse('[{"__proto__":1}]')));
+            const proto = (await driver.call('recv', { conn, timeout: 10000 })).value;
+            assert.equal(proto, '9181b95f5f70726f746f5f5f01');
+            await assert.rejects(driver.call('send', { conn, value: proto }), /argument/);
+            await driver.call('send', { conn, value: hex('after') });
+            assert.equal(value((await driver.call('recv', { conn, timeout: 10000 })).value), 'after');
+            await driver.call('close', { conn });
+            const codes = await page.evaluate(async () => {
+                const connection = client.connections[await client.connect('demo', { serialization: 'MsgPack' })];
+                const proto = JSON.parse('{"__proto__":1,"size":10,"seed":1,"chunk":10}');
+                const codes = [];
+                for (const action of ['echo', 'file', 'nothing']) codes.push((await connection.request(action, proto)).code);
+                codes.push((await connection.request('echo', 1)).code);
+                connection.conn.close();
+                return codes;
+            });
+            assert.deepEqual(codes, [500, 500, 500, 200]);
+        });
+
+        test('what that key does to PeerJS: its reader ends', limit, async () => {
+            const other = await world.page(browsers[name], version, server);
+            const id = await other.evaluate(() => client.open());
+            await addMsgPack(other, version);
+            await page.evaluate((id) => client.connect(id, { serialization: 'MsgPack' }), id);
+            await other.evaluate(async () => {
+                const { conn } = client.connections[await client.accept()];
+                window.ended = new Promise((resolve) => addEventListener('unhandledrejection', ({ reason }) => resolve(String(reason))));
+                window.last = new Promise((resolve) => {
+                    let count = 0;
+                    conn.dataChannel.addEventListener('message', () => ++count === 3 && resolve());
+                });
+            });
+            await page.evaluate(() => ['before', JSON.parse('{"__proto__":1}')].map((value) => client.connections.at(-1).send(value)));
+            assert.match(await within(10000, 'the end of the reader', other.evaluate(() => ended)), /__proto__/);
+            await page.evaluate(() => client.connections.at(-1).send('after'));
+            const left = await other.evaluate(async () => {
+                await last;
+                await new Promise((resolve) => setTimeout(resolve)); // what is read is read in microtasks
+                const { conn, inbox } = client.connections.at(-1);
+                return { open: conn.open, inbox };
+            });
+            assert.deepEqual(left, { open: true, inbox: ['before'] });
+            await other.close();
+        });
+
         test('"none" is raw, "binary-utf8" is binary', limit, async () => {
             for (const [serialization, told] of [['none', 'raw'], ['binary-utf8', 'binary']]) {
                 const { conn } = await open({ serialization });

@@ -358,6 +358,27 @@ static void an_unfinished_value_has_its_time(void **state)
     dp_unpacker_free(u);
 }
 
+/* Row 77, here and as @msgpack/msgpack has it: there this key ends the reader. */
+static void proto_is_read_but_not_written(void **state)
+{
+    uint8_t *packed = NULL;
+    size_t len;
+    (void)state;
+    dp_value *value = decode("9181a95f5f70726f746f5f5f01");
+    assert_int_equal(dp_value_get_int(dp_value_get(dp_value_at(value, 0), "__proto__"), 0), 1);
+    assert_int_equal(dp_msgpack_encode(value, &packed, &len), DP_ERR_INVALID_ARGUMENT);
+    assert_null(packed);
+    assert_int_equal(dp_binarypack_encode(value, &packed, &len), DP_OK);
+    dp_free(packed);
+    dp_value_free(value);
+    value = dp_value_map();
+    assert_int_equal(dp_value_set(value, "__proto", dp_value_string("__proto__")), DP_OK);
+    assert_int_equal(dp_value_set(value, "__proto__x", dp_value_null()), DP_OK);
+    assert_int_equal(dp_msgpack_encode(value, &packed, &len), DP_OK);
+    dp_free(packed);
+    dp_value_free(value);
+}
+
 /* A large value in many pieces is walked once, and its memory is given back. */
 static void a_large_value_in_pieces(void **state)
 {
@@ -425,6 +446,7 @@ static void without_memory_nothing_is_lost(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(proto_is_read_but_not_written),
         cmocka_unit_test(numbers),
         cmocka_unit_test(words),
         cmocka_unit_test(long_heads),
