@@ -1,5 +1,6 @@
 /* PeerServers under load over loopback, ours and npm's in turn: what N idle clients cost in memory and, with their heartbeats,
- * in processor time, and how many messages a second are passed on between pairs. One JSON object a server.
+ * in processor time, and what messages between pairs cost: in a stream, as many as the server or this client can take, and
+ * alone, the next of a pair when the one before has come. Processor time is the server's. One JSON object a server.
  *
  *   signal [--clients N] [--seconds S] */
 #include "measure.h"
@@ -14,7 +15,7 @@
 
 enum {
     PAIRS = 8,
-    WINDOW = 64, /* messages of one pair that are under way */
+    WINDOW = 64, /* messages of one pair that are under way in a stream */
     PAYLOAD = 200,
     HEARTBEAT = 5, /* seconds between those of one client, as in PeerJS */
 };
@@ -157,66 +158,87 @@ static double heartbeats(const program *server, const int *fds)
     return (cpu_seconds(server->pid) - cpu) / (wall() - started);
 }
 
-/* One side of each pair sends as long as fewer than WINDOW of its messages are under way; the length of what comes out
- * tells how many have come. */
-static double relay(const program *server, double *cpu_us)
+typedef struct pair {
+    int from, to;
+    uint8_t messages[WINDOW * 512]; /* all the same */
+    size_t in_len, out_len;         /* of one message, as it goes to the server and as it comes from it */
+    uint64_t sent, bytes;
+} pair;
+
+static void join_pair(pair *p, const program *server, int i)
 {
-    uint8_t messages[PAIRS][512];
-    size_t lens[PAIRS], out_len = 0;
-    int from[PAIRS], to[PAIRS];
-    uint64_t received = 0, bytes[PAIRS] = {0}, sent[PAIRS] = {0};
-    static uint8_t buffer[1 << 16];
-    char payload[PAYLOAD + 1];
-    int epoll = epoll_create1(0);
+    char payload[PAYLOAD + 1], text[400], a[16], b[16];
     memset(payload, 'p', PAYLOAD);
     payload[PAYLOAD] = '\0';
+    snprintf(a, sizeof(a), "from%d", i);
+    snprintf(b, sizeof(b), "to%d", i);
+    p->from = join(server->port, a);
+    p->to = join(server->port, b);
+    p->sent = p->bytes = 0;
+    snprintf(text, sizeof(text), "{\"type\":\"CANDIDATE\",\"dst\":\"%s\",\"payload\":\"%s\"}", b, payload);
+    p->in_len = frame(p->messages, text);
+    for (size_t k = 1; k < WINDOW; k++)
+        memcpy(p->messages + k * p->in_len, p->messages, p->in_len);
+    /* {"type":"CANDIDATE","src":"from0","dst":"to0","payload":"..."} in a frame with a head of 4 bytes */
+    p->out_len = 4 + strlen(text) + strlen(",\"src\":\"\"") + strlen(a);
+}
+
+typedef struct throughput {
+    double per_second, cpu_us; /* of the server's processor time for one message... */
+    double client_cpu_us;      /* ...and of ours, which is the limit if it is the larger one */
+} throughput;
+
+/* One side of each pair sends as long as fewer than `window` of its messages are under way; the length of what comes out
+ * tells how many have come. */
+static throughput relay(const program *server, uint64_t window)
+{
+    static pair pairs[PAIRS];
+    static uint8_t buffer[1 << 18];
+    uint64_t received = 0;
+    int epoll = epoll_create1(0);
     for (int i = 0; i < PAIRS; i++) {
-        char text[400], a[16], b[16];
-        snprintf(a, sizeof(a), "from%d", i);
-        snprintf(b, sizeof(b), "to%d", i);
-        from[i] = join(server->port, a);
-        to[i] = join(server->port, b);
-        snprintf(text, sizeof(text), "{\"type\":\"CANDIDATE\",\"dst\":\"%s\",\"payload\":\"%s\"}", b,
-                 payload);
-        lens[i] = frame(messages[i], text);
-        /* {"type":"CANDIDATE","src":"from0","dst":"to0","payload":"..."} in a frame with a head of 4 bytes */
-        out_len = 4 + strlen(text) + strlen(",\"src\":\"\"") + strlen(a);
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)i};
-        need(epoll_ctl(epoll, EPOLL_CTL_ADD, to[i], &event) == 0, "epoll_ctl");
+        join_pair(&pairs[i], server, i);
+        need(epoll_ctl(epoll, EPOLL_CTL_ADD, pairs[i].to, &event) == 0, "epoll_ctl");
     }
-    double started = wall(), cpu = cpu_seconds(server->pid);
+    double started = wall(), cpu = cpu_seconds(server->pid), ours = cpu_seconds(0);
     while (wall() - started < seconds) {
         struct epoll_event events[PAIRS];
-        for (int i = 0; i < PAIRS; i++)
-            for (; sent[i] - bytes[i] / out_len < WINDOW; sent[i]++)
-                write_all(from[i], messages[i], lens[i]);
+        for (int i = 0; i < PAIRS; i++) {
+            pair *p = &pairs[i];
+            uint64_t room = window - (p->sent - p->bytes / p->out_len);
+            if (room > 0)
+                write_all(p->from, p->messages, room * p->in_len);
+            p->sent += room;
+        }
         int n = epoll_wait(epoll, events, PAIRS, 1000);
         for (int e = 0; e < n; e++) {
-            uint32_t i = events[e].data.u32;
-            ssize_t got = recv(to[i], buffer, sizeof(buffer), 0);
+            pair *p = &pairs[events[e].data.u32];
+            ssize_t got = recv(p->to, buffer, sizeof(buffer), 0);
             need(got > 0, "recv");
-            bytes[i] += (uint64_t)got;
+            p->bytes += (uint64_t)got;
         }
     }
     double passed = wall() - started;
     cpu = cpu_seconds(server->pid) - cpu;
+    ours = cpu_seconds(0) - ours;
     for (int i = 0; i < PAIRS; i++) {
-        received += bytes[i] / out_len;
-        close(from[i]);
-        close(to[i]);
+        received += pairs[i].bytes / pairs[i].out_len;
+        close(pairs[i].from);
+        close(pairs[i].to);
     }
     close(epoll);
-    *cpu_us = cpu / (double)received * 1e6;
-    return (double)received / passed;
+    return (throughput){(double)received / passed, cpu / (double)received * 1e6,
+                        ours / (double)received * 1e6};
 }
 
 static void measure(bool npm)
 {
     program server = start(npm);
     int *fds = calloc((size_t)clients, sizeof(*fds));
-    double cpu_us;
     need(fds != NULL, "calloc");
-    double rate = relay(&server, &cpu_us);
+    throughput stream = relay(&server, WINDOW);
+    throughput alone = relay(&server, 1);
     double before = resident_KB(server.pid);
     double started = wall();
     for (int i = 0; i < clients; i++) {
@@ -227,10 +249,12 @@ static void measure(bool npm)
     double joins = clients / (wall() - started);
     double share = heartbeats(&server, fds);
     double after = resident_KB(server.pid);
-    printf("{\"server\":\"%s\",\"clients\":%d,\"rss_MB\":%.1f,\"KB_per_client\":%.2f,\"joins_per_s\":%.0f,"
-           "\"heartbeats_core_percent\":%.2f,\"messages_per_s\":%.0f,\"cpu_us_per_message\":%.2f}\n",
-           npm ? "npm peer" : "datapeer signal", clients, after / 1024, (after - before) / clients, joins,
-           share * 100, rate, cpu_us);
+    printf(
+        "{\"server\":\"%s\",\"clients\":%d,\"rss_MB\":%.1f,\"KB_per_client\":%.2f,\"joins_per_s\":%.0f,"
+        "\"heartbeats_core_percent\":%.2f,\"messages_per_s\":%.0f,\"cpu_us_per_message\":%.2f,"
+        "\"client_cpu_us_per_message\":%.2f,\"lone_messages_per_s\":%.0f,\"cpu_us_per_lone_message\":%.2f}\n",
+        npm ? "npm peer" : "datapeer signal", clients, after / 1024, (after - before) / clients, joins,
+        share * 100, stream.per_second, stream.cpu_us, stream.client_cpu_us, alone.per_second, alone.cpu_us);
     for (int i = 0; i < clients; i++)
         close(fds[i]);
     free(fds);

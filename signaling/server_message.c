@@ -202,26 +202,31 @@ static bool unescape_u(scan *s, dp_wr *wr)
     return true;
 }
 
-/* Of a string that take_string has checked. False: too long, or not Unicode. */
-static bool unescape(dp_slice raw, char *out, size_t capacity, size_t *len)
+/* After a backslash. */
+static bool unescape_one(scan *s, dp_wr *wr)
 {
     static const char codes[] = "bfnrt";
     static const char meanings[] = "\b\f\n\r\t";
-    scan s = {raw.at, raw.at + raw.len};
+    char c = *s->at++;
+    if (c == 'u')
+        return unescape_u(s, wr);
+    const char *code = strchr(codes, c);
+    dp_wr_u8(wr, (uint8_t)(code != NULL ? meanings[code - codes] : c));
+    return true;
+}
+
+/* Of a string that take_string has checked. False: too long, or not Unicode. */
+static bool unescape(dp_slice raw, char *out, size_t capacity, size_t *len)
+{
     dp_wr wr = dp_wr_init((uint8_t *)out, capacity - 1);
+    scan s = {raw.at, raw.at + raw.len};
     while (s.at < s.end && !wr.error) {
-        char c = *s.at++;
-        if (c == '\\') {
-            c = *s.at++;
-            if (c == 'u') {
-                if (!unescape_u(&s, &wr))
-                    return false;
-                continue;
-            }
-            const char *code = strchr(codes, c);
-            c = code != NULL ? meanings[code - codes] : c;
-        }
-        dp_wr_u8(&wr, (uint8_t)c);
+        const char *backslash = memchr(s.at, '\\', (size_t)(s.end - s.at));
+        size_t plain = (size_t)((backslash != NULL ? backslash : s.end) - s.at);
+        dp_wr_bytes(&wr, s.at, plain);
+        s.at += plain;
+        if (take(&s, '\\') && !unescape_one(&s, &wr))
+            return false;
     }
     out[wr.len] = '\0';
     *len = wr.len;
@@ -325,10 +330,14 @@ int dp_relay_parse(dp_relay *out, const char *text, size_t len)
 void dp_json_write_string(dp_wr *wr, const char *text)
 {
     dp_wr_u8(wr, '"');
-    for (; *text != '\0'; text++) {
-        if (*text == '"' || *text == '\\')
-            dp_wr_u8(wr, '\\');
-        dp_wr_u8(wr, (uint8_t)*text);
+    for (;;) {
+        size_t plain = strcspn(text, "\"\\");
+        dp_wr_bytes(wr, text, plain);
+        text += plain;
+        if (*text == '\0')
+            break;
+        dp_wr_u8(wr, '\\');
+        dp_wr_u8(wr, (uint8_t)*text++);
     }
     dp_wr_u8(wr, '"');
 }
