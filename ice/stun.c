@@ -248,6 +248,7 @@ static bool fingerprint_is_right(const dp_stun_message *out, size_t at, dp_rd va
  */
 static int decode_attributes(dp_stun_message *out, dp_rd *rd)
 {
+    int err = DP_OK;
     while (dp_rd_left(rd) > 0) {
         size_t at = out->len - dp_rd_left(rd);
         uint16_t type = dp_rd_u16(rd);
@@ -263,14 +264,15 @@ static int decode_attributes(dp_stun_message *out, dp_rd *rd)
         } else if (out->integrity_at != 0) {
             continue; /* not covered by the integrity check: ignored */
         } else if (type == DP_STUN_MESSAGE_INTEGRITY) {
-            if (length != DP_SHA1_LEN)
-                return DP_ERR_MALFORMED;
-            out->integrity_at = at;
+            if (length == DP_SHA1_LEN)
+                out->integrity_at = at;
+            else
+                err = DP_ERR_PROTOCOL;
         } else if (!read_attribute(out, type, value)) {
-            return DP_ERR_MALFORMED;
+            err = DP_ERR_PROTOCOL; /* the rest is looked at all the same: is it a message at all? */
         }
     }
-    return DP_OK;
+    return err;
 }
 
 int dp_stun_decode(dp_stun_message *out, const uint8_t *data, size_t len)

@@ -120,7 +120,8 @@ typedef struct dp_stun_message {
 } dp_stun_message;
 
 /* Validates the whole datagram before anything of it is used: lengths, magic cookie, sizes of known
- * attributes, FINGERPRINT (correct and last). Integrity is not checked here. MALFORMED. */
+ * attributes, FINGERPRINT (correct and last). Integrity is not checked here. MALFORMED: no STUN message. PROTOCOL: one
+ * whose header and FINGERPRINT are right, but not the value of some other attribute: all that it may get is a 400. */
 int dp_stun_decode(dp_stun_message *out, const uint8_t *data, size_t len);
 /* DP_OK if MESSAGE-INTEGRITY is there and right for key; AUTH; CRYPTO. Takes the same time for every wrong
  * value. */

@@ -15,6 +15,7 @@
 #include <datapeer/sdp.h>
 #include <datapeer/signal_server.h>
 #include <datapeer/signaling.h>
+#include <datapeer/stun_server.h>
 
 #define DP_VERSION "0.1.0"
 

@@ -297,7 +297,7 @@ static void malformed_turn_attributes(void **state)
         dp_stun_message m;
         begin(DP_STUN_SUCCESS, DP_STUN_METHOD_ALLOCATE);
         dp_stun_write_attribute(&wr, rows[i].type, value, rows[i].len);
-        assert_int_equal(end(&m), DP_ERR_MALFORMED);
+        assert_int_equal(end(&m), DP_ERR_PROTOCOL);
     }
 }
 
@@ -349,7 +349,7 @@ static void bad_lengths(void **state)
     assert_int_equal(end(&m), DP_OK);
     begin(DP_STUN_REQUEST, DP_STUN_METHOD_BINDING);
     dp_stun_write_attribute(&wr, DP_STUN_USERNAME, zeros, DP_STUN_USERNAME_MAX + 1);
-    assert_int_equal(end(&m), DP_ERR_MALFORMED);
+    assert_int_equal(end(&m), DP_ERR_PROTOCOL);
     begin(DP_STUN_REQUEST, DP_STUN_METHOD_BINDING);
     dp_wr_u32(&wr, 0x80280000);
     assert_int_equal(end(&m), DP_ERR_MALFORMED); /* row 5 */
@@ -388,14 +388,22 @@ static void bad_values(void **state)
         {DP_STUN_UNKNOWN_ATTRIBUTES, 3},
         {DP_STUN_REALM, 764},
         {DP_STUN_NONCE, 764},
-        {DP_STUN_FINGERPRINT, 4},
-        {DP_STUN_FINGERPRINT, 8},
     };
     static const uint8_t zeros[800] = {0};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         dp_stun_message m;
         begin(DP_STUN_REQUEST, DP_STUN_METHOD_BINDING);
         dp_stun_write_attribute(&wr, (dp_stun_attribute)wrong[i].type, zeros, wrong[i].len);
+        dp_stun_write_fingerprint(&wr);
+        assert_int_equal(end(&m), DP_ERR_PROTOCOL);
+        assert_true(m.has_fingerprint);
+        out[wr.len - 1] ^= 1;
+        assert_int_equal(decode(&m, out, wr.len), DP_ERR_MALFORMED); /* nor is it STUN */
+    }
+    for (size_t len = 0; len <= 8; len += 4) {
+        dp_stun_message m;
+        begin(DP_STUN_REQUEST, DP_STUN_METHOD_BINDING);
+        dp_stun_write_attribute(&wr, DP_STUN_FINGERPRINT, zeros, len);
         assert_int_equal(end(&m), DP_ERR_MALFORMED);
     }
     /* IPv4 family with 16 bytes, IPv6 with 4 */
@@ -404,10 +412,10 @@ static void bad_values(void **state)
     dp_stun_message m;
     begin(DP_STUN_SUCCESS, DP_STUN_METHOD_BINDING);
     dp_stun_write_attribute(&wr, DP_STUN_XOR_MAPPED_ADDRESS, long4, sizeof long4);
-    assert_int_equal(end(&m), DP_ERR_MALFORMED);
+    assert_int_equal(end(&m), DP_ERR_PROTOCOL);
     begin(DP_STUN_SUCCESS, DP_STUN_METHOD_BINDING);
     dp_stun_write_attribute(&wr, DP_STUN_XOR_MAPPED_ADDRESS, short6, sizeof short6);
-    assert_int_equal(end(&m), DP_ERR_MALFORMED);
+    assert_int_equal(end(&m), DP_ERR_PROTOCOL);
 }
 
 static void fingerprint_must_be_last(void **state)
