@@ -120,44 +120,10 @@ static bool take_string(scan *s, dp_slice *raw)
     return take(s, '"');
 }
 
-static bool take_value(scan *s, unsigned depth);
-
-/* The members of an object or the elements of an array, after its opening bracket. */
-static bool take_items(scan *s, bool object, unsigned depth)
-{
-    char close = object ? '}' : ']';
-    dp_slice key;
-    skip_space(s);
-    if (take(s, close))
-        return true;
-    do {
-        skip_space(s);
-        if (object && !take_string(s, &key))
-            return false;
-        if (object) {
-            skip_space(s);
-            if (!take(s, ':'))
-                return false;
-        }
-        if (!take_value(s, depth))
-            return false;
-        skip_space(s);
-    } while (take(s, ','));
-    return take(s, close);
-}
-
-static bool take_value(scan *s, unsigned depth)
+static bool take_scalar(scan *s)
 {
     dp_slice ignored;
-    skip_space(s);
-    if (s->at == s->end)
-        return false;
     switch (*s->at) {
-    case '{':
-    case '[':
-        if (depth == RELAY_DEPTH_MAX)
-            return false;
-        return take_items(s, *s->at++ == '{', depth + 1);
     case '"':
         return take_string(s, &ignored);
     case 't':
@@ -169,6 +135,76 @@ static bool take_value(scan *s, unsigned depth)
     default:
         return take_number(s);
     }
+}
+
+static bool take_key(scan *s)
+{
+    dp_slice ignored;
+    skip_space(s);
+    if (!take_string(s, &ignored))
+        return false;
+    skip_space(s);
+    return take(s, ':');
+}
+
+/* The objects and arrays around what is read: a bit each, set for an object. So depth costs no stack. */
+typedef struct nest {
+    uint8_t objects[RELAY_DEPTH_MAX / 8];
+    unsigned depth;
+} nest;
+
+static bool in_object(const nest *n)
+{
+    return (n->objects[(n->depth - 1) / 8] >> (n->depth - 1) % 8 & 1) != 0;
+}
+
+static bool enter(nest *n, bool object)
+{
+    if (n->depth == RELAY_DEPTH_MAX - 1) /* the message itself is one */
+        return false;
+    unsigned bit = 1u << n->depth % 8;
+    uint8_t *byte = &n->objects[n->depth++ / 8];
+    *byte = (uint8_t)(object ? *byte | bit : *byte & ~bit);
+    return true;
+}
+
+/* Behind a value: closes what ends here. False unless another value follows, or none is missing. */
+static bool take_ends(scan *s, nest *n)
+{
+    for (; n->depth > 0; n->depth--) {
+        skip_space(s);
+        if (take(s, ','))
+            return !in_object(n) || take_key(s);
+        if (!take(s, in_object(n) ? '}' : ']'))
+            return false;
+    }
+    return true;
+}
+
+static bool take_value(scan *s)
+{
+    nest n = {.depth = 0};
+    do {
+        skip_space(s);
+        if (s->at == s->end)
+            return false;
+        if (*s->at == '{' || *s->at == '[') {
+            bool object = *s->at++ == '{';
+            if (!enter(&n, object))
+                return false;
+            skip_space(s);
+            if (s->at < s->end && *s->at != (object ? '}' : ']')) {
+                if (object && !take_key(s))
+                    return false;
+                continue;
+            }
+        } else if (!take_scalar(s)) {
+            return false;
+        }
+        if (!take_ends(s, &n))
+            return false;
+    } while (n.depth > 0);
+    return true;
 }
 
 /* ---- strings that matter ----------------------------------------------------------------------- */
@@ -277,7 +313,7 @@ static bool take_members(scan *s, members *all)
             return false;
         skip_space(s);
         const char *start = s->at;
-        if (!take_value(s, 1))
+        if (!take_value(s))
             return false;
         member *m = member_named(all, key);
         if (m != NULL) {

@@ -7,7 +7,7 @@
 #include "base/wr.h"
 #include <datapeer/signaling.h>
 
-enum { RELAY_DEPTH_MAX = 64 }; /* of the whole message */
+enum { RELAY_DEPTH_MAX = 512 }; /* of the whole message: what our client takes (METADATA_DEPTH_MAX) */
 
 typedef enum dp_relay_type {
     RELAY_OTHER, /* unknown, missing, or not for clients to send */

@@ -126,7 +126,7 @@ for (const [name, version] of PAGES) {
 
         test('a page with metadata of every kind is answered', limit, async () => {
             const echoes = await page.evaluate(async () => {
-                const deep = Array.from({ length: 100 }).reduce((inner) => [inner], 'deep');
+                const deep = Array.from({ length: 400 }).reduce((inner) => [inner], 'deep');
                 const echoes = [];
                 for (const metadata of [0, '', 'é\u0000"', { a: [1, null] }, deep, 'x'.repeat(30000)]) {
                     const connection = client.connections[await client.connect('demo', { metadata, label: 'a "label" é' })];

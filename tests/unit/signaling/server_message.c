@@ -154,15 +154,56 @@ static void test_long_strings(void **state)
 static void test_depth(void **state)
 {
     (void)state;
-    static const int depths[] = {RELAY_DEPTH_MAX - 1, RELAY_DEPTH_MAX, 1000, 30000};
-    for (size_t i = 0; i < 4; i++) {
-        static char text[70000];
-        int n = snprintf(text, sizeof(text), "{\"payload\":");
-        memset(text + n, '[', (size_t)depths[i]);
-        memset(text + n + depths[i], ']', (size_t)depths[i]);
-        memcpy(text + n + 2 * depths[i], "}", 2);
-        assert_int_equal(parse(text), i == 0 ? DP_OK : DP_ERR_MALFORMED);
-    }
+    static const int depths[] = {RELAY_DEPTH_MAX - 1, RELAY_DEPTH_MAX, 1000, 15000};
+    static char text[150000];
+    for (unsigned kinds = 0; kinds < 8; kinds++)
+        for (size_t i = 0; i < 4; i++) {
+            size_t n = (size_t)snprintf(text, sizeof(text), "{\"payload\":");
+            /* Arrays and objects: kinds says of three levels what they are, again and again. */
+            for (int level = 0; level < depths[i]; level++)
+                n += (size_t)snprintf(text + n, sizeof(text) - n,
+                                      (kinds >> level % 3 & 1) != 0 ? "{\"\":0,\"\":" : "[0,");
+            text[n++] = '1';
+            for (int level = depths[i] - 1; level >= 0; level--)
+                text[n++] = (kinds >> level % 3 & 1) != 0 ? '}' : ']';
+            memcpy(text + n, "}", 2);
+            assert_int_equal(parse(text), i == 0 ? DP_OK : DP_ERR_MALFORMED);
+            if (depths[i] >= 1000)
+                continue;
+            text[n - 2] = text[n - 2] == '}' ? ']' : '}';
+            assert_int_equal(parse(text), DP_ERR_MALFORMED);
+        }
+}
+
+/* What is around a value is known again when something else was in it. */
+static void test_nesting(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"{\"a\":[{\"b\":1},[1,2],{\"c\":[{}]},3]}",
+                                       "{\"a\":[[],[[],{}],{\"b\":{},\"c\":[]}]}",
+                                       "{\"a\":{\"b\":[1],\"c\":{\"d\":2}},\"e\":[[1],{\"f\":1}]}"};
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        if (parse(good[i]) != DP_OK)
+            fail_msg("refused: %s", good[i]);
+    static const char *const bad[] = {"{\"a\":[}]}",
+                                      "{\"a\":{]}",
+                                      "{\"a\":[1}]",
+                                      "{\"a\":{\"b\":1]}",
+                                      "{\"a\":[{\"b\":1},2:3]}",
+                                      "{\"a\":{\"b\":[1],2}}",
+                                      "{\"a\":[[1],\"b\":2]}",
+                                      "{\"a\":[,1]}",
+                                      "{\"a\":[1,]}",
+                                      "{\"a\":{\"b\":1,}}",
+                                      "{\"a\":[1 2]}",
+                                      "{\"a\":[1]]}",
+                                      "{\"a\":[[1]}",
+                                      "{\"a\":{\"b\"}}",
+                                      "{\"a\":{,}}",
+                                      "{\"a\":["};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        if (parse(bad[i]) != DP_ERR_MALFORMED)
+            fail_msg("taken: %s", bad[i]);
 }
 
 static void test_writing(void **state)
@@ -186,7 +227,7 @@ int main(void)
         cmocka_unit_test(test_members),         cmocka_unit_test(test_escapes),
         cmocka_unit_test(test_ids_are_bounded), cmocka_unit_test(test_not_json),
         cmocka_unit_test(test_long_strings),    cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_writing),
+        cmocka_unit_test(test_nesting),         cmocka_unit_test(test_writing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
