@@ -1,9 +1,9 @@
 /* The server's connections, and time.
  *
- *   HTTP -> JOINED -> CLOSING -> DONE -> FINISHED
+ *   HTTP -> ASKING -> JOINED -> CLOSING -> DONE -> FINISHED
  *
- * and from each of them to those on its right. A list for each state is in order of its deadlines, so that the next timeout
- * is that of one of five heads. */
+ * and from each of them to those on its right, and from ASKING to HTTP. A list for each state is in order of its deadlines, so that the next timeout
+ * is that of one of six heads. */
 #include "server.h"
 
 #include "base/log.h"
@@ -13,6 +13,7 @@
 
 static const dp_duration CLOSING_TIMEOUT = DP_SECONDS(3);
 static const dp_duration SHUTDOWN_TIMEOUT = DP_SECONDS(3);
+static const dp_duration ASKING_TIMEOUT = DP_SECONDS(2);
 
 /* ---- lists --------------------------------------------------------------------------------------- */
 
@@ -119,6 +120,8 @@ int dp_signal_server_new(dp_signal_server **out, const dp_signal_server_config *
     dp_queue_init(&s->events, sizeof(log_event), EVENTS_MAX);
     if (error == DP_OK)
         error = copy_words(s, config);
+    if (error == DP_OK)
+        error = dp_cluster_init(s, config->cluster);
     s->connection_rate = dp_alloc(sizeof(*s->connection_rate));
     s->text = dp_alloc(DP_SIGNALING_TEXT_MAX);
     if (error == DP_OK && (s->connection_rate == NULL || s->text == NULL))
@@ -147,6 +150,7 @@ static void conn_free(dp_signal_server *s, dp_signal_conn *conn)
 {
     drop_output(s, conn);
     dp_realm_release(s, conn);
+    dp_cluster_forget(s, conn);
     if (conn->request != NULL)
         dp_request_clear(conn->request);
     dp_free(conn->request);
@@ -168,6 +172,7 @@ void dp_signal_server_free(dp_signal_server *s)
 {
     if (s == NULL)
         return;
+    s->cluster_up = false; /* it may be gone already */
     for (int state = 0; state < CONN_STATES; state++)
         while (s->conns[state].first != NULL)
             conn_free(s, conn_of(s->conns[state].first));
@@ -208,6 +213,7 @@ void dp_server_tell(dp_signal_server *s, dp_signal_event_type type, const char *
 void dp_conn_enter(dp_signal_server *s, dp_signal_conn *conn, conn_state state)
 {
     const dp_duration waits[CONN_STATES] = {[CONN_HTTP] = s->config.request_timeout,
+                                            [CONN_ASKING] = ASKING_TIMEOUT,
                                             [CONN_JOINED] = s->config.alive_timeout,
                                             [CONN_CLOSING] = CLOSING_TIMEOUT,
                                             [CONN_DONE] = s->config.request_timeout};
@@ -309,8 +315,7 @@ static void sent(dp_signal_server *s)
         dp_conn_enter(s, conn, CONN_FINISHED);
 }
 
-/* Each call begins here. */
-static void begin(dp_signal_server *s, dp_time now)
+void dp_server_begin(dp_signal_server *s, dp_time now)
 {
     s->now = now;
     sent(s);
@@ -321,7 +326,7 @@ static void begin(dp_signal_server *s, dp_time now)
 int dp_signal_server_accept(dp_signal_conn **out, dp_signal_server *s, dp_time now, const dp_address *remote,
                             void *user)
 {
-    begin(s, now);
+    dp_server_begin(s, now);
     if (s->shutting_down)
         return DP_ERR_CLOSED;
     if (!dp_rate_table_take(s->connection_rate, remote, now)) {
@@ -364,24 +369,35 @@ static void input_http(dp_signal_server *s, dp_signal_conn *conn, const uint8_t 
         s->stats.refused++;
         dp_http_refuse(s, conn, result);
     }
+    if (conn->state == CONN_ASKING && !conn->websocket) {
+        conn->request = request;
+        return;
+    }
     dp_request_clear(request);
     dp_free(request);
+}
+
+void dp_conn_take(dp_signal_server *s, dp_signal_conn *conn, const uint8_t *data, size_t len)
+{
+    while (len > 0 && conn->state == CONN_HTTP)
+        input_http(s, conn, &data, &len);
+    if (len > 0 && conn->state == CONN_ASKING)
+        dp_cluster_hold(s, conn, data, len);
+    else if (len > 0 && conn->websocket)
+        dp_realm_input(s, conn, data, len);
 }
 
 void dp_signal_server_input(dp_signal_server *s, dp_signal_conn *conn, dp_time now, const uint8_t *data,
                             size_t len)
 {
-    begin(s, now);
+    dp_server_begin(s, now);
     s->stats.bytes_in += len;
-    while (len > 0 && conn->state == CONN_HTTP)
-        input_http(s, conn, &data, &len);
-    if (len > 0 && conn->websocket)
-        dp_realm_input(s, conn, data, len);
+    dp_conn_take(s, conn, data, len);
 }
 
 void dp_signal_server_disconnected(dp_signal_server *s, dp_signal_conn *conn, dp_time now)
 {
-    begin(s, now);
+    dp_server_begin(s, now);
     dp_realm_leave(s, conn, "its connection was lost");
     conn_free(s, conn);
 }
@@ -416,6 +432,9 @@ static void expire_conn(dp_signal_server *s, dp_signal_conn *conn)
             dp_conn_close(s, conn, false);
         }
         break;
+    case CONN_ASKING:
+        dp_cluster_give_up(s, conn);
+        break;
     case CONN_JOINED:
         s->stats.cut++;
         dp_realm_dismiss(s, conn, 0, "it sent no heartbeat");
@@ -428,7 +447,7 @@ static void expire_conn(dp_signal_server *s, dp_signal_conn *conn)
 
 void dp_signal_server_handle_timeout(dp_signal_server *s, dp_time now)
 {
-    begin(s, now);
+    dp_server_begin(s, now);
     for (int state = 0; state < CONN_FINISHED; state++)
         while (s->conns[state].first != NULL &&
                (s->conns[state].first->deadline <= now || now >= s->shutdown_at)) {
@@ -457,11 +476,13 @@ dp_time dp_signal_server_next_timeout(const dp_signal_server *s)
 
 void dp_signal_server_shutdown(dp_signal_server *s, dp_time now)
 {
-    begin(s, now);
+    dp_server_begin(s, now);
     if (s->shutting_down)
         return;
     s->shutting_down = true;
     s->shutdown_at = now + SHUTDOWN_TIMEOUT;
+    while (s->conns[CONN_ASKING].first != NULL)
+        dp_cluster_give_up(s, conn_of(s->conns[CONN_ASKING].first));
     while (s->conns[CONN_JOINED].first != NULL)
         dp_realm_dismiss(s, conn_of(s->conns[CONN_JOINED].first), 1001, "the server ends");
     while (s->conns[CONN_HTTP].first != NULL)
@@ -534,5 +555,6 @@ void dp_signal_server_get_stats(const dp_signal_server *s, dp_signal_stats *out)
     now.clients = s->clients.count;
     now.absent = s->absentees.count;
     now.buffered = s->buffered;
+    now.cluster_up = s->cluster_up;
     memcpy(out, &now, out->size < sizeof(now) ? out->size : sizeof(now));
 }

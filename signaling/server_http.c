@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { METRICS_MAX = 4096, UUID_LEN = 36 };
+enum { METRICS_MAX = 6144, UUID_LEN = 36 };
 
 #define TEXT_PLAIN "text/plain; charset=utf-8"
 #define TEXT_HTML  "text/html; charset=utf-8"
@@ -236,17 +236,12 @@ static bool bears_token(const dp_signal_server *s, const dp_request *request)
            dp_equal_constant_time(value.at + sizeof(scheme) - 1, s->access_token, len);
 }
 
-static void serve_peers(dp_signal_server *s, dp_signal_conn *conn, const dp_request *request)
+static void respond_peers(dp_signal_server *s, dp_signal_conn *conn, const dp_request *request,
+                          const char *const *ids, size_t count)
 {
-    if (!s->config.allow_discovery || !bears_token(s, request)) {
-        respond_status(s, conn, request, 401);
-        return;
-    }
-    size_t at = 0;
     size_t room = 2;
-    const dp_signal_conn *client;
-    while ((client = dp_table_next(&s->clients, &at)) != NULL)
-        room += 2 * strlen(client->id) + 3;
+    for (size_t i = 0; i < count; i++)
+        room += 2 * strlen(ids[i]) + 3;
     uint8_t *json = dp_alloc(room);
     if (json == NULL) {
         respond_status(s, conn, request, 503);
@@ -254,16 +249,68 @@ static void serve_peers(dp_signal_server *s, dp_signal_conn *conn, const dp_requ
     }
     dp_wr wr = dp_wr_init(json, room);
     dp_wr_u8(&wr, '[');
-    at = 0;
-    while ((client = dp_table_next(&s->clients, &at)) != NULL) {
-        if (wr.len > 1)
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0)
             dp_wr_u8(&wr, ',');
-        dp_json_write_string(&wr, client->id);
+        dp_json_write_string(&wr, ids[i]);
     }
     dp_wr_u8(&wr, ']');
     const response r = {.status = 200, .type = JSON, .body = json, .len = wr.len};
     respond(s, conn, request, &r);
     dp_free(json);
+}
+
+static void respond_own_peers(dp_signal_server *s, dp_signal_conn *conn, const dp_request *request)
+{
+    size_t at = 0;
+    size_t count = 0;
+    const dp_signal_conn *client;
+    const char **ids = dp_calloc(s->clients.count + 1, sizeof(*ids));
+    if (ids == NULL) {
+        respond_status(s, conn, request, 503);
+        return;
+    }
+    while ((client = dp_table_next(&s->clients, &at)) != NULL)
+        ids[count++] = client->id;
+    respond_peers(s, conn, request, ids, count);
+    dp_free(ids);
+}
+
+static void serve_peers(dp_signal_server *s, dp_signal_conn *conn, const dp_request *request)
+{
+    if (!s->config.allow_discovery || !bears_token(s, request))
+        respond_status(s, conn, request, 401);
+    else if (!dp_cluster_list(s, conn))
+        respond_own_peers(s, conn, request);
+}
+
+/* The request that waited for the cluster's answer; the connection goes on. */
+static dp_request *take_request(dp_signal_server *s, dp_signal_conn *conn)
+{
+    dp_request *request = conn->request;
+    conn->request = NULL;
+    dp_conn_enter(s, conn, CONN_HTTP);
+    return request;
+}
+
+static void request_free(dp_request *request)
+{
+    dp_request_clear(request);
+    dp_free(request);
+}
+
+void dp_http_answer_peers(dp_signal_server *s, dp_signal_conn *conn, const char *const *ids, size_t count)
+{
+    dp_request *request = take_request(s, conn);
+    respond_peers(s, conn, request, ids, count);
+    request_free(request);
+}
+
+void dp_http_answer_own_peers(dp_signal_server *s, dp_signal_conn *conn)
+{
+    dp_request *request = take_request(s, conn);
+    respond_own_peers(s, conn, request);
+    request_free(request);
 }
 
 /* ---- metrics ----------------------------------------------------------------------------------------- */
@@ -297,6 +344,11 @@ static void serve_metrics(dp_signal_server *s, dp_signal_conn *conn, const dp_re
         {"sent_bytes_total", "counter", "Bytes that left.", n.bytes_out},
         {"refused_total", "counter", "Connections, requests and joins refused.", n.refused},
         {"cut_total", "counter", "Connections that were slow, silent or noisy.", n.cut},
+        {"cluster_up", "gauge", "Whether other nodes can be reached.", n.cluster_up},
+        {"cluster_forwarded_total", "counter", "Messages given to other nodes, or left for absent peers.",
+         n.forwarded},
+        {"cluster_letters_total", "counter", "Messages that came from other nodes.", n.letters},
+        {"cluster_garbage_total", "counter", "What came from other nodes and made no sense.", n.garbage},
     };
     char text[METRICS_MAX];
     dp_wr wr = dp_wr_init((uint8_t *)text, sizeof(text));
@@ -467,7 +519,9 @@ static void serve_get(dp_signal_server *s, dp_signal_conn *conn, const dp_reques
         return;
     bool below = below_mount(s, request->path, &rest);
     if (dp_slice_is(request->path, "/healthz"))
-        respond_text(s, conn, request, s->shutting_down ? 503 : 200, TEXT_PLAIN, "ok\n");
+        respond_text(s, conn, request, s->shutting_down ? 503 : 200, TEXT_PLAIN,
+                     s->config.cluster == NULL || s->cluster_up ? "ok\n"
+                                                                : "ok, but no other node can be reached\n");
     else if (s->config.metrics && dp_slice_is(request->path, "/metrics"))
         serve_metrics(s, conn, request);
     else if (below && (rest.len == 0 || dp_slice_is(rest, "/")))

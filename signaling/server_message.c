@@ -363,6 +363,15 @@ int dp_relay_parse(dp_relay *out, const char *text, size_t len)
     return DP_OK;
 }
 
+bool dp_relay_payload_valid(const char *text, size_t len)
+{
+    scan s = {text, text + len};
+    if (!take_value(&s, 1))
+        return false;
+    skip_space(&s);
+    return s.at == s.end;
+}
+
 void dp_json_write_string(dp_wr *wr, const char *text)
 {
     dp_wr_u8(wr, '"');

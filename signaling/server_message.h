@@ -33,6 +33,9 @@ void dp_relay_write(dp_wr *wr, dp_relay_type type, const char *src, const char *
 /* At most this long. */
 size_t dp_relay_size(const char *src, const char *dst, dp_slice payload);
 
+/* Whether text is one JSON value that can be a payload. */
+bool dp_relay_payload_valid(const char *text, size_t len);
+
 /* As a JSON string; text is UTF-8 without control characters. */
 void dp_json_write_string(dp_wr *wr, const char *text);
 

@@ -23,9 +23,8 @@ static void send_literal(dp_signal_server *s, dp_signal_conn *conn, const char *
     send_text(s, conn, text, strlen(text));
 }
 
-/* False: conn could not take it, and is cut. */
-static bool send_relay(dp_signal_server *s, dp_signal_conn *conn, dp_relay_type type, const char *src,
-                       dp_slice payload)
+bool dp_realm_send(dp_signal_server *s, dp_signal_conn *conn, dp_relay_type type, const char *src,
+                   dp_slice payload)
 {
     size_t room = WS_HEAD_MAX + dp_relay_size(src, conn->id, payload);
     uint8_t *at = dp_conn_reserve(s, conn, room);
@@ -73,42 +72,61 @@ static absent *absent_new(dp_signal_server *s, const char *dst)
     return queue;
 }
 
-static bool keep_message(dp_signal_server *s, absent *queue, dp_relay_type type, const char *src,
-                         dp_slice payload)
+bool dp_realm_has_room(const dp_signal_server *s, const char *dst, size_t size)
 {
-    size_t src_size = strlen(src) + 1;
-    size_t size = src_size + dp_relay_size(src, queue->dst, payload);
-    if (size > ABSENT_BYTES_MAX - queue->bytes || s->buffered + size > s->config.total_buffer)
+    const absent *queue = dp_table_get(&s->absentees, dst, strlen(dst));
+    if (size > ABSENT_BYTES_MAX || s->buffered + size > s->config.total_buffer)
         return false;
-    char *block = dp_alloc(size);
-    absent_message *message = block != NULL ? dp_queue_push(&queue->messages) : NULL;
-    if (message == NULL) {
-        dp_free(block);
-        return false;
-    }
-    memcpy(block, src, src_size);
-    dp_wr wr = dp_wr_init((uint8_t *)block + src_size, size - src_size);
-    dp_relay_write(&wr, type, src, queue->dst, payload);
-    message->src = block;
-    message->len = wr.len;
+    return queue != NULL
+               ? queue->messages.count < ABSENT_MESSAGES_MAX && size <= ABSENT_BYTES_MAX - queue->bytes
+               : s->waiting.count < ABSENT_MAX;
+}
+
+absent_message *dp_realm_keep(dp_signal_server *s, const char *dst, size_t size)
+{
+    absent *queue = dp_table_get(&s->absentees, dst, strlen(dst));
+    if (!dp_realm_has_room(s, dst, size))
+        return NULL;
+    if (queue == NULL)
+        queue = absent_new(s, dst);
+    absent_message *message = queue != NULL ? dp_queue_push(&queue->messages) : NULL;
+    if (message == NULL)
+        return NULL;
+    message->size = size;
     queue->bytes += size;
     s->buffered += size;
-    return true;
+    return message;
 }
 
 /* What there is no room for expires at once. */
 static void queue_message(dp_signal_server *s, dp_signal_conn *from, dp_relay_type type, const char *dst,
                           dp_slice payload)
 {
-    absent *queue = dp_table_get(&s->absentees, dst, strlen(dst));
-    if (queue == NULL)
-        queue = absent_new(s, dst);
-    if (queue != NULL && keep_message(s, queue, type, from->id, payload)) {
-        s->stats.queued++;
+    size_t src_size = strlen(from->id) + 1;
+    size_t size = src_size + dp_relay_size(from->id, dst, payload);
+    char *block = dp_alloc(size);
+    absent_message *message = block != NULL ? dp_realm_keep(s, dst, size) : NULL;
+    if (message == NULL) {
+        dp_free(block);
+        s->stats.dropped++;
+        dp_realm_send(s, from, RELAY_EXPIRE, dst, (dp_slice){0});
         return;
     }
-    s->stats.dropped++;
-    send_relay(s, from, RELAY_EXPIRE, dst, (dp_slice){0});
+    memcpy(block, from->id, src_size);
+    dp_wr wr = dp_wr_init((uint8_t *)block + src_size, size - src_size);
+    dp_relay_write(&wr, type, from->id, dst, payload);
+    message->src = block;
+    message->len = wr.len;
+    s->stats.queued++;
+}
+
+void dp_realm_tell_expired(dp_signal_server *s, const char *src, const char *dst)
+{
+    dp_signal_conn *sender = dp_table_get(&s->clients, src, strlen(src));
+    if (sender != NULL)
+        dp_realm_send(s, sender, RELAY_EXPIRE, dst, (dp_slice){0});
+    else
+        (void)dp_cluster_forward(s, 0, RELAY_EXPIRE, dst, src, (dp_slice){0});
 }
 
 static bool heard_before(const absent *queue, size_t i)
@@ -124,12 +142,17 @@ static bool heard_before(const absent *queue, size_t i)
 
 void dp_realm_expire(dp_signal_server *s, absent *queue)
 {
+    bool kept_elsewhere = false;
+    for (size_t i = 0; i < queue->messages.count; i++)
+        kept_elsewhere |= ((const absent_message *)dp_queue_at(&queue->messages, i))->len == 0;
+    bool asked = kept_elsewhere && dp_cluster_withdraw(s, queue->dst);
     for (size_t i = 0; i < queue->messages.count; i++) {
         const absent_message *message = dp_queue_at(&queue->messages, i);
-        dp_signal_conn *sender = dp_table_get(&s->clients, message->src, strlen(message->src));
+        if (asked && message->len == 0)
+            continue;
         s->stats.expired++;
-        if (sender != NULL && !heard_before(queue, i))
-            send_relay(s, sender, RELAY_EXPIRE, queue->dst, (dp_slice){0});
+        if (!heard_before(queue, i))
+            dp_realm_tell_expired(s, message->src, queue->dst);
     }
     dp_server_tell(s, DP_SIGNAL_EVENT_EXPIRED, queue->dst, NULL, NULL);
     dp_realm_drop_absent(s, queue);
@@ -142,6 +165,8 @@ static void deliver_queue(dp_signal_server *s, dp_signal_conn *conn)
         return;
     for (size_t i = 0; i < queue->messages.count; i++) {
         const absent_message *message = dp_queue_at(&queue->messages, i);
+        if (message->len == 0) /* comes from the cluster */
+            continue;
         send_text(s, conn, message->src + strlen(message->src) + 1, message->len);
         s->stats.relayed++;
     }
@@ -156,6 +181,7 @@ void dp_realm_leave(dp_signal_server *s, dp_signal_conn *conn, const char *reaso
         return;
     conn->member = false;
     dp_table_remove(&s->clients, conn->id, strlen(conn->id));
+    dp_cluster_release(s, conn);
     dp_server_tell(s, DP_SIGNAL_EVENT_LEFT, conn->id, reason, conn);
 }
 
@@ -194,7 +220,7 @@ static bool token_admits(const dp_signal_server *s, const char *token)
     return len == 0 || (strlen(token) > len && dp_equal_constant_time(token, s->access_token, len));
 }
 
-static int remember(dp_signal_server *s, dp_signal_conn *conn, const char *id, const char *token)
+static int remember(dp_signal_conn *conn, const char *id, const char *token)
 {
     size_t id_size = strlen(id) + 1;
     size_t token_size = strlen(token) + 1;
@@ -203,17 +229,43 @@ static int remember(dp_signal_server *s, dp_signal_conn *conn, const char *id, c
         return DP_ERR_NO_MEMORY;
     memcpy(block, id, id_size);
     memcpy(block + id_size, token, token_size);
-    if (dp_table_set(&s->clients, id, id_size - 1, conn, NULL) != DP_OK) {
-        dp_free(block);
-        return DP_ERR_NO_MEMORY;
-    }
     conn->id = block;
     conn->token = block + id_size;
-    conn->member = true;
     return DP_OK;
 }
 
 #define ERROR_MESSAGE(msg) "{\"type\":\"ERROR\",\"payload\":{\"msg\":\"" msg "\"}}"
+
+void dp_realm_refuse_taken(dp_signal_server *s, dp_signal_conn *conn)
+{
+    refuse(s, conn, "{\"type\":\"ID-TAKEN\",\"payload\":{\"msg\":\"ID is taken\"}}", "the id is taken");
+}
+
+static bool is_full(const dp_signal_server *s)
+{
+    return s->clients.count + s->conns[CONN_ASKING].count >= s->config.concurrent_limit;
+}
+
+void dp_realm_admit(dp_signal_server *s, dp_signal_conn *conn)
+{
+    dp_signal_conn *holder = dp_table_get(&s->clients, conn->id, strlen(conn->id));
+    if (holder != NULL && !same_secret(conn->token, holder->token)) {
+        dp_realm_refuse_taken(s, conn);
+        return;
+    }
+    if (holder != NULL)
+        dp_realm_dismiss(s, holder, 1000, "it comes by another connection");
+    if (dp_table_set(&s->clients, conn->id, strlen(conn->id), conn, NULL) != DP_OK) {
+        dp_conn_cut(s, conn, dp_strerror(DP_ERR_NO_MEMORY));
+        return;
+    }
+    conn->member = true;
+    s->stats.joined++;
+    dp_conn_enter(s, conn, CONN_JOINED);
+    dp_server_tell(s, DP_SIGNAL_EVENT_JOINED, conn->id, NULL, conn);
+    send_literal(s, conn, "{\"type\":\"OPEN\"}");
+    deliver_queue(s, conn);
+}
 
 void dp_realm_join(dp_signal_server *s, dp_signal_conn *conn, const char *id, const char *token,
                    const char *key)
@@ -232,25 +284,21 @@ void dp_realm_join(dp_signal_server *s, dp_signal_conn *conn, const char *id, co
         refuse(s, conn, ERROR_MESSAGE("Invalid token provided"), "no access token");
         return;
     }
-    dp_signal_conn *holder = dp_table_get(&s->clients, id, strlen(id));
-    if (holder != NULL && !same_secret(token, holder->token)) {
-        refuse(s, conn, "{\"type\":\"ID-TAKEN\",\"payload\":{\"msg\":\"ID is taken\"}}", "the id is taken");
-        return;
-    }
-    if (holder != NULL) {
-        dp_realm_dismiss(s, holder, 1000, "it comes by another connection");
-    } else if (s->clients.count >= s->config.concurrent_limit) {
+    const dp_signal_conn *holder = dp_table_get(&s->clients, id, strlen(id));
+    if (holder == NULL && is_full(s)) {
         refuse(s, conn, ERROR_MESSAGE("Server has reached its concurrent user limit"), "the server is full");
         return;
     }
-    if (remember(s, conn, id, token) != DP_OK) {
+    if (remember(conn, id, token) != DP_OK) {
         dp_conn_cut(s, conn, dp_strerror(DP_ERR_NO_MEMORY));
         return;
     }
-    s->stats.joined++;
-    dp_server_tell(s, DP_SIGNAL_EVENT_JOINED, id, NULL, conn);
-    send_literal(s, conn, "{\"type\":\"OPEN\"}");
-    deliver_queue(s, conn);
+    bool taken = holder != NULL && !same_secret(token, holder->token);
+    bool asked = !taken && dp_cluster_claim(s, conn);
+    if (asked && holder == NULL)
+        dp_cluster_wait(s, conn);
+    else
+        dp_realm_admit(s, conn);
 }
 
 /* ---- messages ---------------------------------------------------------------------------------------- */
@@ -265,7 +313,9 @@ static void route(dp_signal_server *s, dp_signal_conn *conn, const dp_relay *rel
         return;
     }
     dp_signal_conn *to = dp_table_get(&s->clients, relay->dst, strlen(relay->dst));
-    if (to != NULL && send_relay(s, to, relay->type, conn->id, relay->payload))
+    if (to == NULL && dp_cluster_forward(s, 0, relay->type, conn->id, relay->dst, relay->payload))
+        return;
+    if (to != NULL && dp_realm_send(s, to, relay->type, conn->id, relay->payload))
         s->stats.relayed++;
     else if (relay->type == RELAY_LEAVE || relay->type == RELAY_EXPIRE || !conn->member)
         s->stats.dropped++;

@@ -24,6 +24,39 @@ typedef struct dp_signal_file {
     const char *csp;  /* Content-Security-Policy, or NULL */
 } dp_signal_file;
 
+/* ---- several servers as one ------------------------------------------------------------------------------------- */
+
+/* What becomes of a letter whose addressee is on no node. */
+typedef enum dp_signal_absent {
+    DP_SIGNAL_DROP, /* nothing */
+    DP_SIGNAL_TELL, /* its sender gets EXPIRE */
+    DP_SIGNAL_KEEP, /* it is left for the addressee; without room for it, as DP_SIGNAL_TELL */
+} dp_signal_absent;
+
+/* What joins several servers (nodes) into one: something outside that knows which node has which id, and carries letters.
+ * The server calls these functions between dp_signal_server_cluster_up and _down; they must not call it back, the answers
+ * come later by the functions below. False: it can't be done now, and the server acts as if it were alone. Strings are
+ * borrowed. Rules for the case that nodes can't see one another: signaling/README.md. */
+typedef struct dp_signal_cluster {
+    void *ctx;
+    /* Wall clock minus dp_time: stamps of several nodes can be compared then. */
+    uint64_t time_offset;
+    /* A client is here, or asks to be, since stamp (microseconds of the wall clock, no two alike at one node). proof is a
+     * hash of its token. Whoever has the same proof takes the id over; with renew, which says nothing new, only from
+     * somebody who came earlier. Answer: dp_signal_server_claimed. */
+    bool (*claim)(void *ctx, const char *id, const char *proof, uint64_t stamp, bool renew);
+    void (*release)(void *ctx, const char *id, uint64_t stamp);
+    /* A letter for dst, who is not here. Answer: dp_signal_server_forwarded. */
+    bool (*forward)(void *ctx, const char *src, const char *dst, const char *letter, size_t len,
+                    dp_signal_absent absent);
+    /* The letters that this node has left for dst have waited long enough. Answer: dp_signal_server_returned. */
+    bool (*withdraw)(void *ctx, const char *dst);
+    /* Who is there? Answer: dp_signal_server_listed. */
+    bool (*list)(void *ctx, uint64_t ticket);
+} dp_signal_cluster;
+
+/* ---- one server ------------------------------------------------------------------------------------------------- */
+
 /* 0 stands for the default in each number, unless it says otherwise. */
 typedef struct dp_signal_server_config {
     size_t size;      /* sizeof(dp_signal_server_config) */
@@ -48,6 +81,7 @@ typedef struct dp_signal_server_config {
     /* The page, if the server has one: asked first for each GET and HEAD with the decoded path, without its query. */
     bool (*find_file)(void *ctx, const char *path, dp_signal_file *file);
     void *file_ctx;
+    const dp_signal_cluster *cluster; /* copied; NULL: this server is alone */
 } dp_signal_server_config;
 
 /* INVALID_ARGUMENT, NO_MEMORY, CRYPTO. */
@@ -107,8 +141,44 @@ typedef struct dp_signal_stats {
     uint64_t bytes_in, bytes_out;
     uint64_t refused; /* connections over the rate, requests and joins refused */
     uint64_t cut;     /* slow readers, silent and noisy clients */
+    bool cluster_up;
+    uint64_t forwarded; /* letters to other nodes, or left for absent peers there */
+    uint64_t letters;   /* from other nodes */
+    uint64_t garbage;   /* what came from other nodes and made no sense */
 } dp_signal_stats;
 DP_API void dp_signal_server_get_stats(const dp_signal_server *server, dp_signal_stats *out);
+
+/* ---- what the cluster says: only with config.cluster -------------------------------------------------------------- */
+
+/* It can be asked from now on; all clients that are here are claimed (renew). */
+DP_API void dp_signal_server_cluster_up(dp_signal_server *server, dp_time now);
+/* It can't be asked any more; who waits for an answer is served as if this server were alone. */
+DP_API void dp_signal_server_cluster_down(dp_signal_server *server, dp_time now);
+
+typedef enum dp_signal_verdict {
+    DP_SIGNAL_GRANTED,
+    DP_SIGNAL_TAKEN, /* by somebody with another token */
+    DP_SIGNAL_MOVED, /* the same peer has joined elsewhere since; may come at any time */
+} dp_signal_verdict;
+DP_API void dp_signal_server_claimed(dp_signal_server *server, dp_time now, const char *id, uint64_t stamp,
+                                     dp_signal_verdict verdict);
+
+typedef enum dp_signal_fate {
+    DP_SIGNAL_SENT,     /* a node has it */
+    DP_SIGNAL_KEPT,     /* it waits for dst */
+    DP_SIGNAL_RETURNED, /* dst is not there: src is told */
+    DP_SIGNAL_LOST,     /* dst is not there: src is not told */
+} dp_signal_fate;
+/* len: of the letter. */
+DP_API void dp_signal_server_forwarded(dp_signal_server *server, dp_time now, const char *src,
+                                       const char *dst, size_t len, dp_signal_fate fate);
+/* One or more letters of src have waited for dst in vain. */
+DP_API void dp_signal_server_returned(dp_signal_server *server, dp_time now, const char *src,
+                                      const char *dst);
+/* A letter from another node, or one that was left here: checked as what a client sends. */
+DP_API void dp_signal_server_letter(dp_signal_server *server, dp_time now, const char *letter, size_t len);
+DP_API void dp_signal_server_listed(dp_signal_server *server, dp_time now, uint64_t ticket,
+                                    const char *const *ids, size_t count);
 
 #ifdef __cplusplus
 }
