@@ -366,7 +366,7 @@ int dp_relay_parse(dp_relay *out, const char *text, size_t len)
 bool dp_relay_payload_valid(const char *text, size_t len)
 {
     scan s = {text, text + len};
-    if (!take_value(&s, 1))
+    if (!take_value(&s))
         return false;
     skip_space(&s);
     return s.at == s.end;
