@@ -1,6 +1,7 @@
 #include "net/udp.h"
 
 #include "base/mem.h"
+#include "net/cmsg.h"
 #include "net/loop.h"
 #include "net/sockaddr.h"
 #include <errno.h>
@@ -31,6 +32,7 @@ struct dp_udp {
     dp_udp **link;
     size_t gso_max; /* datagrams up to this size leave together; 0: there is no UDP_SEGMENT */
     bool blocked;   /* the kernel's buffer is full; waits for EPOLLOUT */
+    bool wildcard;  /* bound to all addresses: each datagram has its own */
 };
 
 /* A datagram that waits in the batch. data moves with it, so a slot's memory belongs to its entry. */
@@ -38,13 +40,14 @@ typedef struct out_entry {
     uint8_t *data;
     size_t len;
     dp_udp *udp;
+    dp_address local; /* of a wildcard socket's, if it matters */
     dp_address remote;
     bool whole;
 } out_entry;
 
-/* Room for one ancillary message, aligned as struct cmsghdr wants it. */
+/* Room for the ancillary messages, aligned as struct cmsghdr wants it. */
 typedef struct control {
-    _Alignas(size_t) uint8_t bytes[64];
+    _Alignas(size_t) uint8_t bytes[CMSG_SPACE(sizeof(int)) + DP_CMSG_LOCAL_SPACE];
 } control;
 
 /* The buffers of all UDP sockets of one loop. */
@@ -63,6 +66,7 @@ struct dp_udp_io {
     struct mmsghdr in_messages[IN_MESSAGES];
     struct iovec in_iov[IN_MESSAGES];
     union dp_sockaddr in_names[IN_MESSAGES];
+    dp_address in_locals[IN_MESSAGES];
     control in_control[IN_MESSAGES];
     dp_udp_packet packets[IN_PACKETS];
 
@@ -161,6 +165,12 @@ int dp_udp_adopt(dp_udp **out, dp_loop *loop, int fd, const dp_address *local, c
     return DP_OK;
 }
 
+static bool is_wildcard(const dp_address *address)
+{
+    const dp_address any = {.family = address->family};
+    return dp_address_same_ip(address, &any);
+}
+
 int dp_udp_open(dp_udp **out, dp_loop *loop, const dp_address *local, const dp_udp_handler *handler)
 {
     dp_address bound = *local;
@@ -171,9 +181,17 @@ int dp_udp_open(dp_udp **out, dp_loop *loop, const dp_address *local, const dp_u
         close(fd);
         return DP_ERR_IO;
     }
+    bool wildcard = is_wildcard(&bound);
+    if (wildcard && dp_cmsg_ask_local(fd, bound.family) != DP_OK) {
+        close(fd);
+        return DP_ERR_IO;
+    }
     set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, RECEIVE_BUFFER);
     set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, SEND_BUFFER);
-    return dp_udp_adopt(out, loop, fd, &bound, handler);
+    int error = dp_udp_adopt(out, loop, fd, &bound, handler);
+    if (error == DP_OK)
+        (*out)->wildcard = wildcard;
+    return error;
 }
 
 void dp_udp_set_offload(dp_udp *udp, bool gso, bool gro)
@@ -256,9 +274,16 @@ static bool give_messages(dp_udp *udp, size_t messages)
             size = len;
         dp_address remote;
         dp_sockaddr_to(&remote, &io->in_names[m]);
+        dp_address *local = &udp->local;
+        if (udp->wildcard) {
+            local = &io->in_locals[m];
+            *local = udp->local;
+            dp_cmsg_read_local(local, message);
+        }
         uint8_t *data = io->in_iov[m].iov_base;
         for (size_t at = 0; at == 0 || at < len; at += size) {
-            io->packets[count++] = (dp_udp_packet){data + at, len - at < size ? len - at : size, remote};
+            io->packets[count++] =
+                (dp_udp_packet){data + at, len - at < size ? len - at : size, remote, local};
             if (count == IN_PACKETS && !give(udp, &count))
                 return false;
             if (size == 0)
@@ -339,12 +364,13 @@ void dp_udp_commit(dp_loop *loop, dp_udp *udp, const dp_datagram *slot)
     swap_entries(entry, &io->out[i]);
     entry->len = slot->length;
     entry->udp = udp;
+    entry->local = udp->wildcard ? slot->local : (dp_address){.family = DP_FAMILY_NONE};
     entry->remote = slot->remote;
     entry->whole = slot->whole;
 }
 
-/* The number of entries from first on that can leave as one UDP_SEGMENT message: one remote, one size, the
- * last one may be shorter (udp(7)). */
+/* The number of entries from first on that can leave as one UDP_SEGMENT message: from one address to one remote, one size,
+ * the last one may be shorter (udp(7)). */
 static size_t group_size(const out_entry *first, const out_entry *end, size_t gso_max)
 {
     size_t n = 1;
@@ -353,21 +379,32 @@ static size_t group_size(const out_entry *first, const out_entry *end, size_t gs
         return n;
     while (first + n < end && n < GSO_SEGMENTS && first[n - 1].len == first->len &&
            first[n].len <= first->len && first[n].len > 0 && !first[n].whole &&
-           bytes + first[n].len <= GSO_BYTES && dp_address_equal(&first[n].remote, &first->remote))
+           bytes + first[n].len <= GSO_BYTES && dp_address_equal(&first[n].remote, &first->remote) &&
+           (!first->udp->wildcard || dp_address_same_ip(&first[n].local, &first->local)))
         bytes += first[n++].len;
     return n;
 }
 
-static void add_segment_size(struct msghdr *message, control *memory, size_t len)
+/* Message number m: n entries from first on, their bytes in iov. */
+static struct msghdr *fill_message(struct dp_udp_io *io, size_t m, const out_entry *first, size_t n,
+                                   struct iovec *iov)
 {
-    uint16_t size = (uint16_t)len;
-    message->msg_control = memory;
-    message->msg_controllen = CMSG_SPACE(sizeof(size));
-    struct cmsghdr *c = CMSG_FIRSTHDR(message);
-    c->cmsg_level = IPPROTO_UDP;
-    c->cmsg_type = UDP_SEGMENT;
-    c->cmsg_len = CMSG_LEN(sizeof(size));
-    memcpy(CMSG_DATA(c), &size, sizeof(size));
+    struct msghdr *message = &io->out_messages[m].msg_hdr;
+    memset(message, 0, sizeof(*message));
+    message->msg_name = &io->out_names[m];
+    message->msg_namelen = dp_sockaddr_from(&io->out_names[m], &first->remote);
+    message->msg_iov = iov;
+    message->msg_iovlen = n;
+    message->msg_control = &io->out_control[m];
+    for (size_t i = 0; i < n; i++)
+        iov[i] = (struct iovec){first[i].data, first[i].len};
+    if (n > 1) {
+        uint16_t size = (uint16_t)first->len;
+        dp_cmsg_append(message, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof(size));
+    }
+    if (first->local.family != DP_FAMILY_NONE)
+        dp_cmsg_write_local(message, &first->local);
+    return message;
 }
 
 /* Fills out_messages from the entries [at, end) of one socket; returns how many messages. */
@@ -378,17 +415,9 @@ static size_t build_messages(struct dp_udp_io *io, size_t gso_max, size_t at, si
     while (at < end && messages < OUT_MESSAGES && !io->out[at].whole) {
         const out_entry *first = &io->out[at];
         size_t n = group_size(first, io->out + end, gso_max);
-        struct msghdr *message = &io->out_messages[messages].msg_hdr;
-        memset(message, 0, sizeof(*message));
-        message->msg_name = &io->out_names[messages];
-        message->msg_namelen = dp_sockaddr_from(&io->out_names[messages], &first->remote);
-        message->msg_iov = iov;
-        message->msg_iovlen = n;
-        for (size_t i = 0; i < n; i++)
-            *iov++ = (struct iovec){first[i].data, first[i].len};
-        if (n > 1)
-            add_segment_size(message, &io->out_control[messages], first->len);
+        (void)fill_message(io, messages, first, n, iov);
         io->out_group[messages++] = n;
+        iov += n;
         at += n;
     }
     return messages;
@@ -396,12 +425,11 @@ static size_t build_messages(struct dp_udp_io *io, size_t gso_max, size_t at, si
 
 /* Lost if it does not fit, whatever the kernel believes to know about the path. One that leaves shows that segments of
  * its size may do so again. */
-static void send_whole(dp_udp *udp, const out_entry *entry)
+static void send_whole(struct dp_udp_io *io, dp_udp *udp, const out_entry *entry)
 {
-    union dp_sockaddr name;
-    socklen_t len = dp_sockaddr_from(&name, &entry->remote);
+    const struct msghdr *message = fill_message(io, 0, entry, 1, io->out_iov);
     bool left = set_fragments(udp, IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE) &&
-                sendto(udp->source.fd, entry->data, entry->len, MSG_DONTWAIT, &name.any, len) >= 0;
+                sendmsg(udp->source.fd, message, MSG_DONTWAIT) >= 0;
     if (left && udp->gso_max == GSO_LEAST && entry->len > GSO_LEAST)
         udp->gso_max = GSO_BYTES;
     allow_fragments(udp);
@@ -414,7 +442,7 @@ static size_t send_entries(struct dp_udp_io *io, dp_udp *udp, size_t at, size_t 
     bool retried = false;
     while (at < end) {
         if (io->out[at].whole) {
-            send_whole(udp, &io->out[at++]);
+            send_whole(io, udp, &io->out[at++]);
             continue;
         }
         size_t messages = build_messages(io, udp->gso_max, at, end);

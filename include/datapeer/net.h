@@ -95,6 +95,7 @@ typedef struct dp_udp_packet {
     uint8_t *data;
     size_t len;
     dp_address remote;
+    const dp_address *local; /* what it was sent to, until the callback returns */
 } dp_udp_packet;
 
 typedef struct dp_udp_handler {
@@ -106,7 +107,7 @@ typedef struct dp_udp_handler {
     void *user;
 } dp_udp_handler;
 
-/* Binds to local (port 0: any). IO, NO_MEMORY. */
+/* Binds to local (port 0: any; 0.0.0.0 or ::: all addresses of its family). IO, NO_MEMORY. */
 DP_API int dp_udp_open(dp_udp **out, dp_loop *loop, const dp_address *local, const dp_udp_handler *handler);
 /* What was committed is sent as far as the kernel takes it. */
 DP_API void dp_udp_close(dp_udp *udp);
@@ -114,8 +115,8 @@ DP_API const dp_address *dp_udp_local(const dp_udp *udp); /* with the real port 
 
 /* Sending: fill a slot, commit it to a socket, and so on; the loop's one batch is flushed when it is full, at
  * the end of the round and by dp_udp_flush (sendmmsg, UDP_SEGMENT where the kernel has it). Order between
- * slot and commit is free for several sockets: the socket is named at commit. slot->data[0..slot->capacity)
- * is the loop's. */
+ * slot and commit is free for several sockets: the socket is named at commit. From a socket of all addresses it leaves
+ * from slot->local's, if that names one; else the kernel chooses. slot->data[0..slot->capacity) is the loop's. */
 DP_API int dp_udp_slot(dp_loop *loop, dp_datagram *slot); /* WOULD_BLOCK: the batch is full and its sockets
                                                              take nothing; INVALID_STATE: no socket yet */
 /* A datagram that the socket can't send (too long, remote of the other family) is dropped, as is a slot that

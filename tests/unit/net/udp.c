@@ -17,7 +17,7 @@ static size_t refusals;
 static bool refuse_groups; /* only messages with UDP_SEGMENT */
 static size_t messages_sent;
 static size_t groups_sent;
-static int refuse_whole; /* errno of sendto */
+static int refuse_whole; /* errno of sendmsg */
 static size_t whole_sent;
 
 static int receive_errno; /* once */
@@ -50,7 +50,7 @@ static bool probes(int fd)
 }
 
 /* What sends the datagrams that are to be whole. */
-ssize_t sendto(int fd, const void *data, size_t len, int flags, __CONST_SOCKADDR_ARG to, socklen_t to_len)
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     assert_true(probes(fd));
     whole_sent++;
@@ -58,7 +58,7 @@ ssize_t sendto(int fd, const void *data, size_t len, int flags, __CONST_SOCKADDR
         errno = refuse_whole;
         return -1;
     }
-    return syscall(SYS_sendto, fd, data, len, flags, to.__sockaddr__, to_len);
+    return syscall(SYS_sendmsg, fd, message, flags);
 }
 
 int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
@@ -411,7 +411,7 @@ static void put_whole(dp_udp *udp, const dp_address *to, size_t number, size_t l
     dp_udp_commit(loop, udp, &slot);
 }
 
-/* It leaves alone and in its place, and only it with DF (see sendto, sendmmsg above), though all have one size. */
+/* It leaves alone and in its place, and only it with DF (see sendmsg, sendmmsg above), though all have one size. */
 static void whole_among_others(const char *ip, int refused, size_t arrive)
 {
     static receiver a, b;
