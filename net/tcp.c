@@ -15,9 +15,9 @@ enum {
     READS = 8,             /* of one stream in one round; then the others have their turn */
     OUT_MAX = 1 << 20,     /* queued by dp_tcp_send */
     PLAIN_MAX = 16384,     /* of one TLS record */
-    OUT_KEEP = 16384,      /* an idle stream keeps no larger buffer than this */
     ADDRESSES = 8,         /* tried for one name */
-    ACCEPTS = 64,          /* of one listener in one round */
+    REASON_MAX = 448,
+    ACCEPTS = 64, /* of one listener in one round */
     BACKLOG = 256,
     LOST_AFTER = 30,        /* seconds without a sign of the peer's machine */
     KEEPALIVE_IDLE = 15,    /* seconds of silence before the first probe... */
@@ -29,27 +29,33 @@ enum {
 
 typedef enum tcp_state { TCP_CONNECTING, TCP_HANDSHAKE, TCP_OPEN, TCP_FAILED, TCP_REPORTED } tcp_state;
 
-struct dp_tcp {
-    dp_source source;
-    dp_tcp_handler handler;
-    tcp_state state;
+/* What a stream needs until it is open. */
+typedef struct opening {
     dp_address local;                /* to connect from; family NONE: any */
     dp_address addresses[ADDRESSES]; /* of the host */
     size_t address_count;
     size_t address_next;
-    dp_time deadline; /* of connecting, TLS included */
     dp_timer timer;
-    dp_deferred later; /* writes what is queued, or reports the failure */
-    uint8_t *out;      /* out[out_at..out_len) is queued */
+    dp_tls_waiter waiter; /* of a handshake with a client */
+} opening;
+
+/* A server has thousands of them, idle: what is not needed then is not in it, nor is a buffer. */
+struct dp_tcp {
+    dp_source source;
+    dp_tcp_handler handler;
+    tcp_state state;
+    int error;
+    const char *reason; /* static, or that of tls */
+    opening *opening;   /* NULL: it is open */
+    dp_time deadline;   /* of connecting, TLS included */
+    dp_deferred later;  /* writes what is queued, or reports the failure */
+    uint8_t *out;       /* out[out_at..out_len) is queued */
     size_t out_at;
     size_t out_len;
     size_t out_capacity;
     dp_tls *tls;   /* NULL: none, or a client's first byte has not come */
     size_t sealed; /* of what is queued: a record of it is with tls, and counts until that has left */
     dp_tls_server *tls_server; /* NULL: ours is the client's side, or there is no TLS */
-    dp_tls_waiter waiter;      /* while its handshake is under way */
-    int error;
-    char reason[448];
 };
 
 /* ---- life ---- */
@@ -68,31 +74,53 @@ static dp_tcp *tcp_new(dp_loop *loop, tcp_state state)
     dp_source_init(&tcp->source, loop, on_tcp);
     tcp->state = state;
     tcp->deadline = DP_TIME_NEVER;
-    tcp->timer.fn = on_timeout;
-    tcp->timer.user = tcp;
     tcp->later.fn = on_later;
     tcp->later.user = tcp;
     return tcp;
 }
 
-static void leave_handshake(dp_tcp *tcp)
+static int begin_opening(dp_tcp *tcp)
 {
-    dp_timer_stop(&tcp->timer);
-    if (tcp->tls_server != NULL)
-        dp_tls_server_leave(tcp->tls_server, &tcp->waiter);
+    if (tcp->opening != NULL)
+        return DP_OK;
+    tcp->opening = dp_calloc(1, sizeof(*tcp->opening));
+    if (tcp->opening == NULL)
+        return DP_ERR_NO_MEMORY;
+    tcp->opening->timer.fn = on_timeout;
+    tcp->opening->timer.user = tcp;
+    return DP_OK;
 }
 
-/* The owner hears of it at the end of the round, never inside a call of its own. */
+static void end_opening(dp_tcp *tcp)
+{
+    if (tcp->opening == NULL)
+        return;
+    dp_timer_stop(&tcp->opening->timer);
+    if (tcp->tls_server != NULL)
+        dp_tls_server_leave(tcp->tls_server, &tcp->opening->waiter);
+    dp_free(tcp->opening);
+    tcp->opening = NULL;
+}
+
+static void free_output(dp_tcp *tcp)
+{
+    dp_free(tcp->out);
+    tcp->out = NULL;
+    tcp->out_at = tcp->out_len = tcp->out_capacity = 0;
+}
+
+/* The owner hears of it at the end of the round, never inside a call of its own. reason is static, or that of tls. */
 static void fail(dp_tcp *tcp, int error, const char *reason)
 {
     tcp->state = TCP_FAILED;
     tcp->error = error;
-    snprintf(tcp->reason, sizeof(tcp->reason), "%s", reason);
-    leave_handshake(tcp);
+    tcp->reason = reason;
+    end_opening(tcp);
     dp_source_close_fd(&tcp->source);
     dp_defer(tcp->source.loop, &tcp->later);
 }
 
+/* For the numbers that Linux has, strerror gives texts that are constant. */
 static void fail_errno(dp_tcp *tcp, int number)
 {
     int error = number == ETIMEDOUT                       ? DP_ERR_TIMEOUT
@@ -103,9 +131,11 @@ static void fail_errno(dp_tcp *tcp, int number)
 
 static void report(dp_tcp *tcp)
 {
+    char reason[REASON_MAX]; /* the owner may close tcp, and tls with it */
+    snprintf(reason, sizeof(reason), "%s", tcp->reason);
     tcp->state = TCP_REPORTED;
     if (tcp->handler.on_closed != NULL)
-        tcp->handler.on_closed(tcp->handler.user, tcp, tcp->error, tcp->reason);
+        tcp->handler.on_closed(tcp->handler.user, tcp, tcp->error, reason);
 }
 
 /* ---- what goes to the kernel ---- */
@@ -188,15 +218,14 @@ void dp_tcp_close(dp_tcp *tcp)
     if (tcp->state == TCP_OPEN)
         give_the_rest(tcp);
     tcp->state = TCP_REPORTED;
-    leave_handshake(tcp);
+    end_opening(tcp);
     dp_undefer(&tcp->later);
     dp_source_close_fd(&tcp->source);
     dp_tls_free(tcp->tls);
     tcp->tls = NULL;
     dp_tls_server_free(tcp->tls_server);
     tcp->tls_server = NULL;
-    dp_free(tcp->out);
-    tcp->out = NULL;
+    free_output(tcp);
     dp_source_free(&tcp->source);
 }
 
@@ -206,19 +235,19 @@ void dp_tcp_close(dp_tcp *tcp)
  * of it. */
 static int start_attempt_timer(dp_tcp *tcp)
 {
+    opening *o = tcp->opening;
     if (tcp->deadline == DP_TIME_NEVER)
         return DP_OK;
     dp_time now = dp_clock_now();
     dp_duration left = tcp->deadline > now ? tcp->deadline - now : 0;
-    return dp_timer_set(tcp->source.loop, &tcp->timer,
-                        now + left / (tcp->address_count - tcp->address_next + 1));
+    return dp_timer_set(tcp->source.loop, &o->timer, now + left / (o->address_count - o->address_next + 1));
 }
 
 /* 0 or -1 and errno, as connect(2). */
 static int begin_connect(const dp_tcp *tcp, int fd, const dp_address *to)
 {
     union dp_sockaddr address;
-    dp_address local = tcp->local;
+    dp_address local = tcp->opening->local;
     local.port = 0;
     if (local.family != DP_FAMILY_NONE && local.family != to->family) {
         errno = EADDRNOTAVAIL;
@@ -233,10 +262,11 @@ static int begin_connect(const dp_tcp *tcp, int fd, const dp_address *to)
 /* Begins with the next address that does not fail at once; last_errno says why the one before failed. */
 static void connect_next(dp_tcp *tcp, int last_errno)
 {
-    dp_timer_stop(&tcp->timer);
+    opening *o = tcp->opening;
+    dp_timer_stop(&o->timer);
     dp_source_close_fd(&tcp->source);
-    while (tcp->address_next < tcp->address_count) {
-        const dp_address *to = &tcp->addresses[tcp->address_next++];
+    while (o->address_next < o->address_count) {
+        const dp_address *to = &o->addresses[o->address_next++];
         int fd = dp_socket_open(to, SOCK_STREAM);
         if (fd >= 0 && (begin_connect(tcp, fd, to) == 0 || errno == EINPROGRESS)) {
             if (dp_source_set(&tcp->source, fd, EPOLLOUT) == DP_OK && start_attempt_timer(tcp) == DP_OK)
@@ -272,12 +302,14 @@ int dp_tcp_connect_from(dp_tcp **out, dp_loop *loop, const dp_address *local, co
                         dp_duration timeout, const dp_tcp_handler *handler)
 {
     dp_tcp *tcp = tcp_new(loop, TCP_CONNECTING);
-    if (tcp == NULL)
+    if (tcp == NULL || begin_opening(tcp) != DP_OK) {
+        dp_free(tcp);
         return DP_ERR_NO_MEMORY;
+    }
     tcp->handler = *handler;
     if (local != NULL)
-        tcp->local = *local;
-    int error = dp_resolve(host, port, tcp->addresses, ADDRESSES, &tcp->address_count);
+        tcp->opening->local = *local;
+    int error = dp_resolve(host, port, tcp->opening->addresses, ADDRESSES, &tcp->opening->address_count);
     dp_time now = dp_clock_now(); /* after resolving, which may have taken its time */
     tcp->deadline = timeout < DP_TIME_NEVER - now ? now + timeout : DP_TIME_NEVER;
     if (error != DP_OK)
@@ -307,7 +339,7 @@ static void set_options(const dp_tcp *tcp)
 
 static void set_open(dp_tcp *tcp)
 {
-    leave_handshake(tcp);
+    end_opening(tcp);
     tcp->state = TCP_OPEN;
     if (has_unsent(tcp))
         dp_defer(tcp->source.loop, &tcp->later);
@@ -339,7 +371,9 @@ static void handshake(dp_tcp *tcp)
 /* until: when the handshake has to be over. */
 static int begin_handshake(dp_tcp *tcp, dp_time until)
 {
-    int error = dp_timer_set(tcp->source.loop, &tcp->timer, until);
+    int error = begin_opening(tcp);
+    if (error == DP_OK)
+        error = dp_timer_set(tcp->source.loop, &tcp->opening->timer, until);
     if (error == DP_OK)
         tcp->state = TCP_HANDSHAKE;
     return error;
@@ -377,7 +411,7 @@ int dp_tcp_accept_tls(dp_tcp *tcp, dp_tls_server *server)
     if (error != DP_OK)
         return error;
     tcp->tls_server = dp_tls_server_hold(server);
-    tcp->waiter = (dp_tls_waiter){.drop = drop_handshake, .user = tcp};
+    tcp->opening->waiter = (dp_tls_waiter){.drop = drop_handshake, .user = tcp};
     return DP_OK;
 }
 
@@ -422,7 +456,7 @@ static bool first_byte(dp_tcp *tcp)
 {
     int error = dp_tls_accept(&tcp->tls, tcp->tls_server);
     if (error == DP_OK)
-        dp_tls_server_enter(tcp->tls_server, &tcp->waiter);
+        dp_tls_server_enter(tcp->tls_server, &tcp->opening->waiter);
     else
         fail(tcp, error, dp_strerror(error));
     return error == DP_OK;
@@ -513,12 +547,7 @@ static void write_some(dp_tcp *tcp)
     (void)dp_source_set(&tcp->source, tcp->source.fd, EPOLLIN);
     if (!drains || tcp->out_at < tcp->out_len)
         return;
-    tcp->out_at = tcp->out_len = 0;
-    if (tcp->out_capacity > OUT_KEEP) {
-        dp_free(tcp->out);
-        tcp->out = NULL;
-        tcp->out_capacity = 0;
-    }
+    free_output(tcp);
     if (tcp->handler.on_drained != NULL)
         tcp->handler.on_drained(tcp->handler.user, tcp);
 }

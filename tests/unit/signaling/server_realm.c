@@ -581,10 +581,12 @@ static void test_many_frames_in_two_pieces(void **state)
 {
     (void)state;
     static uint8_t bytes[2048];
+#define LONG                                                                                                 \
+    "two, and its length takes 16 bits: 0123456789012345678901234567890123456789012345678901234567890123456" \
+    "\xC3\xA9"
     static const char *const expected[] = {
         "{\"type\":\"OFFER\",\"src\":\"a\",\"dst\":\"b\",\"payload\":1}",
-        "{\"type\":\"OFFER\",\"src\":\"a\",\"dst\":\"b\",\"payload\":\"two, and its length takes 16 bits: "
-        "0123456789012345678901234567890123456789012345678901234567890123456789\xC3\xA9\"}",
+        ("{\"type\":\"OFFER\",\"src\":\"a\",\"dst\":\"b\",\"payload\":\"" LONG "\"}"),
         "{\"type\":\"OFFER\",\"src\":\"a\",\"dst\":\"b\",\"payload\":3}",
         "{\"type\":\"OFFER\",\"src\":\"a\",\"dst\":\"b\",\"payload\":4}",
     };
@@ -595,9 +597,8 @@ static void test_many_frames_in_two_pieces(void **state)
     c.message_rate = UINT32_MAX;
     start(&c);
     put_message(bytes, &len, "{\"type\":\"OFFER\",\"dst\":\"b\",\"payload\":1}");
-    put_message(bytes, &len,
-                "{\"type\":\"OFFER\",\"dst\":\"b\",\"payload\":\"two, and its length takes 16 bits: "
-                "0123456789012345678901234567890123456789012345678901234567890123456789\xC3\xA9\"}");
+    put_message(bytes, &len, "{\"type\":\"OFFER\",\"dst\":\"b\",\"payload\":\"" LONG "\"}");
+#undef LONG
     len += put_frame(bytes + len, TEXT, true, third, 7);
     len += put_frame(bytes + len, FIN | PING, true, "p", 1);
     len += put_frame(bytes + len, FIN, true, third + 7, sizeof(third) - 8);
