@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { METRICS_MAX = 6144, UUID_LEN = 36 };
+enum { METRICS_MAX = 8192, OWNERS_METRICS = 8, UUID_LEN = 36 };
 
 #define TEXT_PLAIN "text/plain; charset=utf-8"
 #define TEXT_HTML  "text/html; charset=utf-8"
@@ -316,6 +316,24 @@ void dp_http_answer_own_peers(dp_signal_server *s, dp_signal_conn *conn)
 /* ---- metrics ----------------------------------------------------------------------------------------- */
 
 /* https://prometheus.io/docs/instrumenting/exposition_formats/ */
+static void put_metric(dp_wr *wr, const char *prefix, const dp_signal_metric *metric)
+{
+    char lines[256];
+    snprintf(lines, sizeof(lines), "# HELP %s%s %s\n# TYPE %s%s %s\n%s%s %" PRIu64 "\n", prefix, metric->name,
+             metric->help, prefix, metric->name, metric->type, prefix, metric->name, metric->value);
+    dp_wr_text(wr, lines);
+}
+
+static void put_owners_metrics(const dp_signal_server *s, dp_wr *wr)
+{
+    dp_signal_metric metrics[OWNERS_METRICS];
+    size_t count = 0;
+    if (s->config.more_metrics != NULL)
+        count = s->config.more_metrics(s->config.metrics_ctx, metrics, OWNERS_METRICS);
+    for (size_t i = 0; i < count; i++)
+        put_metric(wr, "datapeer_", &metrics[i]);
+}
+
 static void serve_metrics(dp_signal_server *s, dp_signal_conn *conn, const dp_request *request)
 {
     if (!bears_token(s, request)) {
@@ -324,10 +342,7 @@ static void serve_metrics(dp_signal_server *s, dp_signal_conn *conn, const dp_re
     }
     dp_signal_stats n = {.size = sizeof(n)};
     dp_signal_server_get_stats(s, &n);
-    const struct {
-        const char *name, *type, *help;
-        uint64_t value;
-    } metrics[] = {
+    const dp_signal_metric metrics[] = {
         {"connections", "gauge", "Streams that are open.", n.connections},
         {"clients", "gauge", "Peers that have joined.", n.clients},
         {"absent_peers", "gauge", "Absent peers for which messages wait.", n.absent},
@@ -352,15 +367,9 @@ static void serve_metrics(dp_signal_server *s, dp_signal_conn *conn, const dp_re
     };
     char text[METRICS_MAX];
     dp_wr wr = dp_wr_init((uint8_t *)text, sizeof(text));
-    for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
-        char lines[256];
-        snprintf(lines, sizeof(lines),
-                 "# HELP datapeer_signal_%s %s\n# TYPE datapeer_signal_%s %s\ndatapeer_signal_%s %" PRIu64
-                 "\n",
-                 metrics[i].name, metrics[i].help, metrics[i].name, metrics[i].type, metrics[i].name,
-                 metrics[i].value);
-        dp_wr_text(&wr, lines);
-    }
+    for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++)
+        put_metric(&wr, "datapeer_signal_", &metrics[i]);
+    put_owners_metrics(s, &wr);
     const response r = {
         .status = 200, .type = "text/plain; version=0.0.4; charset=utf-8", .body = text, .len = wr.len};
     respond(s, conn, request, &r);

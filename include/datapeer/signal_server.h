@@ -57,6 +57,14 @@ typedef struct dp_signal_cluster {
 
 /* ---- one server ------------------------------------------------------------------------------------------------- */
 
+/* One figure in Prometheus's text format, as "datapeer_" and name. */
+typedef struct dp_signal_metric {
+    const char *name; /* "stun_answered_total" */
+    const char *type; /* "counter", "gauge" */
+    const char *help; /* a sentence */
+    uint64_t value;
+} dp_signal_metric;
+
 /* 0 stands for the default in each number, unless it says otherwise. */
 typedef struct dp_signal_server_config {
     size_t size;      /* sizeof(dp_signal_server_config) */
@@ -82,6 +90,9 @@ typedef struct dp_signal_server_config {
     bool (*find_file)(void *ctx, const char *path, dp_signal_file *file);
     void *file_ctx;
     const dp_signal_cluster *cluster; /* copied; NULL: this server is alone */
+    /* Figures of the owner's for /metrics, beside the server's: fills out[0..capacity), at most 8, and returns how many. */
+    size_t (*more_metrics)(void *ctx, dp_signal_metric *out, size_t capacity);
+    void *metrics_ctx;
 } dp_signal_server_config;
 
 /* INVALID_ARGUMENT, NO_MEMORY, CRYPTO. */

@@ -224,6 +224,35 @@ static void test_discovery(void **state)
     end(&t);
 }
 
+static int metrics_of;
+
+/* As many as there may be. */
+static size_t owners_metrics(void *ctx, dp_signal_metric *out, size_t capacity)
+{
+    assert_ptr_equal(ctx, &metrics_of);
+    for (size_t i = 0; i < capacity; i++)
+        out[i] = (dp_signal_metric){"stun_answered_total", "counter", "Requests answered.", UINT64_MAX - i};
+    return capacity;
+}
+
+static void test_metrics_of_the_owner(void **state)
+{
+    (void)state;
+    stream t;
+    dp_signal_server_config c = config();
+    c.metrics = true;
+    c.more_metrics = owners_metrics;
+    c.metrics_ctx = &metrics_of;
+    start(&c);
+    assert_int_equal(open_from(&t, "192.0.2.1"), DP_OK);
+    get(&t, "GET /metrics", "");
+    expect_answer(&t, OK200,
+                  "# HELP datapeer_stun_answered_total Requests answered.\n"
+                  "# TYPE datapeer_stun_answered_total counter\n"
+                  "datapeer_stun_answered_total 18446744073709551608\n");
+    end(&t);
+}
+
 static void test_metrics_and_access_token(void **state)
 {
     (void)state;
@@ -487,6 +516,7 @@ int main(void)
         TEST(test_routes),
         TEST(test_mount_path),
         TEST(test_discovery),
+        TEST(test_metrics_of_the_owner),
         TEST(test_metrics_and_access_token),
         TEST(test_files),
         TEST(test_bad_upgrades),
