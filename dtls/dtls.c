@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/config.h"
 #include "base/crypto.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -142,14 +143,14 @@ static void fail(dp_dtls *dtls, int error, const char *format, ...)
 
 int dp_dtls_new(dp_dtls **out, const dp_dtls_config *config)
 {
-    if (out == NULL || config == NULL || config->size < offsetof(dp_dtls_config, mtu) ||
-        config->random.fn == NULL || config->certificate == NULL ||
-        (config->role != DP_DTLS_CLIENT && config->role != DP_DTLS_SERVER))
+    dp_dtls_config read = {0};
+    if (out == NULL || !DP_CONFIG_READ(&read, config, dp_dtls_config, mtu) || read.random.fn == NULL ||
+        read.certificate == NULL || (read.role != DP_DTLS_CLIENT && read.role != DP_DTLS_SERVER))
         return DP_ERR_INVALID_ARGUMENT;
     dp_dtls *dtls = dp_calloc(1, sizeof *dtls);
     if (dtls == NULL)
         return DP_ERR_NO_MEMORY;
-    memcpy(&dtls->config, config, config->size < sizeof *config ? config->size : sizeof *config);
+    dtls->config = read;
     if (dtls->config.mtu == 0)
         dtls->config.mtu = MTU_DEFAULT;
     if (dtls->config.handshake_timeout == 0)

@@ -1,6 +1,7 @@
 /* The ICE agent: its public interface, what arrives, what time does, and what the owner is told. */
 #include "agent.h"
 
+#include "base/config.h"
 #include "base/crypto.h"
 #include "base/mem.h"
 #include "candidate.h"
@@ -38,10 +39,12 @@ static int draw_secrets(dp_ice *ice)
     return err;
 }
 
-int dp_ice_new(dp_ice **out, const dp_ice_config *config)
+int dp_ice_new(dp_ice **out, const dp_ice_config *given)
 {
+    dp_ice_config read = {0};
+    const dp_ice_config *config = &read;
     *out = NULL;
-    if (config == NULL || config->size < sizeof *config || config->random.fn == NULL ||
+    if (!DP_CONFIG_READ(&read, given, dp_ice_config, log) || config->random.fn == NULL ||
         (config->lite && config->relay_only))
         return DP_ERR_INVALID_ARGUMENT;
     dp_ice *ice = dp_calloc(1, sizeof *ice);

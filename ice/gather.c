@@ -2,6 +2,7 @@
  * §5.1); sockets that come and go. Relayed candidates are relay.c's. */
 #include "agent.h"
 
+#include "base/config.h"
 #include "base/mem.h"
 #include "candidate.h"
 
@@ -272,11 +273,13 @@ static bool credential_is_valid(const char *text)
     return len > 0 && len <= DP_ICE_CREDENTIAL_MAX;
 }
 
-int dp_ice_add_server(dp_ice *ice, const dp_ice_server *server)
+int dp_ice_add_server(dp_ice *ice, const dp_ice_server *given)
 {
+    dp_ice_server read = {0};
+    const dp_ice_server *server = &read;
     if (ice->gathering)
         return DP_ERR_INVALID_STATE;
-    if (server->size < sizeof *server || !dp_address_is_unicast(&server->address) ||
+    if (!DP_CONFIG_READ(&read, given, dp_ice_server, name) || !dp_address_is_unicast(&server->address) ||
         (!server->turn && server->transport != DP_ICE_UDP) ||
         (server->turn &&
          (!credential_is_valid(server->username) || !credential_is_valid(server->credential))))

@@ -1,5 +1,6 @@
 #include "mdns.h"
 
+#include "base/config.h"
 #include "base/mem.h"
 #include "candidate.h"
 
@@ -7,13 +8,14 @@
 
 int dp_mdns_new(dp_mdns **out, const dp_mdns_config *config)
 {
-    if (config->size != sizeof *config || config->random.fn == NULL)
+    dp_mdns_config read = {0};
+    if (!DP_CONFIG_READ(&read, config, dp_mdns_config, log) || read.random.fn == NULL)
         return DP_ERR_INVALID_ARGUMENT;
     dp_mdns *mdns = dp_calloc(1, sizeof *mdns);
     if (mdns == NULL)
         return DP_ERR_NO_MEMORY;
-    mdns->random = config->random;
-    mdns->log = config->log;
+    mdns->random = read.random;
+    mdns->log = read.log;
     dp_queue_init(&mdns->replies, sizeof(dp_mdns_reply), DP_MDNS_REPLIES_MAX);
     *out = mdns;
     return DP_OK;

@@ -1,6 +1,7 @@
 /* A STUN server: Binding requests of anybody, RFC 8489 §6.3 and §12. */
 #include "stun.h"
 
+#include "base/config.h"
 #include "base/crypto.h"
 #include "base/mem.h"
 #include "base/rate.h"
@@ -34,10 +35,8 @@ int dp_stun_server_new(dp_stun_server **out, const dp_stun_server_config *config
 {
     dp_stun_server_config c = {0};
     uint64_t seed;
-    if (out == NULL || config == NULL ||
-        config->size < offsetof(dp_stun_server_config, random) + sizeof(c.random))
+    if (out == NULL || !DP_CONFIG_READ(&c, config, dp_stun_server_config, address_rate))
         return DP_ERR_INVALID_ARGUMENT;
-    memcpy(&c, config, config->size < sizeof(c) ? config->size : sizeof(c));
     if (c.random.fn == NULL || (c.software != NULL && strlen(c.software) > SOFTWARE_MAX))
         return DP_ERR_INVALID_ARGUMENT;
     if (dp_random_bytes(&c.random, (uint8_t *)&seed, sizeof(seed)) != DP_OK)

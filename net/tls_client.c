@@ -1,6 +1,7 @@
 /* The client's side of TLS: whom to believe. */
 #include "net/tls_inside.h"
 
+#include "base/config.h"
 #include "base/mem.h"
 #include <stdio.h>
 #include <string.h>
@@ -142,8 +143,12 @@ static int configure(dp_tls *tls)
     return DP_OK;
 }
 
-int dp_tls_connect(dp_tls **out, dp_loop *loop, const dp_tls_options *options)
+int dp_tls_connect(dp_tls **out, dp_loop *loop, const dp_tls_options *given)
 {
+    dp_tls_options read = {0};
+    const dp_tls_options *options = &read;
+    if (!DP_CONFIG_READ(&read, given, dp_tls_options, log))
+        return DP_ERR_INVALID_ARGUMENT;
     dp_tls *tls = dp_calloc(1, sizeof(*tls));
     tls_client *client = dp_calloc(1, sizeof(*client));
     if (tls == NULL || client == NULL) {

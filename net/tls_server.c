@@ -1,6 +1,7 @@
 /* The server's side of TLS: the certificate that is shown, and how many handshakes may be under way. */
 #include "net/tls_inside.h"
 
+#include "base/config.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/file_error.h"
@@ -159,10 +160,12 @@ static int configure(dp_tls_server *server, dp_file_error *error)
     return result == DP_OK ? DP_OK : dp_file_fail(error, result, "%s", dp_strerror(result));
 }
 
-int dp_tls_server_new(dp_tls_server **out, const dp_tls_server_config *config, dp_file_error *error)
+int dp_tls_server_new(dp_tls_server **out, const dp_tls_server_config *given, dp_file_error *error)
 {
-    if (config->size != sizeof(*config) || config->certificate_file == NULL || config->key_file == NULL ||
-        config->random.fn == NULL)
+    dp_tls_server_config read = {0};
+    const dp_tls_server_config *config = &read;
+    if (!DP_CONFIG_READ(&read, given, dp_tls_server_config, log) || config->certificate_file == NULL ||
+        config->key_file == NULL || config->random.fn == NULL)
         return dp_file_fail(error, DP_ERR_INVALID_ARGUMENT, "%s", dp_strerror(DP_ERR_INVALID_ARGUMENT));
     dp_tls_server *server = dp_calloc(1, sizeof(*server));
     if (server == NULL)

@@ -1,4 +1,5 @@
 #include "peer/pc.h"
+#include "base/config.h"
 
 #include "peer/demux.h"
 #include <stdio.h>
@@ -39,9 +40,12 @@ bool dp_pc_datagram_size_valid(size_t size)
     return size == 0 || (size >= DATAGRAM_SIZE_MIN && size <= DATAGRAM_SIZE_MAX);
 }
 
-int dp_pc_new(dp_pc **out, const dp_pc_config *config)
+int dp_pc_new(dp_pc **out, const dp_pc_config *given)
 {
-    if (config->size != sizeof(*config) || config->random.fn == NULL || config->certificate == NULL ||
+    dp_pc_config read = {0};
+    const dp_pc_config *config = &read;
+    if (!DP_CONFIG_READ(&read, given, dp_pc_config, remote_fingerprint) || config->random.fn == NULL ||
+        config->certificate == NULL ||
         (config->remote_fingerprint != NULL && !fingerprint_valid(config->remote_fingerprint)) ||
         !dp_pc_datagram_size_valid(config->datagram_size))
         return DP_ERR_INVALID_ARGUMENT;

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/config.h"
 #include "base/mem.h"
 #include "peer/runner.h"
 
@@ -44,10 +45,12 @@ static int open_network(dp_pc_loop *run, const dp_pc_loop_config *config)
     return error != DP_OK ? error : dp_mux_new(&run->mux, run->network, 0);
 }
 
-int dp_pc_loop_new(dp_pc_loop **out, const dp_pc_loop_config *config)
+int dp_pc_loop_new(dp_pc_loop **out, const dp_pc_loop_config *given)
 {
-    if (out == NULL || config == NULL || config->size < sizeof *config || config->loop == NULL ||
-        config->on_event == NULL)
+    dp_pc_loop_config read = {0};
+    const dp_pc_loop_config *config = &read;
+    if (out == NULL || !DP_CONFIG_READ(&read, given, dp_pc_loop_config, on_writable) ||
+        config->loop == NULL || config->on_event == NULL)
         return DP_ERR_INVALID_ARGUMENT;
     dp_pc_loop *run = dp_calloc(1, sizeof *run);
     if (run == NULL)

@@ -1,6 +1,7 @@
 /* Peer: the PeerServer's stream, and the list of connections. */
 #include "peer/connection.h"
 
+#include "base/config.h"
 #include "base/crypto.h"
 #include <stdio.h>
 #include <string.h>
@@ -54,19 +55,26 @@ static void free_ice_servers(ice_server_list *list)
     list->count = 0;
 }
 
+/* They lie as far apart as the caller's compiler put them. */
+static const dp_ice_server *server_at(const dp_ice_server *servers, size_t i)
+{
+    return (const void *)((const char *)servers + i * servers[0].size);
+}
+
 static int copy_ice_servers(ice_server_list *list, const dp_ice_server *servers, size_t count)
 {
     int error = DP_OK;
     for (size_t i = 0; error == DP_OK && i < count; i++) {
-        const dp_ice_server *from = &servers[i];
+        dp_ice_server from = {0};
         dp_ice_server *to = &list->servers[list->count++];
+        (void)DP_CONFIG_READ(&from, server_at(servers, i), dp_ice_server, name); /* it was tried */
         *to = (dp_ice_server){
-            .size = from->size, .turn = from->turn, .transport = from->transport, .address = from->address};
-        error = copy_text(&to->name, from->name);
+            .size = sizeof(*to), .turn = from.turn, .transport = from.transport, .address = from.address};
+        error = copy_text(&to->name, from.name);
         if (error == DP_OK)
-            error = copy_text(&to->username, from->username);
+            error = copy_text(&to->username, from.username);
         if (error == DP_OK)
-            error = copy_text(&to->credential, from->credential);
+            error = copy_text(&to->credential, from.credential);
     }
     return error;
 }
@@ -80,7 +88,7 @@ static int try_ice_servers(const dp_peer *peer, const dp_ice_server *servers, si
     if (error != DP_OK)
         return error;
     for (size_t i = 0; error == DP_OK && i < count; i++)
-        error = dp_ice_add_server(ice, &servers[i]);
+        error = dp_ice_add_server(ice, server_at(servers, i));
     dp_ice_free(ice);
     return error;
 }
@@ -173,8 +181,8 @@ static int set_up(dp_peer *peer, const dp_peer_config *config)
 
 static bool config_valid(const dp_peer_config *config)
 {
-    return config->size == sizeof(*config) && config->loop != NULL && config->random.fn != NULL &&
-           config->server != NULL && config->ice_server_count <= DP_PEER_MAX_ICE_SERVERS &&
+    return config->loop != NULL && config->random.fn != NULL && config->server != NULL &&
+           config->ice_server_count <= DP_PEER_MAX_ICE_SERVERS &&
            config->bind_count <= NETWORK_MAX_ADDRESSES && config->port_min <= config->port_max &&
            (config->port_min != 0 || config->port_max == 0) &&
            dp_pc_datagram_size_valid(config->datagram_size);
@@ -193,9 +201,11 @@ static void free_parts(dp_peer *peer)
     dp_free(peer);
 }
 
-int dp_peer_new(dp_peer **out, const dp_peer_config *config)
+int dp_peer_new(dp_peer **out, const dp_peer_config *given)
 {
-    if (!config_valid(config))
+    dp_peer_config read = {0};
+    const dp_peer_config *config = &read;
+    if (!DP_CONFIG_READ(&read, given, dp_peer_config, key) || !config_valid(config))
         return DP_ERR_INVALID_ARGUMENT;
     dp_peer *peer = dp_calloc(1, sizeof(*peer));
     if (peer == NULL)
@@ -327,13 +337,11 @@ dp_connection *dp_peer_find(dp_peer *peer, const char *remote_id, const char *co
 int dp_peer_connect(dp_peer *peer, dp_connection **out, const char *remote_id,
                     const dp_connect_options *options)
 {
-    static const dp_connect_options defaults = {.size = sizeof(defaults)};
+    dp_connect_options read = {.size = sizeof(read)};
     static const char prefix[] = "dc_";
     char id[sizeof(prefix) + 11] = "dc_";
-    if (options == NULL)
-        options = &defaults;
-    if (options->size != sizeof(*options) || remote_id == NULL || remote_id[0] == '\0' ||
-        strlen(remote_id) > DP_PEER_ID_MAX)
+    if ((options != NULL && !DP_CONFIG_READ(&read, options, dp_connect_options, label)) ||
+        remote_id == NULL || remote_id[0] == '\0' || strlen(remote_id) > DP_PEER_ID_MAX)
         return DP_ERR_INVALID_ARGUMENT;
     if (peer->disconnected || peer->destroying) {
         peer->call_refused = true;
@@ -344,7 +352,7 @@ int dp_peer_connect(dp_peer *peer, dp_connection **out, const char *remote_id,
         dp_random_text(&peer->random, id + sizeof(prefix) - 1, 11, "0123456789abcdefghijklmnopqrstuvwxyz");
     dp_connection *conn = NULL;
     if (error == DP_OK)
-        error = dp_connection_new(&conn, peer, remote_id, id, options);
+        error = dp_connection_new(&conn, peer, remote_id, id, &read);
     if (error != DP_OK)
         return error;
     error = dp_negotiate_call(conn);

@@ -2,6 +2,7 @@
  * What is kept is what was delivered: a claimed total costs nothing. */
 #include "binarypack.h"
 
+#include "base/config.h"
 #include "base/mem.h"
 #include "base/table.h"
 #include "base/text.h"
@@ -53,13 +54,13 @@ typedef struct chunk {
 
 int dp_dechunker_new(dp_dechunker **out, const dp_dechunker_config *config)
 {
-    if (config != NULL && config->size < sizeof(config->size))
+    dp_dechunker_config read = {0};
+    if (config != NULL && !DP_CONFIG_READ(&read, config, dp_dechunker_config, max_value_size))
         return DP_ERR_INVALID_ARGUMENT;
     dp_dechunker *dechunker = dp_calloc(1, sizeof(*dechunker));
     if (dechunker == NULL)
         return DP_ERR_NO_MEMORY;
-    if (config != NULL)
-        memcpy(&dechunker->config, config, config->size < sizeof(*config) ? config->size : sizeof(*config));
+    dechunker->config = read;
     if (dechunker->config.max_value_size == 0)
         dechunker->config.max_value_size = (size_t)64 << 20;
     if (dechunker->config.max_total == 0)

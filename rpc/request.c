@@ -1,5 +1,6 @@
 #include "internal.h"
 
+#include "base/config.h"
 #include "base/crypto.h"
 #include "base/mem.h"
 #include "value.h"
@@ -68,7 +69,7 @@ static void done(dp_pending *request, int error, const dp_value *context)
 
 static int check(const dp_rpc *rpc, const dp_request *request)
 {
-    if (request->action == NULL || request->size < sizeof(request->size))
+    if (request->action == NULL)
         return DP_ERR_INVALID_ARGUMENT;
     if (rpc->closed)
         return DP_ERR_CLOSED;
@@ -87,8 +88,12 @@ static int send_request(dp_rpc *rpc, const dp_pending *pending, const char *acti
     return error;
 }
 
-int dp_rpc_request(dp_rpc *rpc, dp_time now, const dp_request *request, char id[DP_REQUEST_ID_LEN + 1])
+int dp_rpc_request(dp_rpc *rpc, dp_time now, const dp_request *given, char id[DP_REQUEST_ID_LEN + 1])
 {
+    dp_request read = {0};
+    const dp_request *request = &read;
+    if (!DP_CONFIG_READ(&read, given, dp_request, body))
+        return DP_ERR_INVALID_ARGUMENT;
     dp_value *body = request->body != NULL ? request->body : dp_value_null();
     int error = check(rpc, request);
     dp_pending *pending = error == DP_OK ? dp_calloc(1, sizeof(*pending)) : NULL;
@@ -96,7 +101,7 @@ int dp_rpc_request(dp_rpc *rpc, dp_time now, const dp_request *request, char id[
         dp_value_free(body);
         return error != DP_OK ? error : DP_ERR_NO_MEMORY;
     }
-    memcpy(&pending->owner, request, request->size < sizeof(*request) ? request->size : sizeof(*request));
+    pending->owner = *request;
     pending->owner.body = NULL;
     pending->owner.action = NULL;
     if (pending->owner.timeout == 0)

@@ -1,22 +1,24 @@
 #include "internal.h"
 
+#include "base/config.h"
 #include "base/crypto.h"
 #include "base/mem.h"
 #include <string.h>
 
 int dp_rpc_new(dp_rpc **out, const dp_rpc_config *config)
 {
-    if (config == NULL || config->size < offsetof(dp_rpc_config, log) || config->random.fn == NULL)
+    dp_rpc_config read = {0};
+    if (!DP_CONFIG_READ(&read, config, dp_rpc_config, log) || read.random.fn == NULL)
         return DP_ERR_INVALID_ARGUMENT;
     dp_rpc *rpc = dp_calloc(1, sizeof(*rpc));
     if (rpc == NULL)
         return DP_ERR_NO_MEMORY;
-    int error = dp_random_bytes(&config->random, rpc->own, sizeof(rpc->own));
+    int error = dp_random_bytes(&read.random, rpc->own, sizeof(rpc->own));
     if (error != DP_OK) {
         dp_free(rpc);
         return error;
     }
-    memcpy(&rpc->config, config, config->size < sizeof(*config) ? config->size : sizeof(*config));
+    rpc->config = read;
     if (rpc->config.max_pending == 0)
         rpc->config.max_pending = 1024;
     if (rpc->config.max_incoming == 0)

@@ -9,6 +9,7 @@
  * order. */
 #include "internal.h"
 
+#include "base/config.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "binarypack.h"
@@ -115,8 +116,8 @@ static int prepare(dp_call *call, const dp_stream *stream)
 int dp_call_stream(dp_call *call, const dp_stream *given)
 {
     dp_stream stream = {.total = UINT64_MAX};
-    memcpy(&stream, given, given->size < sizeof(stream) ? given->size : sizeof(stream));
-    int error = prepare(call, &stream);
+    int error =
+        DP_CONFIG_READ(&stream, given, dp_stream, piece) ? prepare(call, &stream) : DP_ERR_INVALID_ARGUMENT;
     if (error == DP_OK) {
         call->streaming = true;
         dp_call_resume(call);

@@ -1,6 +1,7 @@
 /* A channel's life: opening, closing, its events. */
 #include "internal.h"
 
+#include "base/config.h"
 #include "base/mem.h"
 #include "dcep.h"
 
@@ -180,9 +181,8 @@ static bool init_valid(const dp_channel_init *init)
 static int read_init(dp_channel_init *init, const dp_channel_init *given)
 {
     *init = (dp_channel_init)DP_CHANNEL_INIT(NULL);
-    if (given == NULL || given->size < offsetof(dp_channel_init, max_retransmits))
+    if (!DP_CONFIG_READ(init, given, dp_channel_init, max_retransmits))
         return DP_ERR_INVALID_ARGUMENT;
-    memcpy(init, given, given->size < sizeof *init ? given->size : sizeof *init);
     if (init->label == NULL || (init->protocol == NULL && init->protocol_length > 0))
         return DP_ERR_INVALID_ARGUMENT;
     if (init->protocol == NULL)

@@ -1,6 +1,7 @@
 /* dp_sctp: the life of the association and the events of its channels. */
 #include "internal.h"
 
+#include "base/config.h"
 #include "base/mem.h"
 #include "filter.h"
 
@@ -60,13 +61,14 @@ static uint16_t both_parities(uint16_t channels) { return (uint16_t)(channels + 
 
 int dp_sctp_new(dp_sctp **out, const dp_sctp_config *config)
 {
-    if (config == NULL || config->size < sizeof *config || config->random.fn == NULL)
+    dp_sctp_config read = {0};
+    if (!DP_CONFIG_READ(&read, config, dp_sctp_config, log) || read.random.fn == NULL)
         return DP_ERR_INVALID_ARGUMENT;
     dp_sctp *sctp = (dp_sctp *)dp_calloc(1, sizeof *sctp);
     if (sctp == NULL)
         return DP_ERR_NO_MEMORY;
-    sctp->config = *config;
-    sctp->log = config->log;
+    sctp->config = read;
+    sctp->log = read.log;
     if (!config_valid(&sctp->config)) {
         dp_free(sctp);
         return DP_ERR_INVALID_ARGUMENT;

@@ -7,6 +7,7 @@
  * and from each of them back to IDLE. Each stream is asked for with CONNECT and given up with DISCONNECT. */
 #include "client.h"
 
+#include "base/config.h"
 #include "base/crypto.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -58,14 +59,16 @@ static bool word_valid(const char *word)
 static bool config_valid(const dp_signaling_config *config)
 {
     const dp_server_url *server = &config->server;
-    return config->size >= sizeof(*config) && config->random.fn != NULL && server->host[0] != '\0' &&
-           server->port != 0 && server->path[0] == '/' && word_valid(config->key) &&
-           word_valid(config->token) && (config->id == NULL || dp_peer_id_valid(config->id));
+    return config->random.fn != NULL && server->host[0] != '\0' && server->port != 0 &&
+           server->path[0] == '/' && word_valid(config->key) && word_valid(config->token) &&
+           (config->id == NULL || dp_peer_id_valid(config->id));
 }
 
-int dp_signaling_new(dp_signaling **out, const dp_signaling_config *config)
+int dp_signaling_new(dp_signaling **out, const dp_signaling_config *given)
 {
-    if (!config_valid(config))
+    dp_signaling_config read = {0};
+    const dp_signaling_config *config = &read;
+    if (!DP_CONFIG_READ(&read, given, dp_signaling_config, key) || !config_valid(config))
         return DP_ERR_INVALID_ARGUMENT;
     dp_signaling *s = dp_calloc(1, sizeof(*s));
     if (s == NULL)

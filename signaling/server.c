@@ -6,6 +6,7 @@
  * is that of one of six heads. */
 #include "server.h"
 
+#include "base/config.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "url.h"
@@ -102,10 +103,12 @@ static void set_defaults(dp_signal_server *s)
     s->message_rate = (dp_rate){count_or(c->message_rate, 100), count_or(c->message_burst, 1000)};
 }
 
-int dp_signal_server_new(dp_signal_server **out, const dp_signal_server_config *config)
+int dp_signal_server_new(dp_signal_server **out, const dp_signal_server_config *given)
 {
-    if (config->size < sizeof(*config) || config->random.fn == NULL || !path_valid(config->path) ||
-        !word_valid(config->key) || !word_valid(config->access_token))
+    dp_signal_server_config read = {0};
+    const dp_signal_server_config *config = &read;
+    if (!DP_CONFIG_READ(&read, given, dp_signal_server_config, log) || config->random.fn == NULL ||
+        !path_valid(config->path) || !word_valid(config->key) || !word_valid(config->access_token))
         return DP_ERR_INVALID_ARGUMENT;
     dp_signal_server *s = dp_calloc(1, sizeof(*s));
     if (s == NULL)

@@ -18,7 +18,7 @@ typedef struct dp_pc_loop dp_pc_loop;
 typedef struct dp_pc_loop_config {
     size_t size;     /* sizeof(dp_pc_loop_config) */
     dp_loop *loop;   /* required; borrowed as long as the object lives */
-    dp_pc_config pc; /* as for dp_pc_new */
+    dp_pc_config pc; /* as for dp_pc_new; what stands behind it moves when that grows: build anew */
     bool include_loopback;
     const dp_address *bind_addresses; /* if there are any, no other address is used; copied */
     size_t bind_count;

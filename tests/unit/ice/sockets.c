@@ -534,7 +534,7 @@ static void bad_servers(void **state)
                           .username = "u",
                           .credential = "c"};
     dp_ice_server bad[] = {good, good, good, good, good, good, good};
-    bad[0].size--;
+    bad[0].size = offsetof(dp_ice_server, name) - 1;
     bad[1].address = addr("0.0.0.0", 1);
     bad[2].username = NULL;
     bad[3].credential = "";
