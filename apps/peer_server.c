@@ -72,6 +72,17 @@ static bool open_tls(peer_server *p)
 
 static unsigned rate(uint64_t per_second) { return per_second == 0 ? UINT32_MAX : (unsigned)per_second; }
 
+static int open_stun(peer_server *p)
+{
+    int error = DP_OK;
+    if (p->app->signal.stun)
+        error = stun_host_new(&p->stun, p->app->loop, p->app->random);
+    p->stun_port = (uint16_t)p->app->signal.stun_port;
+    if (error != DP_OK)
+        app_error("can't start the STUN server: %s", dp_strerror(error));
+    return error;
+}
+
 int peer_server_open(peer_server *p, app *a,
                      bool (*find_file)(void *ctx, const char *path, dp_signal_file *file), void *file_ctx)
 {
@@ -79,6 +90,8 @@ int peer_server_open(peer_server *p, app *a,
     p->app = a;
     if (!open_tls(p))
         return EXIT_REMOTE;
+    if (open_stun(p) != DP_OK)
+        return EXIT_NETWORK;
     signal_host_config config = {.loop = a->loop, .on_event = on_event, .user = p};
     config.server = (dp_signal_server_config){
         .size = sizeof(config.server),
@@ -98,6 +111,8 @@ int peer_server_open(peer_server *p, app *a,
         .message_burst = (unsigned)o->message_rate * 10,
         .find_file = find_file,
         .file_ctx = file_ctx,
+        .more_metrics = p->stun != NULL ? stun_host_metrics : NULL,
+        .metrics_ctx = p->stun,
     };
     int error = signal_host_new(&p->host, &config);
     if (error == DP_ERR_INVALID_ARGUMENT)
@@ -108,6 +123,24 @@ int peer_server_open(peer_server *p, app *a,
 }
 
 /* ---- listening ----------------------------------------------------------------------------------------------- */
+
+/* At the address of the PeerServer. Strangers are answered, whatever lan_only says: they are whom STUN is for. */
+static bool listen_stun(peer_server *p, const dp_address *address)
+{
+    char text[DP_ADDRESS_TEXT_MAX];
+    dp_address local = *address;
+    local.port = p->stun_port;
+    if (p->stun == NULL)
+        return true;
+    if (stun_host_listen(p->stun, &local) != DP_OK) {
+        app_error(
+            "can't listen on %s (UDP): is another program using it? Choose another port with --stun=PORT",
+            dp_address_format(&local, text));
+        return false;
+    }
+    p->stun_port = local.port;
+    return true;
+}
 
 static bool listen_on(peer_server *p, dp_address *address, uint16_t *port)
 {
@@ -120,7 +153,7 @@ static bool listen_on(peer_server *p, dp_address *address, uint16_t *port)
     }
     *port = address->port; /* of any free one, the other addresses get the same */
     p->listening[p->listening_count++] = *address;
-    return true;
+    return listen_stun(p, address);
 }
 
 /* All addresses: a machine without IPv6 has only the first. */
@@ -157,6 +190,16 @@ int peer_server_listen(peer_server *p, uint16_t port)
     return EXIT_OK;
 }
 
+void peer_server_print_stun(const peer_server *p)
+{
+    char text[DP_ADDRESS_TEXT_MAX];
+    for (size_t i = 0; p->stun != NULL && i < p->listening_count; i++) {
+        dp_address local = p->listening[i];
+        local.port = p->stun_port;
+        printf("listening on %s (STUN)\n", dp_address_format(&local, text));
+    }
+}
+
 int peer_server_listen_inside(peer_server *p, dp_address *local)
 {
     *local = (dp_address){.family = DP_FAMILY_IPV4, .ip = {127, 0, 0, 1}};
@@ -177,6 +220,7 @@ void peer_server_end(peer_server *p)
 void peer_server_close(peer_server *p)
 {
     signal_host_free(p->host);
+    stun_host_free(p->stun);
     dp_tls_server_free(p->tls);
     *p = (peer_server){0};
 }

@@ -4,6 +4,7 @@
 
 #include "app.h"
 #include "signal_host.h"
+#include "stun_host.h"
 
 typedef struct peer_server {
     app *app;
@@ -12,6 +13,8 @@ typedef struct peer_server {
     bool lan_only;                          /* set before peer_server_listen: see signal_host_listen */
     dp_address listening[SIGNAL_HOSTS_MAX]; /* as --host says, or all addresses of IPv4, and of IPv6 */
     size_t listening_count;
+    stun_host *stun; /* NULL: there is none; else it listens at the same addresses */
+    uint16_t stun_port;
     bool stranger_told;
 } peer_server;
 
@@ -22,6 +25,8 @@ int peer_server_open(peer_server *p, app *a,
                      bool (*find_file)(void *ctx, const char *path, dp_signal_file *file), void *file_ctx);
 /* port 0: any free one, the same for all addresses. */
 int peer_server_listen(peer_server *p, uint16_t port);
+/* Tells where the STUN server listens, if there is one. */
+void peer_server_print_stun(const peer_server *p);
 /* For this process itself: on a loopback address, without TLS. */
 int peer_server_listen_inside(peer_server *p, dp_address *local);
 /* Tells the clients goodbye and runs the loop until they are gone, or it is stopped. */

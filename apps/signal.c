@@ -82,6 +82,7 @@ static void print_addresses(const peer_server *p)
     for (size_t i = 0; i < p->listening_count; i++)
         printf("listening on %s%s\n", dp_address_format(&p->listening[i], text),
                p->tls != NULL ? " (TLS)" : "");
+    peer_server_print_stun(p);
     fflush(stdout);
 }
 

@@ -13,7 +13,9 @@ const char signal_options_help[] =
     "  --expire-timeout MS    messages for an absent peer wait so long (default: 5000)\n"
     "  --connection-rate N    new connections a second from one address (default: 50; 0: no limit)\n"
     "  --message-rate N       messages a second from one connection (default: 100; 0: no limit)\n"
-    "  --metrics              tell figures for Prometheus under /metrics\n";
+    "  --metrics              tell figures for Prometheus under /metrics\n"
+    "  --stun[=PORT]          be a STUN server, too: tell everybody which public address it asks from\n"
+    "                         (UDP port, default: 3478)\n";
 
 static const struct option rows[] = {SIGNAL_OPTION_ROWS, {0}};
 
@@ -76,6 +78,10 @@ bool signal_options_take(signal_options *o, int option)
         return signal_options_number(&o->connection_rate, optarg, 0, 1000000, "--connection-rate");
     case SIGNAL_OPTION_MESSAGE_RATE:
         return signal_options_number(&o->message_rate, optarg, 0, 1000000, "--message-rate");
+    case SIGNAL_OPTION_STUN:
+        o->stun = true;
+        o->stun_port = DP_STUN_SERVER_PORT;
+        return optarg == NULL || signal_options_number(&o->stun_port, optarg, 0, UINT16_MAX, "--stun");
     default:
         return o->metrics = true;
     }

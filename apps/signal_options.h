@@ -15,7 +15,8 @@ typedef struct signal_options {
     const char *path, *tls_cert, *tls_key; /* NULL: not given, as 0 in each number... */
     uint64_t concurrent_limit, alive_timeout, expire_timeout;
     uint64_t connection_rate, message_rate; /* ...but here 0 is no limit */
-    bool allow_discovery, metrics;
+    bool allow_discovery, metrics, stun;
+    uint64_t stun_port;
     const char *given; /* one of them was, "--host"; else NULL */
 } signal_options;
 
@@ -31,6 +32,7 @@ enum {
     SIGNAL_OPTION_CONNECTION_RATE,
     SIGNAL_OPTION_MESSAGE_RATE,
     SIGNAL_OPTION_METRICS,
+    SIGNAL_OPTION_STUN,
     SIGNAL_OPTION_END,
 };
 
@@ -46,8 +48,9 @@ enum {
         {"expire-timeout", required_argument, NULL, SIGNAL_OPTION_EXPIRE},                                   \
         {"connection-rate", required_argument, NULL, SIGNAL_OPTION_CONNECTION_RATE},                         \
         {"message-rate", required_argument, NULL, SIGNAL_OPTION_MESSAGE_RATE},                               \
+        {"metrics", no_argument, NULL, SIGNAL_OPTION_METRICS},                                               \
     {                                                                                                        \
-        "metrics", no_argument, NULL, SIGNAL_OPTION_METRICS                                                  \
+        "stun", optional_argument, NULL, SIGNAL_OPTION_STUN                                                  \
     }
 
 /* Their help, but for --host, whose default is the command's. */

@@ -20,7 +20,7 @@ export const SERVERS = {
             args.push(...(value === true ? [option] : [option, String(value)]));
         }
         const program = await world.program(join(build, 'datapeer'), args, { ready: (line) => line.startsWith('listening on ') });
-        return found(program, Number(/:(\d+)/.exec(program.lines.at(-1))[1]));
+        return found(program, Number(/^listening on .*:(\d+)/m.exec(program.lines.join('\n'))[1]));
     },
 };
 
