@@ -38,7 +38,10 @@ LIBS_peer := -lcjson -lm
 LIBS      := $(foreach l,$(LAYERS),$(LIBS_$(l)))
 
 SRC       := $(foreach l,$(LAYERS),$(wildcard $(l)/*.c))
-APP_SRC   := $(wildcard apps/*.c)
+# hiredis is needed for --redis alone: where it is missing, a file that says so takes its place.
+HIREDIS_LIBS := $(shell pkg-config --libs hiredis 2>/dev/null)
+LEFT_OUT  := $(if $(HIREDIS_LIBS),apps/redis_missing.c,apps/redis.c apps/redis_link.c apps/redis_scripts.c)
+APP_SRC   := $(filter-out $(LEFT_OUT),$(wildcard apps/*.c))
 TEST_SRC  := $(wildcard tests/unit/*/*.c)
 FUZZ_SRC  := $(wildcard fuzz/*/*.c)
 BENCH_SRC := $(wildcard bench/*.c)
@@ -50,7 +53,7 @@ EXAMPLE_SRC := $(filter-out examples/foreign_uv.c,$(EXAMPLE_SRC))
 endif
 
 obj        = $(patsubst %.c,$(B)/obj/%.o,$(1))
-layer_obj  = $(call obj,$(wildcard $(1)/*.c))
+layer_obj  = $(call obj,$(filter-out $(LEFT_OUT),$(wildcard $(1)/*.c)))
 TESTS     := $(patsubst tests/unit/%.c,$(B)/tests/%,$(TEST_SRC))
 FUZZERS   := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
 BENCHES   := $(patsubst bench/%.c,$(B)/bench/%,$(BENCH_SRC))
@@ -94,7 +97,7 @@ $(B)/members: FORCE
 	@echo $(SRC) | cmp -s - $@ || echo $(SRC) > $@
 
 $(B)/datapeer: $(call obj,$(APP_SRC)) $(B)/libdatapeer.a
-	$(call say,LD,$@)$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) $(HIREDIS_LIBS)
 
 $(B)/examples/%: $(B)/obj/examples/%.o $(B)/libdatapeer.a
 	@mkdir -p $(@D)
@@ -111,7 +114,7 @@ $(B)/bench/%: $(B)/obj/bench/%.o $(B)/libdatapeer.a
 WHOLE := peer apps
 define layer_rules
 $(1)_TEST_DEPS := $(if $(filter $(1),$(WHOLE)),$(if $(filter apps,$(1)),$(filter-out %/main.o,$(call layer_obj,apps))) $(B)/libdatapeer.a,$(sort $(call layer_obj,$(1)) $(call layer_obj,base)))
-$(1)_TEST_LIBS := $(if $(filter $(1),$(WHOLE)),$(LIBS),$(sort $(LIBS_$(1)) $(LIBS_base)))
+$(1)_TEST_LIBS := $(if $(filter $(1),$(WHOLE)),$(LIBS) $(if $(filter apps,$(1)),$(HIREDIS_LIBS)),$(sort $(LIBS_$(1)) $(LIBS_base)))
 $(B)/tests/$(1)/%: $(B)/obj/tests/unit/$(1)/%.o $$($(1)_TEST_DEPS)
 	@mkdir -p $$(@D)
 	$$(call say,LD,$$@)$$(CC) $$(DP_LDFLAGS) $$(LDFLAGS) -o $$@ $$^ -lcmocka $$($(1)_TEST_LIBS)

@@ -113,6 +113,7 @@ int peer_server_open(peer_server *p, app *a,
         .file_ctx = file_ctx,
         .more_metrics = p->stun != NULL ? stun_host_metrics : NULL,
         .metrics_ctx = p->stun,
+        .cluster = p->cluster,
     };
     int error = signal_host_new(&p->host, &config);
     if (error == DP_ERR_INVALID_ARGUMENT)

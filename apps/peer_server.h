@@ -10,6 +10,7 @@ typedef struct peer_server {
     app *app;
     signal_host *host;
     dp_tls_server *tls;
+    const dp_signal_cluster *cluster;       /* set before peer_server_open: NULL: this one alone */
     bool lan_only;                          /* set before peer_server_listen: see signal_host_listen */
     dp_address listening[SIGNAL_HOSTS_MAX]; /* as --host says, or all addresses of IPv4, and of IPv6 */
     size_t listening_count;

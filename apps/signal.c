@@ -1,4 +1,5 @@
 #include "peer_server.h"
+#include "redis.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -18,26 +19,57 @@ static const char help[] =
     "  --key KEY              what clients give as their key (default: $PEER_KEY or peerjs)\n"
     "  --access-token-file F  clients' tokens must begin with the text in F; a file closed to others\n";
 static const char more_help[] =
+    "  --redis URL            be one server with all others that name the same Redis:\n"
+    "                         redis://[USER@]HOST[:PORT][/DATABASE], rediss:// with TLS\n"
+    "  --redis-password-file F  its password; a file closed to others (default: $REDIS_PASSWORD)\n"
+    "  --redis-ca FILE        trust these authorities (PEM) for rediss://, not the system's\n"
     "  -v, -vv, -vvv          log events on standard error, one line each, and more\n";
 
-enum { OPTION_PORT = 256, OPTION_KEY, OPTION_TOKEN_FILE };
+enum {
+    OPTION_PORT = 256,
+    OPTION_KEY,
+    OPTION_TOKEN_FILE,
+    OPTION_REDIS,
+    OPTION_REDIS_PASSWORD,
+    OPTION_REDIS_CA
+};
 
 static const struct option options[] = {
     SIGNAL_OPTION_ROWS,
     {"port", required_argument, NULL, OPTION_PORT},
     {"key", required_argument, NULL, OPTION_KEY},
     {"access-token-file", required_argument, NULL, OPTION_TOKEN_FILE},
+    {"redis", required_argument, NULL, OPTION_REDIS},
+    {"redis-password-file", required_argument, NULL, OPTION_REDIS_PASSWORD},
+    {"redis-ca", required_argument, NULL, OPTION_REDIS_CA},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
     {0},
 };
 
+typedef struct signal_command {
+    app app;
+    uint64_t port;
+    redis_options redis;
+    redis *nodes; /* NULL: no --redis */
+} signal_command;
+
 /* False: wrong; what is not printed by getopt is. */
-static bool take_option(app *a, uint64_t *port, int option)
+static bool take_option(signal_command *s, int option)
 {
+    app *a = &s->app;
     switch (option) {
+    case OPTION_REDIS:
+        s->redis.url = optarg;
+        return true;
+    case OPTION_REDIS_PASSWORD:
+        s->redis.password_file = optarg;
+        return true;
+    case OPTION_REDIS_CA:
+        s->redis.ca_file = optarg;
+        return true;
     case OPTION_PORT:
-        return signal_options_number(port, optarg, 0, UINT16_MAX, "--port");
+        return signal_options_number(&s->port, optarg, 0, UINT16_MAX, "--port");
     case OPTION_KEY:
         a->key = optarg;
         return true;
@@ -53,8 +85,9 @@ static bool take_option(app *a, uint64_t *port, int option)
 }
 
 /* -1: help was asked for. */
-static int read_options(app *a, uint64_t *port, int argc, char **argv)
+static int read_options(signal_command *s, int argc, char **argv)
 {
+    app *a = &s->app;
     const char *key = getenv("PEER_KEY");
     a->key = key != NULL && key[0] != '\0' ? key : NULL;
     signal_options_init(&a->signal);
@@ -64,13 +97,17 @@ static int read_options(app *a, uint64_t *port, int argc, char **argv)
             printf("%s%s%s", help, signal_options_help, more_help);
             return -1;
         }
-        if (!take_option(a, port, c)) {
+        if (!take_option(s, c)) {
             fprintf(stderr, "Try 'datapeer signal --help'.\n");
             return EXIT_USAGE;
         }
     }
     if (optind != argc) {
         fputs(help, stderr);
+        return EXIT_USAGE;
+    }
+    if (s->redis.url == NULL && (s->redis.password_file != NULL || s->redis.ca_file != NULL)) {
+        app_error("--redis-password-file and --redis-ca belong to --redis");
         return EXIT_USAGE;
     }
     return signal_options_check(&a->signal) ? EXIT_OK : EXIT_USAGE;
@@ -86,25 +123,36 @@ static void print_addresses(const peer_server *p)
     fflush(stdout);
 }
 
+static int open_server(signal_command *s, peer_server *p)
+{
+    int code = app_start(&s->app);
+    if (code == EXIT_OK && s->redis.url != NULL)
+        code = redis_open(&s->nodes, &s->app, &s->redis);
+    if (code == EXIT_OK) {
+        p->cluster = s->nodes != NULL ? redis_cluster(s->nodes) : NULL;
+        code = peer_server_open(p, &s->app, NULL, NULL);
+    }
+    return code == EXIT_OK ? peer_server_listen(p, (uint16_t)s->port) : code;
+}
+
 int cmd_signal(int argc, char **argv)
 {
-    app a = {0};
+    signal_command s = {.port = 9000};
     peer_server p = {0};
-    uint64_t port = 9000;
-    int code = read_options(&a, &port, argc, argv);
+    int code = read_options(&s, argc, argv);
     if (code != EXIT_OK)
         return code < 0 ? EXIT_OK : code;
-    code = app_start(&a);
-    if (code == EXIT_OK)
-        code = peer_server_open(&p, &a, NULL, NULL);
-    if (code == EXIT_OK)
-        code = peer_server_listen(&p, (uint16_t)port);
+    code = open_server(&s, &p);
     if (code == EXIT_OK) {
         print_addresses(&p);
-        dp_loop_run(a.loop);
+        if (s.nodes != NULL)
+            redis_start(s.nodes, p.host);
+        dp_loop_run(s.app.loop);
+        code = s.app.interrupted ? EXIT_OK : s.app.exit_code; /* being ended is how a server ends */
         peer_server_end(&p);
     }
     peer_server_close(&p);
-    a.exit_code = code; /* being ended is how a server ends */
-    return app_finish(&a);
+    redis_close(s.nodes);
+    s.app.exit_code = code;
+    return app_finish(&s.app);
 }

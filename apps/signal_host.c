@@ -73,7 +73,7 @@ static void transmit(signal_host *host, const dp_signal_transmit *out)
         dp_signal_server_pause(host->server, out->conn);
 }
 
-static void pump(signal_host *host)
+void signal_host_pump(signal_host *host)
 {
     dp_signal_transmit out;
     dp_signal_event event;
@@ -101,7 +101,7 @@ static void on_data(void *user, dp_tcp *tcp, const uint8_t *data, size_t len)
     if (t->conn == NULL)
         return;
     dp_signal_server_input(host->server, t->conn, dp_loop_now(host->config.loop), data, len);
-    pump(host);
+    signal_host_pump(host);
 }
 
 static void on_drained(void *user, dp_tcp *tcp)
@@ -117,7 +117,7 @@ static void on_drained(void *user, dp_tcp *tcp)
         return;
     count_queued(t);
     dp_signal_server_resume(host->server, t->conn);
-    pump(host);
+    signal_host_pump(host);
 }
 
 static void on_closed(void *user, dp_tcp *tcp, int error, const char *reason)
@@ -131,7 +131,7 @@ static void on_closed(void *user, dp_tcp *tcp, int error, const char *reason)
     stream_free(t);
     if (conn != NULL)
         dp_signal_server_disconnected(host->server, conn, dp_loop_now(host->config.loop));
-    pump(host);
+    signal_host_pump(host);
 }
 
 const char signal_host_stranger[] = "not of the local network";
@@ -180,14 +180,14 @@ static void on_accept(void *user, dp_tcp *tcp, const dp_address *remote)
         stream_free(t);
         dp_signal_server_disconnected(host->server, conn, dp_loop_now(host->config.loop));
     }
-    pump(host);
+    signal_host_pump(host);
 }
 
 static void on_timer(void *user)
 {
     signal_host *host = user;
     dp_signal_server_handle_timeout(host->server, dp_loop_now(host->config.loop));
-    pump(host);
+    signal_host_pump(host);
 }
 
 /* ---- the host ------------------------------------------------------------------------------------------ */
@@ -233,7 +233,7 @@ void signal_host_shutdown(signal_host *host)
 {
     stop_listening(host);
     dp_signal_server_shutdown(host->server, dp_clock_now());
-    pump(host);
+    signal_host_pump(host);
 }
 
 void signal_host_free(signal_host *host)
@@ -250,4 +250,4 @@ void signal_host_free(signal_host *host)
     free(host);
 }
 
-const dp_signal_server *signal_host_server(const signal_host *host) { return host->server; }
+dp_signal_server *signal_host_server(const signal_host *host) { return host->server; }

@@ -22,6 +22,8 @@ extern const char signal_host_stranger[];
 void signal_host_shutdown(signal_host *host);
 /* Also without a shutdown. Not inside a callback. */
 void signal_host_free(signal_host *host);
-const dp_signal_server *signal_host_server(const signal_host *host);
+/* For what the cluster says: dp_signal_server_claimed and its like, and then signal_host_pump. */
+dp_signal_server *signal_host_server(const signal_host *host);
+void signal_host_pump(signal_host *host);
 
 #endif

@@ -3,12 +3,12 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { chmod, readFile } from 'node:fs/promises';
-import { request } from 'node:http';
 import { get } from 'node:https';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import WebSocket from '../../apps/web/node_modules/ws/wrapper.mjs';
+import { Client, http } from './lib/client.mjs';
 import { SERVERS } from './lib/servers.mjs';
 import { PAGES, until, within, World } from './lib/world.mjs';
 
@@ -17,24 +17,6 @@ const limit = { timeout: 60000 };
 // npm's server is Node's: before version 20 that answered requests without Host, and with a space behind a field's name.
 const strictNode = Number(process.versions.node.split('.')[0]) >= 20;
 after(() => world.close());
-
-// {status, headers, body}
-function http(server, method, path, headers = {}) {
-    return new Promise((resolve, reject) => {
-        const options = { host: '127.0.0.1', port: server.port, method, path, headers, agent: false };
-        const sent = request(options, (response) => {
-            let body = '';
-            response.on('data', (data) => (body += data));
-            response.on('end', () => resolve({ status: response.statusCode, headers: response.headers, body }));
-        });
-        sent.on('error', reject);
-        sent.on('upgrade', (response, socket) => {
-            socket.destroy();
-            resolve({ status: response.statusCode, headers: response.headers, body: '' });
-        });
-        sent.end();
-    });
-}
 
 // Bytes there, bytes back until the server closes.
 function raw(server, text) {
@@ -45,54 +27,6 @@ function raw(server, text) {
         socket.on('close', () => resolve(answer));
         socket.on('error', reject);
     });
-}
-
-class Client {
-    #waiting = [];
-    messages = [];
-
-    constructor(server, query, path = '/peerjs') {
-        this.socket = new WebSocket(`ws://127.0.0.1:${server.port}${path}?${query}`);
-        this.closed = new Promise((resolve) => this.socket.on('close', resolve)); // the code
-        this.socket.on('error', (error) => (this.error = error));
-        this.socket.on('message', (data) => {
-            const waiter = this.#waiting.shift();
-            if (waiter) waiter(String(data));
-            else this.messages.push(String(data));
-        });
-    }
-
-    // One that has joined.
-    static async join(server, id, token = 't') {
-        const client = new Client(server, `key=peerjs&id=${encodeURIComponent(id)}&token=${token}&version=1.5.5`);
-        assert.equal(await client.next(), '{"type":"OPEN"}');
-        return client;
-    }
-
-    next() {
-        if (this.messages.length > 0) return Promise.resolve(this.messages.shift());
-        return within(10000, 'a message', new Promise((resolve) => this.#waiting.push(resolve)));
-    }
-
-    send(message) {
-        this.socket.send(typeof message === 'string' ? message : JSON.stringify(message));
-    }
-
-    // Waits until all that was sent before is handled: a message to oneself comes back behind everything else.
-    async sync(id) {
-        this.send({ type: 'CANDIDATE', dst: id, payload: 'sync' });
-        const before = [];
-        for (;;) {
-            const message = await this.next();
-            if (message === JSON.stringify({ type: 'CANDIDATE', src: id, dst: id, payload: 'sync' })) return before;
-            before.push(message);
-        }
-    }
-
-    async close() {
-        this.socket.close();
-        await this.closed;
-    }
 }
 
 const error = (msg) => JSON.stringify({ type: 'ERROR', payload: { msg } });
