@@ -21,7 +21,8 @@ static const char help[] =
 static const char more_help[] =
     "  --redis URL            be one server with all others that name the same Redis:\n"
     "                         redis://[USER@]HOST[:PORT][/DATABASE], rediss:// with TLS\n"
-    "  --redis-password-file F  its password; a file closed to others (default: $REDIS_PASSWORD)\n"
+    "  --redis-password-file F\n"
+    "                         its password; a file closed to others (default: $REDIS_PASSWORD)\n"
     "  --redis-ca FILE        trust these authorities (PEM) for rediss://, not the system's\n"
     "  -v, -vv, -vvv          log events on standard error, one line each, and more\n";
 
