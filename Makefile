@@ -96,6 +96,18 @@ $(B)/members: FORCE
 	@mkdir -p $(@D)
 	@echo $(SRC) | cmp -s - $@ || echo $(SRC) > $@
 
+# The page goes into the command where npm's modules are there to bundle it (make deps).
+PAGE := $(if $(wildcard apps/web/node_modules/esbuild),$(if $(shell command -v node 2>/dev/null),build/web/app.js))
+$(B)/obj/apps/page_files.o: $(PAGE) $(B)/page
+ifneq ($(PAGE),)
+$(B)/obj/apps/page_files.o: DP_CFLAGS += -DDP_EMBED_PAGE
+$(PAGE): $(wildcard apps/web/src/*) apps/web/build.mjs apps/web/package-lock.json
+	$(call say,WEB,$@)node apps/web/build.mjs
+endif
+$(B)/page: FORCE
+	@mkdir -p $(@D)
+	@echo $(PAGE) | cmp -s - $@ || echo $(PAGE) > $@
+
 $(B)/datapeer: $(call obj,$(APP_SRC)) $(B)/libdatapeer.a
 	$(call say,LD,$@)$(CC) $(DP_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) $(HIREDIS_LIBS)
 

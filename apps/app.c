@@ -73,6 +73,12 @@ static const char common_help[] = /* behind way_help */
     "  --id ID                our own id (default: the server gives one)\n"
     "\n";
 
+static const char serve_help[] =
+    "  --host HOST            address or name to listen on, may be repeated, and there everybody gets "
+    "answers\n"
+    "                         (default: all addresses, but answers for the local network alone)\n"
+    "  --page DIR             the files of a page, instead of the one in this program\n";
+
 enum {
     OPTION_SERVER = 256,
     OPTION_CLOUD,
@@ -96,6 +102,7 @@ enum {
     OPTION_CERTIFICATE,
     OPTION_EPHEMERAL,
     OPTION_FINGERPRINT,
+    OPTION_PAGE,
 };
 
 static const struct option options[] = {
@@ -122,6 +129,7 @@ static const struct option options[] = {
     {"certificate", required_argument, NULL, OPTION_CERTIFICATE},
     {"ephemeral", no_argument, NULL, OPTION_EPHEMERAL},
     {"fingerprint", required_argument, NULL, OPTION_FINGERPRINT},
+    {"page", required_argument, NULL, OPTION_PAGE},
     SIGNAL_OPTION_ROWS,
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
@@ -198,6 +206,9 @@ static bool take_option(app *a, int option)
         return a->identity.ephemeral = true;
     case OPTION_FINGERPRINT:
         return identity_set_pin(&a->identity, optarg);
+    case OPTION_PAGE:
+        a->page = optarg;
+        return true;
     default:
         return signal_options_take(&a->signal, option);
     }
@@ -205,13 +216,21 @@ static bool take_option(app *a, int option)
 
 static bool check_signal(const app *a, const char *command)
 {
+    const way_options *o = &a->way_options;
+    const char *given = a->page != NULL ? "page" : a->signal.given;
     bool serve = strcmp(command, "serve") == 0;
-    if (a->signal.given != NULL && !serve)
-        app_error("--%s is about a PeerServer of our own, which 'datapeer serve' and 'signal' have",
-                  a->signal.given);
-    else if (a->signal.given != NULL && a->way.named)
-        app_error("--%s is about a PeerServer of our own, but %s is named: give one of them", a->signal.given,
+    bool own = serve && !a->way.named;
+    if (given != NULL && !serve)
+        app_error("--%s is about a PeerServer of our own, which 'datapeer serve' and 'signal' have", given);
+    else if (given != NULL && !own)
+        app_error("--%s is about a PeerServer of our own, but %s is named: give one of them", given,
                   a->server);
+    else if (own && (o->ca_file != NULL || o->insecure || o->proxy != NULL))
+        app_error("--cafile, --insecure and --proxy are about another PeerServer: name it with --server");
+    else if (own && a->network.tcp && a->network.port != 0)
+        app_error("--tcp takes TCP port %u for the connections, and the page would need it, too: leave out "
+                  "--port, or run 'datapeer signal' beside this and name it with --server",
+                  a->network.port);
     else
         return signal_options_check(&a->signal);
     return false;
@@ -228,7 +247,8 @@ int app_options(app *a, int argc, char **argv, const char *help, char ***operand
         if (c == 'h') {
             printf("%s\n%s%s%s%s", help, way_help, common_help, network_help, identity_help);
             if (strcmp(argv[0], "serve") == 0)
-                printf("\nThe PeerServer of our own, if no other is named:\n%s", signal_options_help);
+                printf("\nThe PeerServer of our own, if no other is named:\n%s%s", serve_help,
+                       signal_options_help);
             return -1;
         }
         if (!take_option(a, c)) {
@@ -398,13 +418,19 @@ void app_find_servers(app *a)
         app_error("the other servers of --ice-server have been found now");
 }
 
-int app_finish(app *a)
+void app_leave(app *a)
 {
     if (a->peer != NULL)
         dp_peer_destroy(a->peer);
+    a->peer = NULL;
     /* The goodbyes leave and the objects free themselves in the next rounds. */
     for (int i = 0; i < 8 && a->loop != NULL; i++)
         dp_loop_step(a->loop, 0);
+}
+
+int app_finish(app *a)
+{
+    app_leave(a);
     if (a->signals != NULL)
         dp_signals_free(a->signals);
     if (a->loop != NULL)

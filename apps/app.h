@@ -32,6 +32,7 @@ typedef struct app {
     signal_options signal;                   /* serve and signal */
     const char *id;                          /* --id or NULL */
     const char *output;                      /* -o or NULL */
+    const char *page;                        /* --page or NULL (serve) */
     network_options network;
     identity_options identity;
     bool lasting;           /* keeps its certificate, unless an option says other; set before app_peer */
@@ -63,7 +64,9 @@ int app_peer(app *a, const dp_peer_handler *handler);
 /* The PeerServer is reached at last: STUN and TURN servers that could not be found at the start, before there was a
  * network, are looked for again. */
 void app_find_servers(app *a);
-/* Ends the peer in an orderly way and frees everything; returns the exit code. */
+/* Ends the peer in an orderly way. */
+void app_leave(app *a);
+/* That, and frees everything; returns the exit code. */
 int app_finish(app *a);
 /* Ends the loop with this exit code. */
 void app_stop(app *a, int exit_code);

@@ -6,7 +6,7 @@
 
 /* Private (RFC 1918, RFC 4193), link-local, loopback. */
 bool lan_is_private(const dp_address *address);
-/* Those, and the public IPv6 addresses that share a prefix of 64 bits with one of ours: own[0..count). */
+/* Those, own[0..count), and the public IPv6 addresses that share a prefix of 64 bits with one of them. */
 bool lan_has(const dp_address *address, const dp_address *own, size_t count);
 
 #endif

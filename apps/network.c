@@ -19,7 +19,8 @@ const char network_help[] =
     "  --relay-only           use TURN alone: the other side never learns an address of ours\n"
     "  --hide-addresses       tell our local addresses as mDNS names, as browsers do\n"
     "  --bind ADDRESS         use this local address and no other; may be given 16 times\n"
-    "  --port N               our UDP port for all who call us (default: any free one)\n"
+    "  --port N               our UDP port for all who call us (default: any free one); (serve) TCP port of\n"
+    "                         the page and the PeerServer, too (default: 9000)\n"
     "  --port-range A-B       take free ports from this range\n"
     "  --mtu N                send datagrams of up to N bytes, 600 to 16384; else as large as the way "
     "takes\n";
@@ -76,9 +77,10 @@ static bool parse_port(const char *text, size_t len, long least, uint16_t *port)
 
 bool network_set_port(network_options *o, const char *text)
 {
+    o->port_given = true;
     if (parse_port(text, strlen(text), 0, &o->port))
         return true;
-    app_error("'%s' is no UDP port; it should be a number from 1 to 65535", text);
+    app_error("'%s' is no port; it should be a number from 1 to 65535", text);
     return false;
 }
 

@@ -18,6 +18,7 @@ typedef struct network_options {
     dp_address binds[NETWORK_MAX_BINDS];
     size_t bind_count;
     uint16_t port; /* --port or 0 */
+    bool port_given;
     uint16_t port_min;
     uint16_t port_max;
     size_t datagram_size; /* --mtu or 0 */

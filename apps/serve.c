@@ -1,5 +1,5 @@
-#include "app.h"
 #include "disk.h"
+#include "home.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -8,15 +8,23 @@
 static const char help[] =
     "Usage: datapeer serve DIR [--id ID] [--port N] [--server URL] [options]\n"
     "\n"
-    "Lets every peer that knows the id list and read (never change) the files in DIR.\n"
-    "Prints the fingerprint of its certificate, which others may demand, and the id once it can be called; "
-    "Ctrl-C\n"
-    "ends it. All connections use one UDP port: any free one, or N.\n"
+    "Lets everybody who knows the id list and read (never change) the files in DIR: with a browser, at the "
+    "address\n"
+    "that it prints, or with 'datapeer ls' and 'get'. It needs nothing else: it is the PeerServer by which "
+    "others find\n"
+    "it, and has the page, for the local network; --server names another PeerServer instead. Prints the "
+    "fingerprint of\n"
+    "its certificate, which others may demand, and the id once it can be called; Ctrl-C ends it. All "
+    "connections use\n"
+    "one UDP port: any free one, or N.\n"
     "\n"
-    "Example: datapeer serve ~/Pictures --id my-pictures --server ws://peers.example.org:9000/\n"
+    "Example: datapeer serve ~/Pictures --id my-pictures\n"
+    "         datapeer serve ~/Pictures --id my-pictures --server wss://peers.example.org/\n"
     "\n"
     "  --lite                 on a public address that everybody reaches: only answer (ICE lite)\n"
     "  -v, -vv, -vvv          say more on standard error\n";
+
+enum { FIND_AGAIN_MIN = 10, FIND_AGAIN_MAX = 640 }; /* seconds */
 
 typedef struct server {
     app app;
@@ -24,6 +32,9 @@ typedef struct server {
     disk *disk;
     const char *folder;
     bool was_away; /* the PeerServer could not be reached */
+    home home;     /* if no other PeerServer is named */
+    dp_timer find_again;
+    unsigned find_again_in; /* seconds */
 } server;
 
 /* What 'datapeer get --fingerprint' takes. */
@@ -36,13 +47,35 @@ static void print_fingerprint(const dp_certificate *certificate)
     fflush(stdout);
 }
 
+/* STUN and TURN servers that were not found: there may have been no network when we started. */
+static void find_later(server *s)
+{
+    if (s->app.missing_servers == 0)
+        return;
+    s->find_again_in = s->find_again_in == 0 ? FIND_AGAIN_MIN : s->find_again_in * 2;
+    if (s->find_again_in > FIND_AGAIN_MAX)
+        s->find_again_in = FIND_AGAIN_MAX;
+    (void)dp_timer_set(s->app.loop, &s->find_again, dp_loop_now(s->app.loop) + DP_SECONDS(s->find_again_in));
+}
+
+static void on_find_again(void *user)
+{
+    server *s = user;
+    app_find_servers(&s->app);
+    find_later(s);
+}
+
 static void on_open(void *user, dp_peer *peer, const char *id)
 {
     server *s = user;
     printf("serving %s as %s (UDP port %u)\n", s->folder, id, dp_peer_udp_port(peer));
     fflush(stdout);
-    if (s->was_away) /* there may have been no network when we started */
+    int code = home_answer(&s->home, id);
+    if (code != EXIT_OK)
+        app_stop(&s->app, code);
+    if (s->was_away)
         app_find_servers(&s->app);
+    find_later(s);
 }
 
 static void on_connection_error(void *user, dp_connection *conn, const char *type, const char *message)
@@ -119,10 +152,13 @@ int cmd_serve(int argc, char **argv)
     }
     s.folder = operands[0];
     s.app.lasting = true;
+    s.find_again = (dp_timer){.fn = on_find_again, .user = &s};
     dp_peer_handler handler = {on_open, on_connection, on_disconnected, on_error, NULL, &s};
     code = open_folder(&s);
     if (code == EXIT_OK)
         code = app_start(&s.app);
+    if (code == EXIT_OK && !s.app.way.named)
+        code = home_open(&s.home, &s.app);
     if (code == EXIT_OK)
         code = app_peer(&s.app, &handler);
     if (code == EXIT_OK) {
@@ -133,6 +169,9 @@ int cmd_serve(int argc, char **argv)
     }
     if (s.app.interrupted) /* being ended is how a server ends */
         s.app.exit_code = EXIT_OK;
+    dp_timer_stop(&s.find_again);
+    app_leave(&s.app);
+    home_close(&s.home);
     code = app_finish(&s.app);
     dp_router_free(s.router);
     disk_close(s.disk);

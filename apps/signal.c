@@ -138,7 +138,7 @@ static int open_server(signal_command *s, peer_server *p)
 
 int cmd_signal(int argc, char **argv)
 {
-    signal_command s = {.port = 9000};
+    signal_command s = {.port = SIGNAL_PORT};
     peer_server p = {0};
     int code = read_options(&s, argc, argv);
     if (code != EXIT_OK)

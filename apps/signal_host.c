@@ -142,8 +142,7 @@ static bool is_stranger(const dp_address *remote)
     size_t count = 0;
     if (lan_is_private(remote))
         return false;
-    if (remote->family == DP_FAMILY_IPV6)
-        (void)dp_interfaces(own, OWN_ADDRESSES, &count, false);
+    (void)dp_interfaces(own, OWN_ADDRESSES, &count, false);
     return !lan_has(remote, own, count);
 }
 

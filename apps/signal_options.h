@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SIGNAL_HOSTS_MAX = 8 };
+enum { SIGNAL_HOSTS_MAX = 8, SIGNAL_PORT = 9000 };
 
 typedef struct signal_options {
     const char *hosts[SIGNAL_HOSTS_MAX]; /* none: the command's default */

@@ -10,8 +10,8 @@
 
 const char way_help[] =
     "The PeerServer:\n"
-    "  --server URL           wss://HOST[:PORT]/PATH, or ws:// without TLS (default: $PEER_SERVER_URL or\n"
-    "                         " DEFAULT_SERVER ")\n"
+    "  --server URL           wss://HOST[:PORT]/PATH, or ws:// without TLS (default: $PEER_SERVER_URL, or\n"
+    "                         for serve one of its own, for others " DEFAULT_SERVER ")\n"
     "  --cloud                the one that PeerJS's makers run for everybody\n"
     "  --cafile FILE          certificates (PEM) that may vouch for it, instead of the system's\n"
     "                         (default: $SSL_CERT_FILE)\n"

@@ -1,20 +1,21 @@
-// Makes the folder that `make run` serves when it is given none: text, a picture, folders, and 50 MB that are the same on every machine.
+// sample.mjs FOLDER: makes what `make run` serves when it is given no folder: text, a picture, folders, and 50 MB that are the same
+// on every machine.
 import { createCipheriv } from 'node:crypto';
 import { mkdir, open, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 const BIG = 50 * 1000 * 1000;
 
-export async function makeSample(folder) {
-    await mkdir(join(folder, 'Documents', 'Letters'), { recursive: true });
-    await mkdir(join(folder, 'Pictures'), { recursive: true });
-    await mkdir(join(folder, 'Empty folder'), { recursive: true });
-    await writeOnce(join(folder, 'README.txt'), 'This folder lies on the storage device. Its files come to your browser directly, over a WebRTC data channel.\n');
-    await writeOnce(join(folder, 'Documents', 'Shopping list.txt'), 'Bread\nMilk\nAn inflatable crocodile\n');
-    await writeOnce(join(folder, 'Documents', 'Letters', 'Grüße.txt'), 'Viele Grüße!\n');
-    await writeOnce(join(folder, 'Pictures', 'Gradient.bmp'), gradient(320, 200));
-    await makeBig(join(folder, '50 MB.bin'));
-}
+const folder = process.argv[2];
+
+await mkdir(join(folder, 'Documents', 'Letters'), { recursive: true });
+await mkdir(join(folder, 'Pictures'), { recursive: true });
+await mkdir(join(folder, 'Empty folder'), { recursive: true });
+await writeOnce(join(folder, 'README.txt'), 'This folder lies on the storage device. Its files come to your browser directly, over a WebRTC data channel.\n');
+await writeOnce(join(folder, 'Documents', 'Shopping list.txt'), 'Bread\nMilk\nAn inflatable crocodile\n');
+await writeOnce(join(folder, 'Documents', 'Letters', 'Grüße.txt'), 'Viele Grüße!\n');
+await writeOnce(join(folder, 'Pictures', 'Gradient.bmp'), gradient(320, 200));
+await makeBig(join(folder, '50 MB.bin'));
 
 async function writeOnce(path, content) {
     await writeFile(path, content, { flag: 'wx' }).catch((error) => {

@@ -1,4 +1,4 @@
-// The page of apps/web with a real device, as a person uses it.
+// The page of apps/web as a person uses it: one `datapeer serve` is the device, its PeerServer and where the page comes from.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -6,8 +6,6 @@ import { createReadStream } from 'node:fs';
 import { mkdir, readFile, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import '../../apps/web/build.mjs';
-import { servePage } from '../../apps/web/serve.mjs';
 import { pattern, sha256 } from './lib/pattern.mjs';
 import { root, until, World } from './lib/world.mjs';
 
@@ -15,7 +13,7 @@ const world = new World();
 const limit = { timeout: 90000 };
 const HOSTILE = '<img src=x onerror="document.title=1">.txt';
 const big = pattern(50e6, 1);
-let server, device, folder, downloads, chromium, origin;
+let home, folder, downloads, chromium, origin;
 
 before(async () => {
     downloads = await world.temporaryFolder();
@@ -36,16 +34,9 @@ before(async () => {
     await Promise.all(Array.from({ length: 10001 }, (_, i) => writeFile(join(folder, 'many', `file ${i}`), '')));
     await utimes(join(folder, 'big.bin'), new Date(2026, 0, 2), new Date(2026, 0, 2, 3, 4));
 
-    server = await world.peerServer();
-    device = await world.device(server, folder, 'my-disk');
+    home = await world.home(folder, 'my-disk');
+    origin = new URL(home.page).origin;
     chromium = await world.chromium();
-    const config = { server: server.url, iceServers: [] };
-    const pageServer = await servePage(join(root, 'build/web'), { config });
-    world.defer(async () => {
-        pageServer.closeAllConnections();
-        await new Promise((done) => pageServer.close(done));
-    });
-    origin = `http://127.0.0.1:${pageServer.address().port}`;
     await mkdir(join(root, 'build/screenshots'), { recursive: true });
 });
 after(() => world.close());
@@ -205,7 +196,7 @@ describe('downloads', () => {
         await item.getByRole('button', { name: 'Remove' }).click();
         await page.locator('#downloads').waitFor({ state: 'hidden' });
         // What was asked for ahead still comes; then the device has nothing more to do.
-        await until(30000, 'the file closed by the device', async () => !(await device.openFiles()).some((path) => path.endsWith('huge.bin')));
+        await until(30000, 'the file closed by the device', async () => !(await home.program.openFiles()).some((path) => path.endsWith('huge.bin')));
         await close(page);
     });
 
@@ -234,7 +225,7 @@ describe('the connection', () => {
         const page = await open('#not-here');
         await page.getByText('The device is not online').waitFor();
         await status(page, 'Not connected');
-        const late = await world.device(server, folder, 'not-here');
+        const late = await world.device(home, folder, 'not-here');
         await page.getByRole('button', { name: 'Try again' }).click();
         await entry(page, 'big.bin').waitFor();
         await close(page);
@@ -242,7 +233,7 @@ describe('the connection', () => {
     });
 
     test('a download goes on when the device comes back', limit, async () => {
-        let device = await world.device(server, folder, 'shaky');
+        let device = await world.device(home, folder, 'shaky');
         const page = await open('#shaky');
         const saved = page.waitForEvent('download', { timeout: 60000 });
         await entry(page, 'big.bin').click();
@@ -251,7 +242,7 @@ describe('the connection', () => {
         await status(page, 'Connection lost');
         await page.locator('#notice').getByText('The connection was lost').waitFor();
         await page.locator('#download-list').getByText('Goes on when the connection is back.').waitFor();
-        device = await world.device(server, folder, 'shaky');
+        device = await world.device(home, folder, 'shaky');
         assert.equal(await hashSaved(await saved), sha256(big));
         await status(page, 'Connected');
         assert.equal(await page.locator('#notice').isVisible(), false);

@@ -1,32 +1,31 @@
 // `make run` after the build: scripts/run, as a newcomer uses it.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { root, until, within, World } from './lib/world.mjs';
+import { root, within, World } from './lib/world.mjs';
 
 const world = new World();
 const limit = { timeout: 90000 };
 after(() => world.close());
 
-const OPEN = /^Open (http:\/\/127\.0\.0\.1:\d+\/#my-disk) /;
+const OPEN = /^open (http:\/\/127\.0\.0\.1:\d+\/#my-disk)$/;
 
-async function start() {
-    const run = await world.program(join(root, 'scripts/run'), [], { env: { PORT: '', DIR: '', ID: '' }, ready: (line) => OPEN.test(line) });
-    const { pid } = run.child;
-    const children = (await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')).trim().split(' ').map(Number);
-    assert.equal(children.length, 2);
-    return { run, children };
+const start = (env = {}) => world.program(join(root, 'scripts/run'), [], { env: { PORT: '', DIR: '', ID: '', ...env }, ready: (line) => OPEN.test(line) });
+
+async function ctrlC(run) {
+    run.child.kill('SIGINT');
+    assert.deepEqual(await within(10000, 'the end', run.exited), { code: 0, signal: null });
 }
 
-const gone = (pids) => until(10000, 'the end of the children', () => pids.every((pid) => !existsSync(`/proc/${pid}`)));
-
-test('one line says what to open; there 50 MB are downloaded; Ctrl-C ends it all', limit, async () => {
-    const { run, children } = await start();
-    assert.equal(run.lines.length, 1);
-    const [, address] = OPEN.exec(run.lines[0]);
+test('one process, one address; there 50 MB are downloaded; Ctrl-C ends it', limit, async () => {
+    const run = await start();
+    const { pid } = run.child;
+    assert.equal(await readFile(`/proc/${pid}/comm`, 'utf8'), 'datapeer\n');
+    assert.equal(await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8'), '');
+    const [address, ...more] = run.lines.flatMap((line) => OPEN.exec(line)?.[1] ?? []);
+    assert.deepEqual(more, []);
     const { browser } = await world.chromium();
     const page = await browser.newPage({ acceptDownloads: true });
     await page.goto(address);
@@ -36,16 +35,19 @@ test('one line says what to open; there 50 MB are downloaded; Ctrl-C ends it all
     const [got, sent] = (await Promise.all([path, join(root, 'build/sample/50 MB.bin')].map((name) => readFile(name))))
         .map((bytes) => createHash('sha256').update(bytes).digest('hex'));
     assert.equal(got, sent);
+    await ctrlC(run); // with a page that is connected
 
-    run.child.kill('SIGINT');
-    assert.deepEqual(await within(10000, 'the end', run.exited), { code: 0, signal: null });
-    await gone(children);
+    // At once again, on the same port.
+    const again = await start({ PORT: new URL(address).port });
+    assert.ok(again.lines.some((line) => OPEN.exec(line)?.[1] === address));
+    await ctrlC(again);
 });
 
-test('when a part of it dies, it says which, and ends the rest', limit, async () => {
-    const { run, children } = await start();
-    process.kill(children[1], 'SIGKILL');
-    assert.equal((await within(10000, 'the end', run.exited)).code, 1);
-    assert.match(run.errors, /datapeer serve ended by SIGKILL/);
-    await gone(children);
+test('a port that is taken is given to nobody else: another is found, or it is said', limit, async () => {
+    const first = await start();
+    const port = first.lines.map((line) => /:(\d+)\/#/.exec(line)?.[1]).find(Boolean);
+    const second = await start();
+    assert.ok(!second.lines.some((line) => line.includes(`:${port}/#`)));
+    await assert.rejects(start({ PORT: port }), /ended \(2\): .*port \d+ can't be used: .*--port/);
+    for (const run of [first, second]) await ctrlC(run);
 });

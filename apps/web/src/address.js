@@ -1,6 +1,6 @@
 // Where to connect: from the page's own address, and from the config.json that whoever serves the page may put next to it.
 
-// "#ID", or "#id=ID&path=/a/b&server=https://HOST:PORT/PATH&key=KEY".
+// "#ID", or "#id=ID&path=/a/b&server=https://HOST:PORT/PATH&key=KEY&token=ACCESS-TOKEN".
 export function parseAddress(location) {
     const fragment = location.hash.slice(1);
     const params = new URLSearchParams(location.search);
@@ -14,6 +14,7 @@ export function parseAddress(location) {
         path: normalizePath(params.get('path') ?? ''),
         server: params.get('server') ?? '',
         key: params.get('key') ?? '',
+        token: params.get('token') ?? '',
     };
 }
 
@@ -22,6 +23,7 @@ export function formatAddress(address, path) {
     if (path !== '') params.set('path', path);
     if (address.server !== '') params.set('server', address.server);
     if (address.key !== '') params.set('key', address.key);
+    if (address.token !== '') params.set('token', address.token);
     // Slashes are allowed in a fragment, and a person can read them.
     return '#' + params.toString().replaceAll('%2F', '/');
 }
@@ -31,7 +33,7 @@ export function normalizePath(path) {
     return path.split('/').filter((part) => part !== '').join('/');
 }
 
-// PeerJS options. A PeerServer that is named nowhere is expected where the page comes from.
+// PeerJS options. A PeerServer that is named nowhere is expected where the page comes from, in the same folder.
 export function peerOptions(address, config, location) {
     const url = serverUrl(address.server || config.server || '', location);
     const secure = url.protocol === 'https:';
@@ -43,13 +45,15 @@ export function peerOptions(address, config, location) {
         key: address.key || config.key || 'peerjs',
         debug: 0,
     };
+    // What the PeerServer lets us in by begins our token; its end is ours alone.
+    if (address.token !== '') options.token = address.token + Math.random().toString(36).slice(2);
     // Without iceServers in the config PeerJS uses its own default servers.
     if (Array.isArray(config.iceServers)) options.config = { iceServers: config.iceServers };
     return options;
 }
 
 function serverUrl(text, location) {
-    const base = new URL('/', location.href);
+    const base = new URL('.', location.href);
     if (text === '') return base;
     const url = new URL(/^[a-z]+:\/\//i.test(text) ? text : `${base.protocol}//${text}`);
     const web = { 'ws:': 'http:', 'wss:': 'https:', 'http:': 'http:', 'https:': 'https:' }[url.protocol];

@@ -46,7 +46,7 @@ async function loadConfig() {
 function go() {
     const before = address;
     address = parseAddress(location);
-    const same = before && ['id', 'server', 'key'].every((name) => before[name] === address[name]);
+    const same = before && ['id', 'server', 'key', 'token'].every((name) => before[name] === address[name]);
     if (same && link) return loadFolder();
     leave();
     show(address.id === '' ? 'ask' : 'panel');

@@ -74,6 +74,16 @@ export class World {
         return this.program(join(build, 'datapeer'), args, { ready: (line) => line.includes(id) });
     }
 
+    // `datapeer serve` that is its own PeerServer and has the page. Returns {port, url, program, page}: page is the address it prints.
+    async home(folder, id, more = []) {
+        const host = more.includes('--host') ? [] : ['--host', '127.0.0.1'];
+        const args = ['serve', folder, '--id', id, ...host, '--port', '0', ...more];
+        const program = await this.program(join(build, 'datapeer'), args, { env: { PEER_SERVER_URL: '' }, ready: (line) => line.startsWith('open ') });
+        const page = program.lines.at(-1).replace(/^open /, '');
+        const { port } = new URL(page);
+        return { port: Number(port), url: `ws://127.0.0.1:${port}`, program, page };
+    }
+
     // One of BROWSERS. Returns {browser, pid}.
     browser(name) {
         return name === 'firefox' ? this.firefox() : this.chromium();

@@ -43,16 +43,18 @@ static void knows_the_private_addresses(void **state)
 static void knows_public_neighbours(void **state)
 {
     (void)state;
-    const dp_address own[] = {parse("32.1.13.184"), parse("2001:db8:1:2::7")};
+    const dp_address own[] = {parse("192.0.2.1"), parse("2001:db8:1:2::7")};
     const dp_address neighbour = parse("2001:db8:1:2:ffff::1"), stranger = parse("2001:db8:1:3::7");
     const dp_address home = parse("192.168.1.1");
-    /* Their first bytes are those of the neighbour, in an address of the other family. */
-    const dp_address lookalike = parse("32.1.13.184");
+    /* Its first bytes are those of ours, in an address of the other family. */
+    const dp_address lookalike = parse("32.1.13.185");
     assert_true(lan_has(&neighbour, own, 2));
     assert_false(lan_has(&neighbour, own, 1));
     assert_false(lan_has(&stranger, own, 2));
     assert_false(lan_has(&lookalike, own, 2));
     assert_true(lan_has(&home, NULL, 0));
+    assert_true(lan_has(&own[0], own, 1));
+    assert_false(lan_has(&own[0], own, 0));
 }
 
 int main(void)

@@ -64,6 +64,10 @@ static void refuses_with_a_reason(void **state)
          {"--path", "/", "--server", "ws://x/"},
          "--path is about a PeerServer of our own, but ws://x/"},
         {"serve", {"--metrics", "--cloud"}, "is named: give one of them"},
+        {"ls", {"--page", "x"}, "--page is about a PeerServer of our own"},
+        {"serve", {"--insecure"}, "are about another PeerServer"},
+        {"serve", {"--proxy", "none"}, "are about another PeerServer"},
+        {"serve", {"--tcp", "--port", "7000"}, "--tcp takes TCP port 7000"},
         {"serve", {"--tls-cert", "c"}, "belong together"},
         {"serve", {"--tls-key", "k"}, "belong together"},
         {"serve",
@@ -79,6 +83,8 @@ static void refuses_with_a_reason(void **state)
          "at most 8 addresses"},
     };
     app a;
+    assert_int_equal(
+        OPTIONS(&a, "serve", "--tcp", "--port", "7000", "--server", "ws://x/", "--proxy", "none"), EXIT_OK);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         assert_int_equal(options(&a, wrong[i].command, wrong[i].arguments), EXIT_USAGE);
         if (strstr(captured_text, wrong[i].reason) == NULL)
