@@ -161,7 +161,8 @@ static void append_ready(dp_channel *channel)
 
 void dp_channel_wake(dp_channel *channel)
 {
-    if (channel->ready || channel->sctp->state != DP_SCTP_UP)
+    /* An incoming one may be closed by now, because the peer adds no stream for our answer. */
+    if (channel->ready || channel->state == DP_CHANNEL_CLOSED || channel->sctp->state != DP_SCTP_UP)
         return;
     channel->credit = share(channel);
     append_ready(channel);
