@@ -3,15 +3,7 @@
  * alone, the next of a pair when the one before has come. Processor time is the server's. One JSON object a server.
  *
  *   signal [--clients N] [--seconds S] */
-#include "measure.h"
-
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/tcp.h>
-#include <stdint.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
+#include "signal_server.h"
 
 enum {
     PAIRS = 8,
@@ -24,123 +16,26 @@ static const char NPM[] = "tests/interop/drivers/npm_peerserver.mjs";
 static int clients = 10000;
 static double seconds = 5;
 
-static double wall(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-/* ---- the server ---------------------------------------------------------------------------------------- */
-
-typedef struct program {
-    pid_t pid;
-    uint16_t port;
-} program;
-
-static void run_server(bool npm, int out)
-{
-    char limit[32], path[4096], options[64];
-    ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 32);
-    need(len > 0, "readlink");
-    path[len] = '\0';
-    char *folder = strstr(path, "/bench/signal");
-    need(folder != NULL, "where datapeer is");
-    snprintf(folder, 32, "/datapeer");
-    snprintf(limit, sizeof(limit), "%d", clients + 100);
-    snprintf(options, sizeof(options), "{\"concurrent_limit\":%s}", limit);
-    dup2(out, STDOUT_FILENO);
-    if (npm)
-        execlp("node", "node", NPM, options, (char *)NULL);
-    else
-        execl(path, path, "signal", "--host", "127.0.0.1", "--port", "0", "--concurrent-limit", limit,
-              "--connection-rate", "0", "--message-rate", "0", (char *)NULL);
-    _exit(127);
-}
-
-/* The port is the last number of the first line that it prints. */
 static program start(bool npm)
 {
-    int ends[2];
-    char line[256];
-    program p;
-    need(pipe(ends) == 0, "pipe");
-    p.pid = fork_child();
-    if (p.pid == 0)
-        run_server(npm, ends[1]);
-    close(ends[1]);
-    ssize_t len = read(ends[0], line, sizeof(line) - 1);
-    close(ends[0]);
-    if (len <= 0) {
-        fprintf(stderr, "%s does not start\n", npm ? "npm's server" : "datapeer signal");
-        exit(1);
-    }
-    line[len] = '\0';
-    const char *colon = strrchr(line, ':');
-    p.port = (uint16_t)(colon != NULL ? atoi(colon + 1) : 0);
-    need(p.port != 0, "its port");
-    return p;
-}
-
-static double resident_KB(pid_t pid)
-{
-    char path[64], line[256];
-    double value = 0;
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-    FILE *file = fopen(path, "r");
-    need(file != NULL, path);
-    while (fgets(line, sizeof(line), file) != NULL)
-        (void)sscanf(line, "VmRSS: %lf", &value);
-    fclose(file);
-    return value;
-}
-
-/* ---- clients ------------------------------------------------------------------------------------------- */
-
-static void write_all(int fd, const void *data, size_t len)
-{
-    need(send(fd, data, len, MSG_NOSIGNAL) == (ssize_t)len, "send");
-}
-
-static int join(uint16_t port, const char *id)
-{
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
-    char text[512];
-    int on = 1;
-    size_t got = 0;
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    need(fd >= 0, "socket");
-    need(connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0, "connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    int len = snprintf(text, sizeof(text),
-                       "GET /peerjs?key=peerjs&id=%s&token=t HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n"
-                       "Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                       "Sec-WebSocket-Version: 13\r\n\r\n",
-                       id);
-    write_all(fd, text, (size_t)len);
-    do {
-        ssize_t n = recv(fd, text + got, sizeof(text) - 1 - got, 0);
-        need(n > 0, "recv");
-        got += (size_t)n;
-        text[got] = '\0';
-    } while (strstr(text, "\"OPEN\"}") == NULL);
-    return fd;
-}
-
-/* A masked text frame; the mask is zero. */
-static size_t frame(uint8_t *out, const char *text)
-{
-    size_t len = strlen(text), n = 2;
-    out[0] = 0x81;
-    out[1] = (uint8_t)(0x80 | (len < 126 ? len : 126));
-    if (len >= 126) {
-        out[n++] = (uint8_t)(len >> 8);
-        out[n++] = (uint8_t)len;
-    }
-    memset(out + n, 0, 4);
-    memcpy(out + n + 4, text, len);
-    return n + 4 + len;
+    char limit[32], options[64];
+    snprintf(limit, sizeof(limit), "%d", clients + 100);
+    snprintf(options, sizeof(options), "{\"concurrent_limit\":%s}", limit);
+    const char *const theirs[] = {"node", NPM, options, NULL};
+    const char *const ours[] = {"datapeer",
+                                "signal",
+                                "--host",
+                                "127.0.0.1",
+                                "--port",
+                                "0",
+                                "--concurrent-limit",
+                                limit,
+                                "--connection-rate",
+                                "0",
+                                "--message-rate",
+                                "0",
+                                NULL};
+    return start_program(npm ? theirs : ours);
 }
 
 /* All clients send their heartbeats, evenly spread; returns the share of a core that the server needs. */
@@ -259,8 +154,7 @@ static void measure(bool npm)
     for (int i = 0; i < clients; i++)
         close(fds[i]);
     free(fds);
-    kill(server.pid, SIGKILL);
-    waitpid(server.pid, NULL, 0);
+    stop_program(&server);
 }
 
 int main(int argc, char **argv)
@@ -275,14 +169,7 @@ int main(int argc, char **argv)
         else
             seconds = atof(optarg);
     }
-    struct rlimit limit;
-    need(getrlimit(RLIMIT_NOFILE, &limit) == 0, "getrlimit");
-    limit.rlim_cur = limit.rlim_max;
-    need(setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit");
-    if ((rlim_t)clients + 100 > limit.rlim_max) {
-        fprintf(stderr, "only %ld descriptors may be open: fewer clients\n", (long)limit.rlim_max);
-        clients = (int)limit.rlim_max - 100;
-    }
+    clients = raise_descriptors(clients);
     measure(false);
     if (access(NPM, R_OK) == 0 && access("apps/web/node_modules/peer", R_OK) == 0)
         measure(true);

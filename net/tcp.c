@@ -14,7 +14,6 @@ enum {
     STREAM_BUFFER = 65536, /* the loop's, for one read */
     READS = 8,             /* of one stream in one round; then the others have their turn */
     OUT_MAX = 1 << 20,     /* queued by dp_tcp_send */
-    PLAIN_MAX = 16384,     /* of one TLS record */
     ADDRESSES = 8,         /* tried for one name */
     REASON_MAX = 448,
     ACCEPTS = 64, /* of one listener in one round */
@@ -471,9 +470,9 @@ static void unseal(dp_tcp *tcp, const uint8_t *bytes, size_t len)
     if (tcp->state == TCP_HANDSHAKE)
         handshake(tcp);
     while (!tcp->source.closed && tcp->state == TCP_OPEN) {
-        uint8_t plain[PLAIN_MAX];
+        uint8_t plain[DP_TLS_PLAIN_MAX];
         size_t n = 0;
-        int error = dp_tls_read(tcp->tls, plain, sizeof(plain), &n);
+        int error = dp_tls_read(tcp->tls, plain, &n);
         if (error == DP_OK) {
             deliver(tcp, plain, n);
         } else if (error != DP_ERR_WOULD_BLOCK) {

@@ -5,14 +5,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include <mbedtls/ctr_drbg.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    OUTPUT_MAX = 65536, /* a record, and alerts that the network does not take */
-    OUTPUT_KEEP = 2048, /* an idle stream keeps no larger buffer than this */
-    RECORD_MAX = 16384, /* RFC 5246 §6.2.1 */
-};
+enum { OUTPUT_MAX = 65536 }; /* a record, and alerts that the network does not take */
 
 /* ---- what mbedTLS calls ------------------------------------------------------------------------------ */
 
@@ -25,17 +22,26 @@ int dp_tls_give_random(void *ctx, unsigned char *out, size_t len)
     return MBEDTLS_ERR_CTR_DRBG_ENTROPY_SOURCE_FAILED;
 }
 
+/* Room for more output, which is then written at its end; NULL: no memory. */
+static uint8_t *reserve_output(dp_tls *tls, size_t len)
+{
+    void *out = tls->out;
+    if (dp_grow(&out, &tls->out_capacity, tls->out_len + len, OUTPUT_MAX, 1) != DP_OK) {
+        tls->output_failed = true;
+        return NULL;
+    }
+    tls->out = out;
+    return tls->out + tls->out_len;
+}
+
 /* All of it, always: a record that was half sent would have to be finished before anything else. */
 static int put_output(void *ctx, const unsigned char *bytes, size_t len)
 {
     dp_tls *tls = ctx;
-    void *out = tls->out;
-    if (dp_grow(&out, &tls->out_capacity, tls->out_len + len, OUTPUT_MAX, 1) != DP_OK) {
-        tls->output_failed = true;
+    uint8_t *out = reserve_output(tls, len);
+    if (out == NULL)
         return MBEDTLS_ERR_SSL_ALLOC_FAILED;
-    }
-    tls->out = out;
-    memcpy(tls->out + tls->out_len, bytes, len);
+    memcpy(out, bytes, len);
     tls->out_len += len;
     return (int)len;
 }
@@ -53,18 +59,34 @@ static int get_input(void *ctx, unsigned char *out, size_t len)
     return (int)len;
 }
 
-static void log_keys(void *ctx, const uint8_t *master_secret, const uint8_t *client_random,
-                     const uint8_t *server_random, mbedtls_tls_prf_types prf)
+static void on_secret(void *ctx, const uint8_t *master_secret, const uint8_t *client_random,
+                      const uint8_t *server_random, mbedtls_tls_prf_types prf)
 {
     const tls_keys *keys = ctx;
-    (void)server_random;
-    (void)prf;
+    tls_secret *secret = &keys->running->handshake->secret;
+    memcpy(secret->master, master_secret, sizeof(secret->master));
+    memcpy(secret->randoms, server_random, DP_MBEDTLS_RANDOM);
+    memcpy(secret->randoms + DP_MBEDTLS_RANDOM, client_random, DP_MBEDTLS_RANDOM);
+    secret->prf = prf;
+    if (keys->key_log.fn == NULL)
+        return;
     DP_LOG(&keys->log, DP_LOG_WARN, "net",
            "the key log is on: whoever reads it can decrypt what goes by TLS");
     dp_key_log_put(&keys->key_log, client_random, master_secret);
 }
 
 /* ---- errors ------------------------------------------------------------------------------------------ */
+
+void dp_tls_say(dp_tls *tls, const char *format, ...)
+{
+    char text[448];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    dp_free(tls->reason);
+    tls->reason = dp_strdup(text);
+}
 
 static int trouble(const dp_tls *tls, int ret)
 {
@@ -79,7 +101,7 @@ static const char *peers_fault(const dp_tls *tls, bool alert)
         return "does not speak TLS on this port";
     if (!alert)
         return "broke the rules of TLS 1.2";
-    if (tls->established)
+    if (tls->records != NULL)
         return "broke off with a TLS alert";
     return tls->client != NULL
                ? "broke off with a TLS alert: it may want another version, another cipher or a "
@@ -94,17 +116,16 @@ static int failed(dp_tls *tls, int ret)
     if (ret == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED && tls->client != NULL)
         return dp_tls_refused(tls);
     if (ret == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
-        snprintf(tls->reason, sizeof(tls->reason), "closed by the peer");
+        dp_tls_say(tls, "closed by the peer");
         return DP_ERR_CLOSED;
     }
     int ours = trouble(tls, ret);
     if (ours != DP_OK) {
-        snprintf(tls->reason, sizeof(tls->reason), "%s", dp_strerror(ours));
+        dp_tls_say(tls, "%s", dp_strerror(ours));
         return ours;
     }
     bool alert = ret == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE;
-    snprintf(tls->reason, sizeof(tls->reason), "%s %s (-0x%04x)", tls->name, peers_fault(tls, alert),
-             (unsigned)-ret);
+    dp_tls_say(tls, "%s %s (-0x%04x)", tls->name, peers_fault(tls, alert), (unsigned)-ret);
     return alert ? DP_ERR_REMOTE : DP_ERR_PROTOCOL;
 }
 
@@ -137,24 +158,40 @@ int dp_tls_configure(mbedtls_ssl_config *conf, int side, tls_random *random)
 
 int dp_tls_set_up(dp_tls *tls, mbedtls_ssl_config *conf, tls_keys *keys)
 {
-    if (mbedtls_ssl_setup(&tls->ssl, conf) != 0)
+    tls->handshake = dp_calloc(1, sizeof(*tls->handshake));
+    if (tls->handshake == NULL)
         return DP_ERR_NO_MEMORY;
-    mbedtls_ssl_set_bio(&tls->ssl, tls, put_output, get_input, NULL);
-    keys->export = (dp_mbedtls_export){log_keys, keys};
-    if (keys->key_log.fn != NULL)
-        dp_mbedtls_set_export(conf, &tls->ssl, &keys->export);
+    mbedtls_ssl_context *ssl = &tls->handshake->ssl;
+    mbedtls_ssl_init(ssl);
+    if (mbedtls_ssl_setup(ssl, conf) != 0)
+        return DP_ERR_NO_MEMORY;
+    mbedtls_ssl_set_bio(ssl, tls, put_output, get_input, NULL);
+    tls->keys = keys;
+    keys->export = (dp_mbedtls_export){on_secret, keys};
+    dp_mbedtls_set_export(conf, ssl, &keys->export);
     return DP_OK;
+}
+
+static void free_handshake(dp_tls *tls)
+{
+    if (tls->handshake == NULL)
+        return;
+    mbedtls_ssl_free(&tls->handshake->ssl);
+    dp_wipe(tls->handshake, sizeof(*tls->handshake));
+    dp_free(tls->handshake);
+    tls->handshake = NULL;
 }
 
 void dp_tls_free(dp_tls *tls)
 {
     if (tls == NULL)
         return;
-    mbedtls_ssl_free(&tls->ssl);
+    free_handshake(tls);
+    dp_tls_records_free(tls->records);
     dp_tls_client_free(tls->client);
     dp_tls_server_free(tls->server);
     dp_free(tls->out);
-    dp_wipe(tls, sizeof(*tls));
+    dp_free(tls->reason);
     dp_free(tls);
 }
 
@@ -170,14 +207,32 @@ void dp_tls_input(dp_tls *tls, const uint8_t *bytes, size_t len)
     }
 }
 
+/* mbedTLS has done its part, and read up to the end of the record of the peer's Finished and not further. (What else may have
+ * been in that record is a message of a handshake: such ones are refused anyway.) */
+static int establish(dp_tls *tls)
+{
+    mbedtls_ssl_context *ssl = &tls->handshake->ssl;
+    int suite = mbedtls_ssl_get_ciphersuite_id(mbedtls_ssl_get_ciphersuite(ssl));
+    int fragment_max = mbedtls_ssl_get_max_out_record_payload(ssl);
+    if (fragment_max <= 0)
+        return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
+    tls->fragment_max = (size_t)fragment_max;
+    tls->records = dp_tls_records_new(&tls->handshake->secret, suite, tls->client == NULL);
+    if (tls->records == NULL)
+        return MBEDTLS_ERR_SSL_ALLOC_FAILED;
+    DP_LOG(&tls->log, DP_LOG_DEBUG, "net", "TLS with %s: %s", tls->name, mbedtls_ssl_get_ciphersuite(ssl));
+    free_handshake(tls);
+    return 0;
+}
+
 int dp_tls_handshake(dp_tls *tls)
 {
-    int ret = mbedtls_ssl_handshake(&tls->ssl);
+    tls->keys->running = tls;
+    int ret = mbedtls_ssl_handshake(&tls->handshake->ssl);
+    if (ret == 0)
+        ret = establish(tls);
     if (ret != 0)
         return failed(tls, ret);
-    tls->established = true;
-    DP_LOG(&tls->log, DP_LOG_DEBUG, "net", "TLS with %s: %s", tls->name,
-           mbedtls_ssl_get_ciphersuite(&tls->ssl));
     if (tls->client != NULL && tls->client->insecure)
         DP_LOG(
             &tls->log, DP_LOG_WARN, "net",
@@ -186,33 +241,85 @@ int dp_tls_handshake(dp_tls *tls)
     return DP_OK;
 }
 
-int dp_tls_read(dp_tls *tls, uint8_t *out, size_t capacity, size_t *len)
+static int put_record(dp_tls *tls, uint8_t type, const uint8_t *data, size_t len)
 {
-    int n;
-    do { /* after a message that was no data, and after empty ones, it wants to be called again, though there is more */
-        n = mbedtls_ssl_read(&tls->ssl, out, capacity);
-    } while ((n == MBEDTLS_ERR_SSL_WANT_READ || n == 0) && tls->in_len > 0);
-    if (n > 0) {
-        *len = (size_t)n;
-        return DP_OK;
-    }
-    if (n == 0) /* an end without a word comes from the socket alone */
-        return DP_ERR_WOULD_BLOCK;
-    if (n == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
-        dp_tls_goodbye(tls); /* RFC 5246 §7.2.1: answered in kind */
-    return failed(tls, n);
+    size_t sealed = 0;
+    uint8_t *out = reserve_output(tls, len + TLS_RECORD_OVERHEAD);
+    if (out == NULL)
+        return MBEDTLS_ERR_SSL_ALLOC_FAILED;
+    int ret = dp_tls_records_seal(tls->records, out, &sealed, type, data, len);
+    if (ret == 0)
+        tls->out_len += sealed;
+    return ret;
+}
+
+static void put_alert(dp_tls *tls, uint8_t level, uint8_t description)
+{
+    (void)put_record(tls, MBEDTLS_SSL_MSG_ALERT, (const uint8_t[]){level, description}, 2);
+}
+
+/* RFC 5246 §7.2 */
+static int on_alert(dp_tls *tls, const uint8_t *alert, size_t len)
+{
+    if (len != 2)
+        return MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE;
+    if (alert[0] == MBEDTLS_SSL_ALERT_LEVEL_FATAL)
+        return MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE;
+    if (alert[1] != MBEDTLS_SSL_ALERT_MSG_CLOSE_NOTIFY)
+        return 0;        /* a warning */
+    dp_tls_goodbye(tls); /* §7.2.1: answered in kind */
+    return MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY;
+}
+
+/* What is no data. */
+static int on_record(dp_tls *tls, uint8_t type, const uint8_t *plain, size_t len)
+{
+    if (type == MBEDTLS_SSL_MSG_ALERT)
+        return on_alert(tls, plain, len);
+    if (type != MBEDTLS_SSL_MSG_HANDSHAKE || len == 0)
+        return MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE;
+    /* Another handshake is asked for (§7.4.1.1, §7.4.1.2). */
+    put_alert(tls, MBEDTLS_SSL_ALERT_LEVEL_WARNING, MBEDTLS_SSL_ALERT_MSG_NO_RENEGOTIATION);
+    return tls->output_failed ? MBEDTLS_ERR_SSL_ALLOC_FAILED : 0;
+}
+
+/* §7.2.2, for what the peer has done. */
+static void tell_peer(dp_tls *tls, int ret)
+{
+    if (ret == MBEDTLS_ERR_SSL_INVALID_MAC)
+        put_alert(tls, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_BAD_RECORD_MAC);
+    else if (ret == MBEDTLS_ERR_SSL_INVALID_RECORD)
+        put_alert(tls, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_RECORD_OVERFLOW);
+    else if (ret == MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE)
+        put_alert(tls, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_UNEXPECTED_MESSAGE);
+}
+
+int dp_tls_read(dp_tls *tls, uint8_t *out, size_t *len)
+{
+    uint8_t type = 0;
+    int ret;
+    do {
+        ret = dp_tls_records_open(tls->records, &type, out, len, &tls->in, &tls->in_len);
+        if (ret == 0 && type == MBEDTLS_SSL_MSG_APPLICATION_DATA && *len > 0)
+            return DP_OK;
+        if (ret == 0 && type != MBEDTLS_SSL_MSG_APPLICATION_DATA)
+            ret = on_record(tls, type, out, *len);
+    } while (ret == 0);
+    tell_peer(tls, ret);
+    return failed(tls, ret);
 }
 
 int dp_tls_write(dp_tls *tls, const uint8_t *data, size_t len, size_t *taken)
 {
-    int n = mbedtls_ssl_write(&tls->ssl, data, len < RECORD_MAX ? len : RECORD_MAX);
-    if (n < 0)
-        return failed(tls, n);
-    *taken = (size_t)n;
-    return DP_OK;
+    *taken = len < tls->fragment_max ? len : tls->fragment_max;
+    int ret = put_record(tls, MBEDTLS_SSL_MSG_APPLICATION_DATA, data, *taken);
+    return ret == 0 ? DP_OK : failed(tls, ret);
 }
 
-void dp_tls_goodbye(dp_tls *tls) { (void)mbedtls_ssl_close_notify(&tls->ssl); }
+void dp_tls_goodbye(dp_tls *tls)
+{
+    put_alert(tls, MBEDTLS_SSL_ALERT_LEVEL_WARNING, MBEDTLS_SSL_ALERT_MSG_CLOSE_NOTIFY);
+}
 
 const uint8_t *dp_tls_output(const dp_tls *tls, size_t *len)
 {
@@ -225,12 +332,12 @@ void dp_tls_sent(dp_tls *tls, size_t len)
     tls->out_at += len;
     if (tls->out_at < tls->out_len)
         return;
-    tls->out_at = tls->out_len = 0;
-    if (tls->out_capacity > OUTPUT_KEEP) {
-        dp_free(tls->out);
-        tls->out = NULL;
-        tls->out_capacity = 0;
-    }
+    dp_free(tls->out);
+    tls->out = NULL;
+    tls->out_at = tls->out_len = tls->out_capacity = 0;
 }
 
-const char *dp_tls_reason(const dp_tls *tls) { return tls->reason; }
+const char *dp_tls_reason(const dp_tls *tls)
+{
+    return tls->reason != NULL ? tls->reason : dp_strerror(DP_ERR_NO_MEMORY);
+}

@@ -5,6 +5,8 @@
 
 #include <datapeer/net.h>
 
+enum { DP_TLS_PLAIN_MAX = 16384 }; /* of one record (RFC 5246 §6.2.1) */
+
 typedef struct dp_tls dp_tls;
 
 /* The client's side. NO_MEMORY, IO (authorities), INVALID_ARGUMENT (server_name). */
@@ -17,8 +19,8 @@ void dp_tls_free(dp_tls *tls);
 void dp_tls_input(dp_tls *tls, const uint8_t *bytes, size_t len);
 /* WOULD_BLOCK: more input is needed. Any other error is final; dp_tls_reason tells it. */
 int dp_tls_handshake(dp_tls *tls);
-/* As above; CLOSED: the peer said goodbye. */
-int dp_tls_read(dp_tls *tls, uint8_t *out, size_t capacity, size_t *len);
+/* As above; CLOSED: the peer said goodbye. out has room for DP_TLS_PLAIN_MAX bytes. */
+int dp_tls_read(dp_tls *tls, uint8_t *out, size_t *len);
 /* Seals at most one record's worth; taken says how much. */
 int dp_tls_write(dp_tls *tls, const uint8_t *data, size_t len, size_t *taken);
 /* Says goodbye. */

@@ -75,7 +75,7 @@ static const char *format_day(char out[32], const mbedtls_x509_time *time)
 int dp_tls_refused(dp_tls *tls)
 {
     const tls_client *client = tls->client;
-    uint32_t flags = mbedtls_ssl_get_verify_result(&tls->ssl);
+    uint32_t flags = mbedtls_ssl_get_verify_result(&tls->handshake->ssl);
     char why[160], day[32];
     if ((flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) != 0 && client->self_signed)
         snprintf(why, sizeof(why), "is self-signed: no known authority vouches for it");
@@ -93,7 +93,7 @@ int dp_tls_refused(dp_tls *tls)
                  format_day(day, &client->begins));
     else
         snprintf(why, sizeof(why), "is not one for a server, or its key or signature is too weak");
-    snprintf(tls->reason, sizeof(tls->reason), "the certificate of %s %s", tls->name, why);
+    dp_tls_say(tls, "the certificate of %s %s", tls->name, why);
     return DP_ERR_AUTH;
 }
 
@@ -112,7 +112,8 @@ static int set_name(dp_tls *tls, const char *server_name)
     }
     if (len == 0 || len > TLS_NAME_MAX)
         return DP_ERR_INVALID_ARGUMENT;
-    memcpy(tls->name, server_name, len);
+    memcpy(tls->client->name, server_name, len);
+    tls->name = tls->client->name;
     char ip[TLS_NAME_MAX + 1] = "";
     memcpy(ip, server_name, len);
     ip[strcspn(ip, "%")] = '\0';
@@ -138,7 +139,8 @@ static int configure(dp_tls *tls)
         return error;
     /* RFC 6066 §3: an address is no server name, and verify compares it. 3.6 verifies no certificate unless it was told
      * a name, if only that there is none. */
-    if (mbedtls_ssl_set_hostname(&tls->ssl, client->ip.family == DP_FAMILY_NONE ? tls->name : NULL) != 0)
+    if (mbedtls_ssl_set_hostname(&tls->handshake->ssl,
+                                 client->ip.family == DP_FAMILY_NONE ? tls->name : NULL) != 0)
         return DP_ERR_NO_MEMORY;
     return DP_OK;
 }
@@ -156,7 +158,6 @@ int dp_tls_connect(dp_tls **out, dp_loop *loop, const dp_tls_options *given)
         dp_free(client);
         return DP_ERR_NO_MEMORY;
     }
-    mbedtls_ssl_init(&tls->ssl);
     mbedtls_ssl_config_init(&client->conf);
     client->random.source = options->random;
     client->insecure = options->insecure;

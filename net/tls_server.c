@@ -214,11 +214,10 @@ int dp_tls_accept(dp_tls **out, dp_tls_server *server)
     dp_tls *tls = dp_calloc(1, sizeof(*tls));
     if (tls == NULL)
         return DP_ERR_NO_MEMORY;
-    mbedtls_ssl_init(&tls->ssl);
     tls->server = dp_tls_server_hold(server);
     tls->random = &server->random;
     tls->log = server->log;
-    snprintf(tls->name, sizeof(tls->name), "the client");
+    tls->name = "the client";
     int error = dp_tls_set_up(tls, &server->conf, &server->keys);
     if (error != DP_OK) {
         dp_tls_free(tls);

@@ -623,6 +623,22 @@ static void test_altered_on_the_way(void **state)
     RUN_UNTIL(client.closed == 1);
     assert_int_equal(client.error, DP_ERR_PROTOCOL);
     assert_int_equal(client.bytes, 0);
+    RUN_UNTIL(server.error == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE);
+}
+
+static void test_alerts_afterwards(void **state)
+{
+    (void)state;
+    connect_both();
+    assert_int_equal(mbedtls_ssl_send_alert_message(&server.ssl, MBEDTLS_SSL_ALERT_LEVEL_WARNING, 90), 0);
+    server.to_send = 100;
+    pump_server();
+    RUN_UNTIL(client.bytes == 100 || client.closed > 0);
+    assert_int_equal(client.closed, 0);
+    assert_int_equal(mbedtls_ssl_send_alert_message(&server.ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, 80), 0);
+    RUN_UNTIL(client.closed == 1);
+    assert_int_equal(client.error, DP_ERR_REMOTE);
+    assert_string_equal(client.reason, "turn.example.org broke off with a TLS alert (-0x7780)");
 }
 
 /* The request is declined, and all goes on. */
@@ -722,7 +738,8 @@ static void test_without_memory(void **state)
         fail_allocation(0);
     }
     assert_int_equal(error, DP_OK);
-    assert_int_equal(n, 5); /* the stream, what only clients have, the list of authorities, its path */
+    assert_int_equal(
+        n, 6); /* the stream, what only clients have, the list of authorities, its path, the handshake */
 
     start_server(&good);
     start("turn.example.org");
@@ -812,6 +829,7 @@ int main(void)
         TEST(test_queued_counts_what_waits),
         TEST(test_end_of_stream),
         TEST(test_altered_on_the_way),
+        TEST(test_alerts_afterwards),
         TEST(test_no_renegotiation),
         TEST(test_empty_records),
         TEST(test_closed_in_each_callback),
