@@ -1,4 +1,4 @@
-/* The inside of a DataConnection, shared by connection.c (data), negotiate.c (set-up through the PeerServer),
+/* The inside of a DataConnection, shared by connection.c, connection_out.c (what leaves), negotiate.c (set-up through the PeerServer),
  * restart.c (ICE restarts through it) and peer.c. */
 #ifndef PEER_CONNECTION_H
 #define PEER_CONNECTION_H
@@ -162,8 +162,14 @@ void dp_connection_finish(dp_connection *conn);
 void dp_connection_free(dp_connection *conn);
 void dp_connection_report(dp_connection *conn, const char *type, const char *message);
 void dp_connection_on_message(dp_connection *conn, const dp_pc_event *event);
-void dp_connection_fill(dp_connection *conn);
 void dp_connection_rearm(dp_connection *conn);
+
+/* connection_out.c */
+void dp_connection_init_out(dp_connection *conn);
+void dp_connection_clear_out(dp_connection *conn);
+void dp_connection_fill(dp_connection *conn);
+int dp_connection_rpc_fits(void *user,
+                           const dp_value *context); /* dp_rpc_config.fits; user: the connection */
 
 /* negotiate.c */
 int dp_negotiate_call(dp_connection *conn);
