@@ -2,8 +2,9 @@
  * One channel moves 64 KiB messages as fast as it may, another sends 64 bytes, one message at a time, and gets them back. Prints what
  * part of the link's rate is payload, and the round trip of the small ones.
  *
- * sctp_pipe [Mbit/s] [round trip in ms] [loss in %] [queue in units of rate * round trip] [seconds]; without arguments, a
- * table. Runs alike every time. */
+ * sctp_pipe [Mbit/s] [round trip in ms] [loss in %] [queue in units of rate * round trip] [seconds] [first seed] [seeds];
+ * without arguments, a table. With several seeds: how the part of the rate is spread over their runs, and which seed had the
+ * least; the seconds then count from the open channel. Runs alike every time. */
 #include <datapeer/sctp.h>
 #include <math.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #define OVERHEAD 65u /* of a packet: IPv4 20, UDP 8, DTLS 1.2 with AES-GCM 37 */
 #define PINGS    4096
 #define SLOTS    16384
+#define SEEDS    10000
 
 static dp_time clock_us = 1000000;
 
@@ -178,23 +180,28 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double quantile(world *w, double q)
+static double quantile(double *values, size_t count, double q)
 {
-    if (w->ping_count == 0)
+    if (count == 0)
         return NAN;
-    qsort(w->pings, w->ping_count, sizeof *w->pings, compare);
-    return w->pings[(size_t)((double)(w->ping_count - 1) * q)];
+    qsort(values, count, sizeof *values, compare);
+    return values[(size_t)((double)(count - 1) * q)];
 }
 
-static void run(double mbit, double rtt_ms, double loss, double queue, double seconds)
+typedef struct link_config {
+    double mbit, rtt_ms, loss, queue, seconds;
+} link_config;
+
+static world w;
+
+static void start(const link_config *c, uint64_t seed)
 {
-    static world w;
     memset(&w, 0, sizeof w);
-    w.rate = mbit / 8;
-    w.delay = (dp_duration)(rtt_ms * 500);
-    w.loss = loss / 100;
-    w.queue_us = rtt_ms * 1000 * queue;
-    w.seed = 1;
+    w.rate = c->mbit / 8;
+    w.delay = (dp_duration)(c->rtt_ms * 500);
+    w.loss = c->loss / 100;
+    w.queue_us = c->rtt_ms * 1000 * c->queue;
+    w.seed = seed;
     dp_sctp_config config = {.size = sizeof config, .random = {random_fn, &w}};
     dp_channel_init init = DP_CHANNEL_INIT("pipe");
     for (int i = 0; i < 2; i++)
@@ -206,9 +213,11 @@ static void run(double mbit, double rtt_ms, double loss, double queue, double se
     for (int i = 0; i < 2; i++)
         if (dp_sctp_start(w.end[i], clock_us, i == 0, 5000, 0) != DP_OK)
             abort();
-    dp_time start = clock_us;
-    dp_time end = start + (dp_time)(seconds * 1e6);
-    for (dp_time next_ping = start; clock_us < end;) {
+}
+
+static void transfer(dp_time end)
+{
+    for (dp_time next_ping = clock_us; clock_us < end;) {
         if (clock_us >= next_ping) {
             uint8_t message[64] = {0};
             memcpy(message, &clock_us, sizeof clock_us);
@@ -217,17 +226,12 @@ static void run(double mbit, double rtt_ms, double loss, double queue, double se
                     dp_channel_send(w.ping, clock_us, message, sizeof message, true, false) == DP_OK;
             next_ping += DP_MS(50);
         }
-        step(&w, next_ping);
+        step(&w, next_ping < end ? next_ping : end);
     }
-    double part = (double)w.received / 1e6 / seconds / (mbit / 8);
-    printf("{\"mbit\": %g, \"rtt_ms\": %g, \"loss_percent\": %g, \"queue_bdp\": %g, \"seconds\": %g, "
-           "\"fraction\": %.3f, "
-           "\"packets\": %llu, \"lost\": %llu, \"queue_drops\": %llu, \"queue_most_ms\": %.0f, "
-           "\"ping_p50_ms\": %.0f, \"ping_p99_ms\": %.0f}\n",
-           mbit, rtt_ms, loss, queue, seconds, part, (unsigned long long)w.ways[0].sent,
-           (unsigned long long)w.ways[0].lost, (unsigned long long)w.ways[0].dropped, w.most_queued_us / 1000,
-           quantile(&w, 0.5), quantile(&w, 0.99));
-    fflush(stdout);
+}
+
+static void finish(void)
+{
     for (int i = 0; i < 2; i++) {
         dp_sctp_free(w.end[i]);
         for (; w.ways[i].count > 0; w.ways[i].count--, w.ways[i].head = (w.ways[i].head + 1) % SLOTS)
@@ -236,19 +240,67 @@ static void run(double mbit, double rtt_ms, double loss, double queue, double se
     clock_us += DP_SECONDS(60);
 }
 
+static double part_of(const link_config *c) { return (double)w.received / 1e6 / c->seconds / (c->mbit / 8); }
+
+static void run(const link_config *c)
+{
+    start(c, 1);
+    transfer(clock_us + (dp_time)(c->seconds * 1e6));
+    printf("{\"mbit\": %g, \"rtt_ms\": %g, \"loss_percent\": %g, \"queue_bdp\": %g, \"seconds\": %g, "
+           "\"fraction\": %.3f, "
+           "\"packets\": %llu, \"lost\": %llu, \"queue_drops\": %llu, \"queue_most_ms\": %.0f, "
+           "\"ping_p50_ms\": %.0f, \"ping_p99_ms\": %.0f}\n",
+           c->mbit, c->rtt_ms, c->loss, c->queue, c->seconds, part_of(c), (unsigned long long)w.ways[0].sent,
+           (unsigned long long)w.ways[0].lost, (unsigned long long)w.ways[0].dropped, w.most_queued_us / 1000,
+           quantile(w.pings, w.ping_count, 0.5), quantile(w.pings, w.ping_count, 0.99));
+    fflush(stdout);
+    finish();
+}
+
+/* Loss begins with the transfer: a handshake that loses a packet waits for half a second and more. */
+static void run_seeds(const link_config *c, uint64_t first, size_t count)
+{
+    static double parts[SEEDS];
+    uint64_t worst = first;
+    double least = 2;
+    for (size_t i = 0; i < count; i++) {
+        start(c, first + i);
+        w.loss = 0;
+        while (!w.bulk_open || !w.ping_open)
+            transfer(clock_us + DP_MS(1));
+        w.loss = c->loss / 100;
+        w.received = 0;
+        transfer(clock_us + (dp_time)(c->seconds * 1e6));
+        parts[i] = part_of(c);
+        worst = parts[i] < least ? first + i : worst;
+        least = parts[i] < least ? parts[i] : least;
+        finish();
+    }
+    printf("{\"mbit\": %g, \"rtt_ms\": %g, \"loss_percent\": %g, \"queue_bdp\": %g, \"seconds\": %g, "
+           "\"seeds\": %zu, \"least\": %.3f, \"p1\": %.3f, \"p10\": %.3f, \"p50\": %.3f, \"worst_seed\": "
+           "%llu}\n",
+           c->mbit, c->rtt_ms, c->loss, c->queue, c->seconds, count, least, quantile(parts, count, 0.01),
+           quantile(parts, count, 0.1), quantile(parts, count, 0.5), (unsigned long long)worst);
+    fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) {
-        double v[5] = {100, 100, 0, 1, 30};
-        for (int i = 1; i < argc && i <= 5; i++)
+        double v[7] = {100, 100, 0, 1, 30, 1, 1};
+        for (int i = 1; i < argc && i <= 7; i++)
             v[i - 1] = atof(argv[i]);
-        run(v[0], v[1], v[2], v[3], v[4]);
+        link_config c = {v[0], v[1], v[2], v[3], v[4]};
+        if (argc > 6)
+            run_seeds(&c, (uint64_t)v[5], v[6] < SEEDS ? (size_t)v[6] : SEEDS);
+        else
+            run(&c);
         return 0;
     }
     static const double losses[] = {0, 0.1, 1};
     for (size_t i = 0; i < 3; i++)
-        run(100, 100, losses[i], 1, 30);
-    run(10, 40, 0, 1, 30);
-    run(100, 40, 0, 1, 30);
+        run(&(link_config){100, 100, losses[i], 1, 30});
+    run(&(link_config){10, 40, 0, 1, 30});
+    run(&(link_config){100, 40, 0, 1, 30});
     return 0;
 }

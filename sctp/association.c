@@ -28,7 +28,6 @@
 #define WIDE_BUFFER      (1u << 30)
 #define UNREAD_MAX       16384u /* chunks: usrsctp spends up to 420 bytes on one, and its window counts payload */
 #define OUTPUT_EXTRA     65536u
-#define WORTH_REPAIR     DP_MS(2) /* below, usrsctp recovers from a loss in no time */
 #define SPAN_MAX         4000u /* TSNs: what usrsctp at the other end can tell apart, less what waits in ours */
 #define TRIES_STALLED    3u
 
@@ -47,7 +46,6 @@ struct dp_association {
     dp_forward forward;
     dp_sender sender;
     dp_repair repair;
-    bool measured; /* a round trip */
     dp_early_reset early;
     dp_early_reset
         held; /* our own request: the peer does not have all its data yet, though usrsctp thinks so */
@@ -156,7 +154,6 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     dp_sender_init(&a->sender);
     dp_path_init(&a->path, config->mtu);
     dp_repair_init(&a->repair, config->send_buffer_size);
-    a->repair.on = true;
     a->rto_min = DP_STACK_RTO_MIN_MS;
     a->message_max = config->max_message_size;
     a->send_buffer = config->send_buffer_size;
@@ -326,13 +323,8 @@ static void repair(dp_association *a, dp_time now)
 {
     const uint8_t *packet;
     size_t len;
-    /* From the beginning: what opens the first channels is worth it on any path. */
-    if (!a->measured && a->sender.least != UINT64_MAX) {
-        a->measured = true;
-        a->repair.on &= a->sender.least >= WORTH_REPAIR || a->repair.found_lost > 0;
-    }
-    a->repair.on |= a->sender.least != UINT64_MAX && a->sender.least >= WORTH_REPAIR;
-    dp_sender_report(&a->sender, a->repair.found_lost, a->repair.delivered, a->repair.owned);
+    dp_sender_report(&a->sender, a->repair.found_lost, a->repair.delivered,
+                     dp_repair_outstanding(&a->repair));
     while (dp_repair_poll(&a->repair, now, dp_sender_spare(&a->sender, dp_repair_in_flight(&a->repair)),
                           mtu_of(a), &packet, &len))
         dp_output_add(&a->output, packet, len, 0);
@@ -388,7 +380,7 @@ void dp_association_tick(dp_association *a, dp_time now)
     a->ticked = a->now = now;
     dp_stack_tick(now);
     ask_whether_dry(a);
-    bool idle = dp_sender_in_flight(&a->sender) == 0 && a->repair.owned == 0;
+    bool idle = dp_repair_outstanding(&a->repair) == 0;
     if (dp_path_watch(&a->path, now, a->repair.copies.acked, idle))
         apply_path(a);
     give_early_reset(a);
@@ -433,7 +425,7 @@ int dp_association_send(dp_association *a, size_t *sent, dp_time now, const dp_a
     if (a->repair.sent_tsn - a->repair.copies.acked >= SPAN_MAX ||
         (how->limit != DP_ASSOCIATION_RELIABLE && dp_repair_limit(&a->repair, how->stream) != DP_OK))
         return DP_ERR_WOULD_BLOCK;
-    size_t room = dp_sender_room(&a->sender, now, a->repair.owned);
+    size_t room = dp_sender_room(&a->sender, now, dp_repair_outstanding(&a->repair));
     if (room < len) {
         len = room - room % a->fragment; /* no small chunks in the middle of a message */
         last = false;
@@ -500,7 +492,7 @@ void dp_association_get_stats(const dp_association *a, dp_sctp_stats *out)
 {
     if (!a->up || a->down || !dp_stack_get_stats(&a->stack, out))
         return;
-    out->unack_data = dp_sender_in_flight(&a->sender) + a->repair.owned;
+    out->unack_data = dp_repair_outstanding(&a->repair);
     out->chunks_sent = a->sender.chunks_sent + a->repair.repeated;
     out->chunks_retransmitted = a->sender.chunks_retransmitted + a->repair.repeated;
 }

@@ -10,7 +10,8 @@
 #define REORDER_MOST  96u
 #define PACKET_MAX    UINT16_MAX
 #define FIRST_TRIP    DP_MS(500)
-#define LONE_DELAY    DP_MS(200) /* RFC 9260 §6.2: a SACK may be so late where there is no second packet */
+#define LONE_DELAY                                                                                           \
+    DP_MS(200) /* RFC 9260 §6.2: a SACK may be so late if there is no second packet, nor a gap */
 #define TIMER_LEAST   DP_MS(10)
 #define TIMER_MOST    DP_SECONDS(5)
 #define TRIES         10u            /* as usrsctp's Association.Max.Retrans */
@@ -24,6 +25,7 @@ void dp_repair_init(dp_repair *r, size_t bytes_max)
     r->reorder = REORDER_LEAST;
     r->least = UINT64_MAX;
     r->smoothed = FIRST_TRIP;
+    r->verdict = DP_TIME_NEVER;
 }
 
 void dp_repair_clear(dp_repair *r)
@@ -168,7 +170,7 @@ static void restart_timer(dp_repair *r, dp_time now)
 static void leaves(dp_repair *r, dp_time now, uint32_t tsn, uint16_t stream, const uint8_t *chunk, size_t len)
 {
     r->sent_tsn = tsn;
-    if (!r->on || !dp_copies_reserve(&r->copies, tsn))
+    if (!dp_copies_reserve(&r->copies, tsn))
         return;
     dp_copy *copy = find(r, tsn);
     *copy = (dp_copy){.sent = now, .order = r->order, .flags = DP_COPY_SENT};
@@ -267,6 +269,8 @@ static void advance(dp_repair *r, dp_time now, uint32_t cumulative)
         const dp_copy *copy = find(r, tsn);
         if (copy == NULL || (copy->flags & DP_COPY_ACKED) == 0)
             arrived(r, now, tsn);
+        else
+            r->gap_acked--;
         dp_copies_advance(&r->copies);
     }
     if (dp_tsn_before(r->told, cumulative))
@@ -301,6 +305,7 @@ static void read_blocks(dp_repair *r, dp_time now, dp_rd blocks, bool again)
                 arrived(r, now, tsn);
             copy->flags = (uint8_t)((copy->flags & ~(DP_COPY_OWNED | DP_COPY_LOST)) | DP_COPY_ACKED);
             copy->skip = tsn + 1;
+            r->gap_acked++;
             if (dp_tsn_before(r->highest, tsn))
                 r->highest = tsn;
         }
@@ -320,8 +325,10 @@ static void reneged(dp_repair *r, dp_time now, dp_rd blocks)
     uint32_t top = r->highest;
     for (uint32_t tsn = r->copies.acked + 1; !dp_tsn_before(top, tsn); tsn++) {
         dp_copy *copy = find(r, tsn);
-        if ((copy->flags & DP_COPY_ACKED) != 0)
-            copy->flags = (uint8_t)((copy->flags & ~DP_COPY_ACKED) | DP_COPY_LOST); /* perhaps */
+        if ((copy->flags & DP_COPY_ACKED) == 0)
+            continue;
+        copy->flags = (uint8_t)((copy->flags & ~DP_COPY_ACKED) | DP_COPY_LOST); /* perhaps */
+        r->gap_acked--;
     }
     r->highest = r->copies.acked;
     read_blocks(r, now, blocks, true);
@@ -340,10 +347,15 @@ static void reneged(dp_repair *r, dp_time now, dp_rd blocks)
 static void find_lost(dp_repair *r, dp_time now)
 {
     dp_duration trip = r->least > r->smoothed / 2 ? r->least : r->smoothed / 2;
+    r->verdict = DP_TIME_NEVER;
     while (r->flight.count > 0) {
         const dp_copy *copy = find(r, r->flight.head);
-        if ((int32_t)(r->newest - copy->order) < (int32_t)r->reorder || now - copy->sent < trip)
+        if ((int32_t)(r->newest - copy->order) < (int32_t)r->reorder)
             return;
+        if (now - copy->sent < trip) {
+            r->verdict = copy->sent + trip;
+            return;
+        }
         r->found_lost++;
         head_is_lost(r);
     }
@@ -396,8 +408,6 @@ static void write_sack(const dp_repair *r, dp_wr *wr, uint32_t window, size_t bl
 
 static void read_gaps(dp_repair *r, dp_time now, dp_rd blocks)
 {
-    if (!r->on)
-        return;
     read_blocks(r, now, blocks, false);
     if (has_reneged(r))
         reneged(r, now, blocks);
@@ -421,7 +431,6 @@ static bool read_sack(dp_repair *r, dp_time now, dp_rd body, uint32_t *window, s
     advance(r, now, cumulative);
     bool tracked =
         *blocks > 0 && dp_copies_reserve(&r->copies, r->sent_tsn); /* else usrsctp sees the blocks */
-    r->on |= tracked;
     if (*blocks > dp_rd_left(&body) / 4)
         *blocks = dp_rd_left(&body) / 4;
     read_gaps(r, now, dp_rd_sub(&body, *blocks * 4));
@@ -429,7 +438,7 @@ static bool read_sack(dp_repair *r, dp_time now, dp_rd body, uint32_t *window, s
         restart_timer(r, now);
     else if (*window < CLOSED_WINDOW)
         hears(r, now); /* RFC 9260 §6.1: it answers, though it has no room */
-    return r->on && ((*blocks > 0 && tracked) || r->told != cumulative);
+    return (*blocks > 0 && tracked) || r->told != cumulative;
 }
 
 /* RFC 9260 §9.2: SHUTDOWN acknowledges, too. */
@@ -512,7 +521,8 @@ int dp_repair_hold_forward(const dp_repair *r, uint8_t **rest, const uint8_t *pa
 static dp_duration timer(const dp_repair *r)
 {
     dp_duration spread = 4 * r->variation > r->smoothed ? 4 * r->variation : r->smoothed;
-    dp_duration length = r->smoothed + spread + (r->flight.count == 1 ? LONE_DELAY : TIMER_LEAST);
+    bool alone = r->flight.count == 1 && r->gap_acked == 0;
+    dp_duration length = r->smoothed + spread + (alone ? LONE_DELAY : TIMER_LEAST);
     for (unsigned i = 0; i < r->backoff && length < TIMER_MOST; i++)
         length *= 2;
     return length < TIMER_MOST ? length : TIMER_MOST;
@@ -522,7 +532,8 @@ dp_time dp_repair_next_timeout(const dp_repair *r)
 {
     if (!r->answered || r->failed || r->flight.count + r->lost.count == 0)
         return DP_TIME_NEVER;
-    return r->base + timer(r);
+    dp_time expires = r->base + timer(r);
+    return expires < r->verdict ? expires : r->verdict;
 }
 
 /* What the peer waits for goes first: it may have no room for anything else. */
@@ -546,6 +557,10 @@ void dp_repair_handle_timeout(dp_repair *r, dp_time now)
 {
     if (now < dp_repair_next_timeout(r))
         return;
+    find_lost(r, now);
+    tell(r);
+    if (now < r->base + timer(r))
+        return;
     if (r->tries++ >= TRIES && now - r->heard >= PATIENCE) {
         r->failed = true;
         return;
@@ -557,7 +572,9 @@ void dp_repair_handle_timeout(dp_repair *r, dp_time now)
     choose_probe(r);
 }
 
-uint32_t dp_repair_in_flight(const dp_repair *r) { return r->owned - r->lost.count; }
+uint32_t dp_repair_outstanding(const dp_repair *r) { return r->sent_tsn - r->copies.acked - r->gap_acked; }
+
+uint32_t dp_repair_in_flight(const dp_repair *r) { return dp_repair_outstanding(r) - r->lost.count; }
 
 bool dp_repair_poll(dp_repair *r, dp_time now, uint32_t room, size_t mtu, const uint8_t **packet, size_t *len)
 {

@@ -18,7 +18,6 @@ typedef struct dp_repair_list {
 typedef struct dp_repair {
     bool begun;    /* DATA has left */
     bool answered; /* and a SACK has come: the association is up at the peer */
-    bool on;       /* copies are kept */
     bool failed;   /* the peer has not taken for too long what usrsctp believes it has */
     uint32_t sent_tsn;
     uint32_t told;    /* the cumulative TSN that usrsctp is told */
@@ -27,6 +26,7 @@ typedef struct dp_repair {
     dp_repair_list flight; /* what may be owned and is under way, in the order in which it left */
     dp_repair_list lost;
     uint32_t owned;
+    uint32_t gap_acked; /* above the cumulative TSN */
     /* Packets are counted as they leave. */
     uint32_t order;
     uint32_t newest;  /* of those that have arrived */
@@ -34,7 +34,8 @@ typedef struct dp_repair {
     bool measured;
     dp_duration least, smoothed, variation; /* round trips */
     dp_time base;                           /* of the timer */
-    dp_time heard;                          /* something has arrived, or the peer has no room */
+    dp_time verdict; /* when it is known whether the oldest is lost; NEVER: when more has arrived */
+    dp_time heard;   /* something has arrived, or the peer has no room */
     unsigned backoff;
     unsigned tries; /* how often the timer has expired without an answer */
     bool probing;   /* one packet is due, whatever the window says */
@@ -69,7 +70,8 @@ int dp_repair_hold_forward(const dp_repair *repair, uint8_t **rest, const uint8_
 
 dp_time dp_repair_next_timeout(const dp_repair *repair);
 void dp_repair_handle_timeout(dp_repair *repair, dp_time now);
-/* What is owned and under way, so not counted by usrsctp. */
+/* Chunks that have left and that the peer lacks; the second without those that wait for their retransmission. */
+uint32_t dp_repair_outstanding(const dp_repair *repair);
 uint32_t dp_repair_in_flight(const dp_repair *repair);
 /* The next retransmission: false if there is none, or no room for it. room: chunks; *len: at most mtu, unless a chunk alone
  * is longer. The packet is valid until the next call, its checksum not written. */

@@ -52,25 +52,24 @@ static bool is_near(const dp_sender *s)
 /* Nothing under way, nothing waits: usrsctp may have given up what it had, which it does not tell. And if it has given up
  * a message whose end it does not have, and its FORWARD-TSN is lost, it does nothing until there is new data: some goes
  * to it from time to time even if it is full. */
-size_t dp_sender_room(dp_sender *s, dp_time now, uint32_t others)
+size_t dp_sender_room(dp_sender *s, dp_time now, uint32_t outstanding)
 {
     if (dp_sender_in_flight(s) == 0)
-        return others < s->window ? UNSENT_MAX : 0;
+        return outstanding < s->window ? UNSENT_MAX : 0;
     if (now - s->progress > STALLED_AFTER) {
         s->progress = now;
         s->unsent = 0;
         return UNSENT_MAX;
     }
     uint64_t spare =
-        (uint64_t)dp_sender_spare(s, others) * (s->largest < LARGE_CHUNK ? LARGE_CHUNK : s->largest);
+        (uint64_t)dp_sender_spare(s, outstanding) * (s->largest < LARGE_CHUNK ? LARGE_CHUNK : s->largest);
     size_t most = spare < UNSENT_MAX ? (size_t)spare : UNSENT_MAX;
     return s->unsent < most ? most - s->unsent : 0;
 }
 
-uint32_t dp_sender_spare(const dp_sender *s, uint32_t others)
+uint32_t dp_sender_spare(const dp_sender *s, uint32_t under_way)
 {
     uint32_t window = is_near(s) && s->window > NEAR_WINDOW ? NEAR_WINDOW : s->window;
-    uint32_t under_way = dp_sender_in_flight(s) + others;
     return under_way < window ? window - under_way : 0;
 }
 
@@ -168,13 +167,13 @@ static void reduce(dp_sender *s, uint32_t window)
 }
 
 /* Losses are congestion when they are many. */
-void dp_sender_report(dp_sender *s, uint64_t lost, uint64_t delivered, uint32_t others)
+void dp_sender_report(dp_sender *s, uint64_t lost, uint64_t delivered, uint32_t outstanding)
 {
     uint64_t lost_now = lost - s->lost;
     uint64_t all = lost_now + delivered - s->delivered;
     bool over = !dp_tsn_before(s->acked_tsn, s->period_end);
     if (!s->recovering && lost_now > LOSS_MARGIN + (all < MANY ? MANY : all) * LOSS_PERCENT / 100) {
-        s->most = dp_sender_in_flight(s) + others;
+        s->most = outstanding;
         reduce(s, s->most / 10 * 7);
     } else if (over && (s->recovering || all >= MANY)) {
         s->recovering = false;

@@ -56,12 +56,12 @@ size_t dp_sender_input(dp_sender *sender, dp_time now, const uint8_t *packet, si
 /* Bytes are about to be handed over; so many were not. */
 void dp_sender_hand_over(dp_sender *sender, size_t len);
 void dp_sender_take_back(dp_sender *sender, size_t len);
-/* How many bytes may be handed over now. others: chunks that the peer lacks and usrsctp does not know of. */
-size_t dp_sender_room(dp_sender *sender, dp_time now, uint32_t others);
-/* How many more chunks may be sent again now. others: as above, and under way. */
-uint32_t dp_sender_spare(const dp_sender *sender, uint32_t others);
+/* How many bytes may be handed over now. outstanding: chunks that the peer lacks. */
+size_t dp_sender_room(dp_sender *sender, dp_time now, uint32_t outstanding);
+/* How many more chunks may be under way. */
+uint32_t dp_sender_spare(const dp_sender *sender, uint32_t under_way);
 /* What has become of chunks, of all time. */
-void dp_sender_report(dp_sender *sender, uint64_t lost, uint64_t delivered, uint32_t others);
+void dp_sender_report(dp_sender *sender, uint64_t lost, uint64_t delivered, uint32_t outstanding);
 /* The round trips of before tell nothing any more. */
 void dp_sender_path_changed(dp_sender *sender);
 /* Nothing has come back for a long time. */
@@ -69,7 +69,7 @@ void dp_sender_stalled(dp_sender *sender);
 /* usrsctp does not repeat a FORWARD-TSN that is lost, unless new data is sent: true if it is time for it. held: it must
  * not leave now, but as soon as it may. The packet is valid until the next call. */
 bool dp_sender_repeats(dp_sender *sender, dp_time now, bool held, const uint8_t **packet, size_t *len);
-/* Chunks under way. */
+/* Chunks that usrsctp has sent and that it does not know to be acknowledged up to the cumulative TSN. */
 uint32_t dp_sender_in_flight(const dp_sender *sender);
 
 #endif

@@ -24,7 +24,6 @@ static int setup(void **state)
     (void)state;
     now = DP_SECONDS(1);
     dp_repair_init(&repair, 1u << 20);
-    repair.on = true;
     return 0;
 }
 
@@ -157,6 +156,44 @@ static void test_loss_is_hidden(void **state)
     assert_int_equal(dp_repair_next_timeout(&repair), DP_TIME_NEVER);
 }
 
+/* Too young to be lost, for the way was longer before: it is looked at again, though nothing else arrives. */
+static void test_verdict(void **state)
+{
+    (void)state;
+    uint32_t first;
+    begin();
+    sack(30);
+    leave(30, 33);
+    dp_time sent = now;
+    now += DP_MS(20);
+    sack_gap(30, 2, 4);
+    assert_int_equal(again(100, NULL), 0);
+    dp_time due = dp_repair_next_timeout(&repair);
+    assert_in_range(due, now + 1, sent + TRIP);
+    now = due - 1;
+    dp_repair_handle_timeout(&repair, now);
+    assert_int_equal(again(100, NULL), 0);
+    now = due;
+    dp_repair_handle_timeout(&repair, now);
+    assert_int_equal(again(100, &first), 1);
+    assert_int_equal(first, 30);
+    assert_false(repair.probing);
+    assert_in_range(dp_repair_next_timeout(&repair), now + 1, now + 4 * TRIP);
+}
+
+/* RFC 9260 §6.2, §6.7: the SACK of a lone chunk may be late, but not behind a gap. */
+static void test_lone_chunk(void **state)
+{
+    (void)state;
+    begin();
+    sack(29);
+    dp_duration alone = dp_repair_next_timeout(&repair) - now;
+    dp_repair_clear(&repair);
+    begin();
+    sack_gap(28, 2, 2);
+    assert_int_equal(alone - (dp_repair_next_timeout(&repair) - now), DP_MS(190));
+}
+
 /* A retransmission that is lost is found by what left after it. */
 static void test_lost_again(void **state)
 {
@@ -243,7 +280,6 @@ static void test_gives_up(void **state)
     (void)state;
     for (int closed = 0; closed < 2; closed++) {
         dp_repair_clear(&repair);
-        repair.on = true;
         begin();
         for (int i = 0; i < 11; i++) {
             assert_false(repair.failed);
@@ -391,30 +427,28 @@ static void test_bad_blocks(void **state)
     assert_true(told.as_it_was);
 }
 
-/* What left before copies were kept is usrsctp's. */
+/* What left when there was no memory for a copy is usrsctp's. */
 static void test_no_copy(void **state)
 {
     (void)state;
-    repair.on = false;
+    dp_set_allocator(&nothing);
     leave(0, 9);
+    dp_set_allocator(NULL);
     now += TRIP;
     sack_gap(0, 2, 10);
-    assert_true(repair.on);
     assert_int_equal(again(100, NULL), 0);
     assert_int_equal(told.cumulative, 0);
     assert_int_equal(told.from, 2);
     assert_int_equal(told.to, 10);
 }
 
-/* Copies are to be kept from now on: until there is one, usrsctp sees what the peer says. */
-static void test_no_copy_yet(void **state)
+/* Nor memory to keep what the peer says: usrsctp sees it. */
+static void test_no_slots(void **state)
 {
     (void)state;
-    repair.on = false;
-    leave(0, 9);
-    repair.on = true;
-    now += TRIP;
     dp_set_allocator(&nothing);
+    leave(0, 9);
+    now += TRIP;
     sack_gap(0, 2, 10);
     assert_true(told.as_it_was);
     dp_set_allocator(NULL);
@@ -431,7 +465,6 @@ static void test_no_room_for_a_copy(void **state)
     (void)state;
     dp_repair_clear(&repair);
     dp_repair_init(&repair, 1u << 16);
-    repair.on = true;
     leave(0, 99); /* 64 have room */
     now += TRIP;
     sack_with(0, 100000, 2, (uint16_t[]){2, 70, 72, 100}); /* 0 and 70 are missing */
@@ -509,6 +542,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_loss_is_hidden, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_verdict, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lone_chunk, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lost_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_amplification, setup, teardown),
         cmocka_unit_test_setup_teardown(test_window, setup, teardown),
@@ -522,7 +557,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_reneged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_copy, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_no_copy_yet, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_slots, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_room_for_a_copy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_packet_ascends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reordering, setup, teardown),

@@ -125,13 +125,14 @@ static uint32_t length_of(const dp_repair_list *list, bool lost)
 /* usrsctp is told of nothing that the peer lacks and that could not be sent again. */
 static void check(void)
 {
-    uint32_t owned = 0, listed = 0;
+    uint32_t owned = 0, listed = 0, lacking = 0;
     assert_false(dp_tsn_before(repair.told, repair.copies.acked));
     for (uint32_t tsn = repair.copies.acked + 1; tsn != next; tsn++) {
         const dp_copy *copy = dp_copies_find(&repair.copies, tsn);
         unsigned flags = copy == NULL ? 0 : copy->flags;
         bool is_copied = copy != NULL && copy->len > 0;
         owned += (flags & DP_COPY_OWNED) != 0;
+        lacking += (flags & DP_COPY_ACKED) == 0 && !dp_tsn_before(repair.sent_tsn, tsn);
         listed += is_copied && (flags & DP_COPY_ACKED) == 0 &&
                   ((flags & DP_COPY_OWNED) != 0 || (flags & DP_COPY_LIMITED) == 0);
         assert_true((flags & DP_COPY_OWNED) == 0 || is_copied);
@@ -140,6 +141,7 @@ static void check(void)
             assert_true(is_copied && (flags & (DP_COPY_OWNED | DP_COPY_ACKED)) != 0);
     }
     assert_int_equal(owned, repair.owned);
+    assert_int_equal(lacking, dp_repair_outstanding(&repair));
     assert_int_equal(length_of(&repair.flight, false) + length_of(&repair.lost, true), listed);
 }
 
@@ -164,7 +166,6 @@ static void life(uint64_t number)
     next = FIRST;
     short_of_memory = number % 4 == 0;
     dp_repair_init(&repair, number % 3 == 0 ? 65536 : 1u << 20);
-    repair.on = number % 2 == 0;
     if (dp_repair_limit(&repair, 9) == DP_OK)
         assert_int_equal(repair.limited[1], 2);
     leaves(false);
