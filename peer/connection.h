@@ -1,5 +1,5 @@
 /* The inside of a DataConnection, shared by connection.c, connection_out.c (what leaves), negotiate.c (set-up through the PeerServer),
- * restart.c (ICE restarts through it) and peer.c. */
+ * restart.c (ICE restarts through it), peer.c and peer_server.c. */
 #ifndef PEER_CONNECTION_H
 #define PEER_CONNECTION_H
 
@@ -199,5 +199,12 @@ void dp_listings_end(dp_peer *peer); /* with CLOSED */
 dp_connection *dp_peer_find(dp_peer *peer, const char *remote_id, const char *connection_id);
 void dp_peer_report(dp_peer *peer, const char *type, const char *message);
 void dp_peer_wake(dp_peer *peer); /* signaling has something to send */
+void dp_peer_tell_closed(dp_peer *peer);
+
+/* peer_server.c */
+void dp_peer_init_server(dp_peer *peer);
+void dp_peer_clear_server(dp_peer *peer);
+int dp_peer_set_up_stream(dp_peer *peer, const dp_peer_config *config);
+void dp_peer_on_network_change(void *user, bool lost); /* network_config.on_change; user: the peer */
 
 #endif
