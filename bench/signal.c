@@ -171,7 +171,7 @@ int main(int argc, char **argv)
     }
     clients = raise_descriptors(clients);
     measure(false);
-    if (access(NPM, R_OK) == 0 && access("apps/web/node_modules/peer", R_OK) == 0)
+    if (access(NPM, R_OK) == 0 && access("tests/interop/node_modules/peer", R_OK) == 0)
         measure(true);
     else
         fprintf(stderr, "npm's server is not here: run scripts/deps, and this in the top folder\n");

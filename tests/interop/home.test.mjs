@@ -7,7 +7,7 @@ import { request as httpsRequest } from 'node:https';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import WebSocket from '../../apps/web/node_modules/ws/wrapper.mjs';
+import WebSocket from 'ws';
 import { Authority } from './lib/tls.mjs';
 import { build, Program, root, World } from './lib/world.mjs';
 

@@ -38,7 +38,7 @@ test('Wireshark reads the channel with the keys, and nothing without', { timeout
     await writeFile(join(shared, 'file'), CONTENT);
 
     const start = await privateNetwork();
-    const server = await start(process.execPath, [join(root, 'apps/web/peer-server.mjs'), '0'], { ready: (line) => parse(line)?.port > 0 });
+    const server = await start(process.execPath, [join(root, 'tests/interop/drivers/npm_peerserver.mjs')], { ready: (line) => parse(line)?.port > 0 });
     const url = `ws://127.0.0.1:${parse(server.lines[0]).port}`;
     const env = (file) => ({ PEER_SERVER_URL: url, SSLKEYLOGFILE: file });
     const datapeer = join(build, 'datapeer');

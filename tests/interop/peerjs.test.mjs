@@ -245,10 +245,12 @@ for (const [name, version] of PAGES) {
 }
 
 // A PeerServer that tells who is there: npm's, and ours.
-const NPM = `import { PeerServer } from ${JSON.stringify(join(root, 'apps/web/node_modules/peer/dist/module.mjs'))};
-PeerServer({ host: '127.0.0.1', port: 0, path: '/', allow_discovery: true }, (server) => console.log(JSON.stringify({ port: server.address().port })));`;
 const DISCOVERY = {
-    npm: { path: process.execPath, args: ['--input-type=module', '-e', NPM], port: (line) => parse(line)?.port },
+    npm: {
+        path: process.execPath,
+        args: [join(root, 'tests/interop/drivers/npm_peerserver.mjs'), '{"allow_discovery": true}'],
+        port: (line) => parse(line)?.port,
+    },
     ours: {
         path: join(build, 'datapeer'),
         args: ['signal', '--host', '127.0.0.1', '--port', '0', '--allow-discovery'],

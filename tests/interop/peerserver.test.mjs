@@ -7,7 +7,7 @@ import { get } from 'node:https';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import WebSocket from '../../apps/web/node_modules/ws/wrapper.mjs';
+import WebSocket from 'ws';
 import { Client, http } from './lib/client.mjs';
 import { SERVERS } from './lib/servers.mjs';
 import { PAGES, until, within, World } from './lib/world.mjs';
@@ -343,7 +343,7 @@ describe('what only ours does', () => {
     });
 });
 
-// The tests of calls, pages and files use npm's server; here PeerJS itself meets ours.
+// What a Peer itself asks of ours; calls are made through both servers in calls.test.mjs and serves.test.mjs.
 describe('PeerJS and our PeerServer', () => {
     let server;
     before(async () => (server = await SERVERS.datapeer(world, { allow_discovery: true })));

@@ -1,7 +1,7 @@
 // What speaks with a PeerServer in a test: HTTP requests, and a WebSocket client as PeerJS's.
 import assert from 'node:assert/strict';
 import { request } from 'node:http';
-import WebSocket from '../../../apps/web/node_modules/ws/wrapper.mjs';
+import WebSocket from 'ws';
 import { within } from './world.mjs';
 
 // {status, headers, body}

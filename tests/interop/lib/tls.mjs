@@ -56,8 +56,8 @@ export function selfSigned(folder, names) {
 
 // npm's PeerServer by TLS, of a process of its own. Returns {port, url, secure}.
 export async function tlsPeerServer(world, { cert, key }) {
-    const script = fileURLToPath(new URL('./tls-peer-server.mjs', import.meta.url));
-    const program = await world.program(process.execPath, [script, cert, key], { ready: (line) => parse(line)?.port > 0 });
+    const script = fileURLToPath(new URL('../drivers/npm_peerserver.mjs', import.meta.url));
+    const program = await world.program(process.execPath, [script, JSON.stringify({ ssl: { cert, key } })], { ready: (line) => parse(line)?.port > 0 });
     const { port } = parse(program.lines.at(-1));
     return { port, url: `wss://localhost:${port}/`, secure: true };
 }
