@@ -40,7 +40,7 @@ LIBS      := $(foreach l,$(LAYERS),$(LIBS_$(l)))
 SRC       := $(foreach l,$(LAYERS),$(wildcard $(l)/*.c))
 # hiredis is needed for --redis alone: where it is missing, a file that says so takes its place.
 HIREDIS_LIBS := $(shell pkg-config --libs hiredis 2>/dev/null)
-LEFT_OUT  := $(if $(HIREDIS_LIBS),apps/redis_missing.c,apps/redis.c apps/redis_link.c apps/redis_scripts.c)
+LEFT_OUT  := $(if $(HIREDIS_LIBS),apps/redis_missing.c,apps/redis.c apps/redis_link.c apps/redis_scripts.c apps/redis_talk.c)
 APP_SRC   := $(filter-out $(LEFT_OUT),$(wildcard apps/*.c))
 TEST_SRC  := $(wildcard tests/unit/*/*.c)
 FUZZ_SRC  := $(wildcard fuzz/*/*.c)

@@ -45,15 +45,15 @@ static bool number(const char *text, size_t len, unsigned long max)
     return len > 0 && value <= max;
 }
 
-/* USER:PASSWORD, :PASSWORD, or PASSWORD, which some programs write. */
+/* USER, USER:PASSWORD or :PASSWORD */
 static const char *take_credentials(redis_url *out, const char *text, size_t len)
 {
     const char *colon = memchr(text, ':', len);
-    size_t user_len = colon != NULL ? (size_t)(colon - text) : 0;
-    size_t skip = colon != NULL ? user_len + 1 : 0;
+    size_t user_len = colon != NULL ? (size_t)(colon - text) : len;
+    size_t skip = colon != NULL ? user_len + 1 : len;
     if (!decode(out->user, text, user_len) || !decode(out->password, text + skip, len - skip))
         return "the user or password in it is too long, or a % is not followed by two hex digits";
-    return out->user[0] != '\0' && out->password[0] == '\0' ? "a user is in it, but no password" : NULL;
+    return NULL;
 }
 
 /* HOST[:PORT], the host of IPv6 in brackets. */

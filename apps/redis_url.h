@@ -1,4 +1,4 @@
-/* Where Redis is: redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// with TLS. */
+/* Where Redis is: redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE], rediss:// with TLS. */
 #ifndef APPS_REDIS_URL_H
 #define APPS_REDIS_URL_H
 
@@ -10,7 +10,7 @@ enum { REDIS_WORD_MAX = 256 };
 typedef struct redis_url {
     bool tls;
     char user[REDIS_WORD_MAX];     /* empty: the default one */
-    char password[REDIS_WORD_MAX]; /* empty: none */
+    char password[REDIS_WORD_MAX]; /* empty: none in it */
     char host[REDIS_WORD_MAX];     /* without brackets */
     uint16_t port;
     char database[12]; /* a number; empty: 0 */

@@ -4,7 +4,7 @@ import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Client, http } from './lib/client.mjs';
-import { Redis } from './lib/redis.mjs';
+import { proxy, Redis } from './lib/redis.mjs';
 import { SERVERS } from './lib/servers.mjs';
 import { Authority } from './lib/tls.mjs';
 import { build, Program, until, VERSIONS, within, World } from './lib/world.mjs';
@@ -312,6 +312,51 @@ describe('Redis goes away', () => {
     });
 });
 
+describe('what Redis says makes no sense', () => {
+    let redis, between, one, two;
+    before(async () => {
+        redis = await Redis.start(world);
+        between = await proxy(world, redis);
+        [one, two] = [await startNode(between), await startNode(redis)];
+    });
+
+    // What it takes from all the nodes that come through the proxy ends their links; they make new ones.
+    const nonsense = [
+        ...['hello\r\n', '+OK\r\n', '-ERR no\r\n', ':1\r\n', '$-1\r\n', '*-1\r\n', '*0\r\n', '*1\r\n$-1\r\n', '$5\r\nab'],
+        ...['*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n:5\r\n', '*2\r\n$7\r\nmessage\r\n$1\r\nx\r\n', '*2\r\n:1\r\n:2\r\n', '*1\r\n'.repeat(20) + ':1\r\n'],
+        ...['*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n', '\0'.repeat(100), '$99999999999999999999\r\n', '*99999999999999999999\r\n', '*-7\r\n'],
+        `$${64 << 20}\r\n${'x'.repeat(40 << 20)}`,
+    ];
+    for (const words of nonsense) {
+        test(`it says ${JSON.stringify(words.slice(0, 30))}`, limit, async () => {
+            const [a, l, b] = [await Client.join(one, 'a', 'ta'), await Client.join(one, 'l', 'tl'), await Client.join(two, 'b', 'tb')];
+            between.inject(words);
+            await talk(a, 'a', l, 'l');
+            between.cut();
+            await until(10000, 'b is seen', async () => (await peers(one)).join() === 'a,b,l');
+            await talk(a, 'a', b, 'b');
+            await Promise.all([a, l, b].map((client) => client.close()));
+            await until(10000, 'all are gone', async () => (await peers(two)).length === 0);
+        });
+    }
+
+    test('it never lets a node in', limit, async () => {
+        const a = await Client.join(one, 'a');
+        for (const words of ['+PONG\r\n', '+PONG\r\n+x\r\n', `+PONG\r\n${`$40\r\n${'0'.repeat(40)}\r\n`.repeat(8)}+no\r\n`, '-LOADING x\r\n', 'no\r\n']) {
+            const before = between.taken;
+            between.refuse(words);
+            between.cut();
+            await until(10000, 'it comes again', () => between.taken > before);
+            await away(one);
+            assert.deepEqual(await a.sync('a'), []);
+        }
+        between.refuse(undefined);
+        between.cut();
+        await up(one);
+        await talk(a, 'a', await Client.join(two, 'b'), 'b');
+    });
+});
+
 describe('logging in', () => {
     let redis;
     before(async () => (redis = await Redis.start(world, ['--requirepass', 'right', '--user', 'node', 'on', '>p%25ss', '~*', '&*', '+@all'])));
@@ -348,6 +393,9 @@ describe('logging in', () => {
         delete process.env.REDIS_PASSWORD;
         const three = await startNode({ url: redis.url.replace('//', '//node:p%2525ss@') });
         assert.match(three.program.errors, /a password in --redis can be read by every user of this machine/);
+        process.env.REDIS_PASSWORD = 'p%25ss';
+        await startNode({ url: redis.url.replace('//', '//node@') });
+        delete process.env.REDIS_PASSWORD;
         const other = await startNode({ url: `${redis.url.replace('//', '//:right@')}/5` });
         const clients = [await Client.join(one, 'a'), await Client.join(two, 'b'), await Client.join(three, 'c')];
         await talk(clients[0], 'a', clients[1], 'b');
@@ -363,6 +411,7 @@ describe('logging in', () => {
         assert.match((await refused(['--redis', 'redis://no-such-host.invalid'])).errors, /--redis: there is no host no-such-host\.invalid\n/);
         assert.match((await refused(['--redis', redis.url, '--redis-password-file', '/nowhere'])).errors, /\/nowhere/);
         assert.match((await refused(['--redis', `${redis.url}/999`], { REDIS_PASSWORD: 'right' })).errors, /refuses us: ERR DB index is out of range\n/);
+        assert.match((await refused(['--redis', redis.url.replace('//', '//node@')])).errors, /names a user, but there is no password/);
         assert.equal((await refused(['--redis-ca', 'x'])).code, 2);
     });
 });

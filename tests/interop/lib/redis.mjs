@@ -2,7 +2,7 @@
 // faces it shows depends on the name it is started by.
 import { execFile } from 'node:child_process';
 import { symlinkSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -15,6 +15,34 @@ export async function freePort() {
     const { port } = server.address();
     await new Promise((resolve) => server.close(resolve));
     return port;
+}
+
+// Between nodes and a Redis: inject(bytes) says these to all nodes, as if Redis did; cut() ends all connections; taken: those
+// that have come. refuse(words): whoever comes hears these words, and no Redis; undefined: Redis again.
+export async function proxy(world, redis) {
+    const sockets = new Set();
+    const it = { taken: 0, refuse: (words) => (it.words = words) };
+    const server = createServer((socket) => {
+        it.taken++;
+        sockets.add(socket);
+        socket.on('error', () => {});
+        socket.on('close', () => sockets.delete(socket));
+        if (it.words !== undefined) return socket.once('data', () => socket.write(it.words));
+        const there = connect(redis.port, '127.0.0.1');
+        there.on('error', () => socket.destroy());
+        there.on('close', () => socket.destroy());
+        socket.on('close', () => there.destroy());
+        socket.pipe(there).pipe(socket, { end: false });
+    });
+    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+    it.cut = () => sockets.forEach((socket) => socket.destroy());
+    it.inject = (bytes) => sockets.forEach((socket) => socket.write(bytes));
+    it.url = `redis://127.0.0.1:${server.address().port}`;
+    world.defer(() => {
+        server.close();
+        it.cut();
+    });
+    return it;
 }
 
 export class Redis {
