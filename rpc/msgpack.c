@@ -159,19 +159,11 @@ int dp_msgpack_decode(dp_value **out, const uint8_t *data, size_t len)
 
 /* ---- writing: the shortest form, as PeerJS's encoder chooses it ---- */
 
+/* Up to 32 bits as in BinaryPack. */
 static void write_uint(dp_wr *wr, uint64_t u)
 {
-    if (u <= 127) {
-        dp_wr_u8(wr, (uint8_t)u);
-    } else if (u <= UINT8_MAX) {
-        dp_wr_u8(wr, 0xcc);
-        dp_wr_u8(wr, (uint8_t)u);
-    } else if (u <= UINT16_MAX) {
-        dp_wr_u8(wr, 0xcd);
-        dp_wr_u16(wr, (uint16_t)u);
-    } else if (u <= UINT32_MAX) {
-        dp_wr_u8(wr, 0xce);
-        dp_wr_u32(wr, (uint32_t)u);
+    if (u <= UINT32_MAX) {
+        dp_bp_write_uint(wr, u);
     } else {
         dp_wr_u8(wr, 0xcf);
         dp_wr_u64(wr, u);
@@ -182,17 +174,8 @@ static void write_int(dp_wr *wr, int64_t i)
 {
     if (i >= 0) {
         write_uint(wr, (uint64_t)i);
-    } else if (i >= -32) {
-        dp_wr_u8(wr, (uint8_t)(int8_t)i);
-    } else if (i >= INT8_MIN) {
-        dp_wr_u8(wr, 0xd0);
-        dp_wr_u8(wr, (uint8_t)(int8_t)i);
-    } else if (i >= INT16_MIN) {
-        dp_wr_u8(wr, 0xd1);
-        dp_wr_u16(wr, (uint16_t)(int16_t)i);
     } else if (i >= INT32_MIN) {
-        dp_wr_u8(wr, 0xd2);
-        dp_wr_u32(wr, (uint32_t)(int32_t)i);
+        dp_bp_write_int(wr, i);
     } else {
         dp_wr_u8(wr, 0xd3);
         dp_wr_u64(wr, (uint64_t)i);
