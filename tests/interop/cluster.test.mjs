@@ -359,7 +359,7 @@ describe('what Redis says makes no sense', () => {
 
 describe('logging in', () => {
     let redis;
-    before(async () => (redis = await Redis.start(world, ['--requirepass', 'right', '--user', 'node', 'on', '>p%25ss', '~*', '&*', '+@all'])));
+    before(async () => (redis = await Redis.start(world, ['--requirepass', 'right', '--user', 'node', 'on', '>p%25ss', '~datapeer:*', '&datapeer:*', '+@read', '+@write', '+@pubsub', '+@scripting', '+@connection', '-@dangerous'])));
 
     async function refused(args, env = {}) {
         const program = new Program(join(build, 'datapeer'), ['signal', '--host', '127.0.0.1', '--port', '0', ...args], env);
