@@ -18,14 +18,21 @@ void app_error(const char *format, ...)
     fputc('\n', stderr);
 }
 
+/* In pieces: standard error has no buffer, and each write is a system call. */
 void app_print_safe(void *file, const char *text, size_t len)
 {
+    char piece[256];
+    size_t n = 0;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
         unsigned char next = i + 1 < len ? (unsigned char)text[i + 1] : 0;
         bool c1 = c == 0xc2 && next >= 0x80 && next < 0xa0; /* U+0080 to U+009F: U+009B is another ESC [ */
-        fputc(c < 0x20 || c == 0x7f || c1 ? '?' : c, file);
+        piece[n++] = c < 0x20 || c == 0x7f || c1 ? '?' : (char)c;
         i += c1;
+        if (n == sizeof(piece) || i + 1 >= len) {
+            fwrite(piece, 1, n, file);
+            n = 0;
+        }
     }
 }
 

@@ -17,6 +17,24 @@ static void prints_no_control_characters(void **state)
     assert_string_equal(out, "a?[31m??? \xc3\xa9 ?31m \xc2\xa0 \xf0\x9f\x98\x80 \xc2");
 }
 
+static void prints_long_texts_whole(void **state)
+{
+    (void)state;
+    for (size_t len = 500; len < 520; len++) { /* it writes in pieces */
+        char text[520], out[521] = "";
+        memset(text, 'x', sizeof(text));
+        text[100] = '\n';
+        text[len - 1] = '.';
+        FILE *file = fmemopen(out, sizeof(out), "w");
+        assert_non_null(file);
+        app_print_safe(file, text, len);
+        fclose(file);
+        text[100] = '?';
+        assert_int_equal(strlen(out), len);
+        assert_memory_equal(out, text, len);
+    }
+}
+
 static void errors_are_safe_too(void **state)
 {
     (void)state;
@@ -70,9 +88,8 @@ static void a_used_up_range_is_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prints_no_control_characters),
-        cmocka_unit_test(errors_are_safe_too),
-        cmocka_unit_test(warnings_explain_a_failure),
+        cmocka_unit_test(prints_no_control_characters), cmocka_unit_test(prints_long_texts_whole),
+        cmocka_unit_test(errors_are_safe_too),          cmocka_unit_test(warnings_explain_a_failure),
         cmocka_unit_test(a_used_up_range_is_named),
     };
     return cmocka_run_group_tests_name("app", tests, NULL, NULL);
