@@ -52,6 +52,7 @@ typedef struct ledger {
     bool ended[2];
     int error[2];
     bool doubt[2]; /* a channel has ended before all had arrived, as it may if the association has ended */
+    bool limited;  /* an end gets no more streams, and forgets what is opened beyond them */
     bool forged;   /* somebody else has spoken for an end: data may be lost, channels may be mixed up */
     bool wild;     /* ... and anything may arrive */
     bool written[65536]; /* ... on this stream */
@@ -208,6 +209,15 @@ static bool ledger_take(ledger *l, ledger_channel *from, const dp_sctp_event *ev
     return true;
 }
 
+/* Who believes a reset that somebody else has made up ends the message that he has begun by a byte (send.c), and the peer
+ * reads it. */
+static bool ledger_is_torn(const ledger_channel *from, const dp_sctp_event *event)
+{
+    ledger_message begun = {.number = from->part_number, .len = event->len - 1, .binary = event->binary};
+    return event->len > 0 && begun.len <= from->sent_in_parts && from->sent_in_parts > 0 &&
+           event->data[begun.len] == 0 && ledger_is(&begun, event->data, begun.len, event->binary);
+}
+
 static void ledger_arrive(ledger *l, ledger_channel *c, const dp_sctp_event *event)
 {
     l->arrived++;
@@ -222,7 +232,8 @@ static void ledger_arrive(ledger *l, ledger_channel *c, const dp_sctp_event *eve
         return;
     if (c->twin == NULL || l->forged)
         for (ledger_channel *other = l->channels; other != NULL; other = other->next)
-            if (other->end != c->end && other->id == c->id && ledger_take(l, other, event))
+            if (other->end != c->end && other->id == c->id &&
+                (ledger_take(l, other, event) || (l->forged && ledger_is_torn(other, event))))
                 return;
     ledger_wrong(l, "a message that was not sent on this channel, or twice, or not like this");
 }
@@ -404,6 +415,7 @@ static void ledger_channel_event(ledger *l, unsigned end, const dp_sctp_event *e
         if (!l->forged && !l->wild && event->error != DP_ERR_LIMIT)
             ledger_wrong(l, "an error of a channel");
         c->failed = true;
+        l->limited |= event->error == DP_ERR_LIMIT;
         break;
     case DP_SCTP_EVENT_CHANNEL_CLOSED:
         ledger_closed(l, c, event);
@@ -455,9 +467,10 @@ static inline bool ledger_poll(ledger *l, unsigned end, dp_sctp *sctp)
 static inline const char *ledger_busy(const ledger *l)
 {
     for (const ledger_channel *c = l->channels; c != NULL; c = c->next) {
-        if (c->channel != NULL && (!c->opened || (c->twin == NULL && !c->negotiated)))
+        if (c->channel != NULL && (!c->opened || (c->twin == NULL && !c->negotiated && !l->limited)))
             return "a channel does not open";
-        if (c->channel != NULL && (c->closing || (c->twin != NULL && c->twin->channel == NULL)))
+        bool twin_closed = c->twin != NULL && c->twin->channel == NULL && !l->limited;
+        if (c->channel != NULL && (c->closing || twin_closed))
             return "a channel that was closed does not end";
         if (c->reliable && c->first != NULL && c->twin != NULL && c->twin->channel != NULL &&
             !c->twin->closing)
