@@ -35,6 +35,20 @@ export class Internet extends Net {
         this.server = family === 4 ? `ws://${CORE[4]}:80/` : `ws://[${CORE[6]}]:80/`;
     }
 
+    // Our own PeerServer in the core, a STUN server, too: nobody else's program is needed.
+    async ownServer() {
+        const args = ['signal', '--port', '80', '--metrics', '--stun'];
+        await this.core.started(join(build, 'datapeer'), args, { ready: (line) => /^listening on \[::\].* \(STUN\)$/.test(line) });
+        this.server = `ws://${CORE[4]}:80/`;
+    }
+
+    // A counter of that server.
+    async counter(name) {
+        const script = `fetch('http://127.0.0.1/metrics').then((r) => r.text()).then(console.log)`;
+        const text = await this.core.run(`${process.execPath} -e "${script}"`);
+        return Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)[1]);
+    }
+
     // coturn in the core: STUN and TURN on 3478 (UDP and TCP), TLS on 443.
     async coturn({ rest = false } = {}) {
         const folder = await this.temporaryFolder();

@@ -131,6 +131,8 @@ export class Net extends World {
         const families = sites[0].families;
         const names = families.map((family) => `${CORE[family]} ${CORE.name}\n`).join('');
         writeFileSync(`/etc/netns/${host.name}/hosts`, `127.0.0.1 localhost\n::1 localhost\n${names}`);
+        // Nobody answers for other names, and says so: Firefox would wait half a minute for an answer before it starts.
+        writeFileSync(`/etc/netns/${host.name}/resolv.conf`, 'nameserver 127.0.0.1\n');
         for (const [index, site] of sites.entries()) await site.attach(host, `eth${index}`, index + 1);
         return host;
     }
