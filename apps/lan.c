@@ -21,10 +21,8 @@ bool lan_is_private(const dp_address *address)
 bool lan_has(const dp_address *address, const dp_address *own, size_t count)
 {
     bool found = lan_is_private(address);
-    /* RFC 4291 §2.5.4: the network's part of a public address is 64 bits long. */
+    /* RFC 4291 §2.5.4: the network's part of a public address is 64 bits long. IPv4 has no more than 32. */
     for (size_t i = 0; i < count && !found; i++)
-        found = dp_address_same_ip(address, &own[i]) ||
-                (address->family == DP_FAMILY_IPV6 && own[i].family == DP_FAMILY_IPV6 &&
-                 memcmp(address->ip, own[i].ip, 8) == 0);
+        found = address->family == own[i].family && memcmp(address->ip, own[i].ip, 8) == 0;
     return found;
 }

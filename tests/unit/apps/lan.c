@@ -47,7 +47,7 @@ static void knows_public_neighbours(void **state)
     const dp_address neighbour = parse("2001:db8:1:2:ffff::1"), stranger = parse("2001:db8:1:3::7");
     const dp_address home = parse("192.168.1.1");
     /* Its first bytes are those of ours, in an address of the other family. */
-    const dp_address lookalike = parse("32.1.13.185");
+    const dp_address lookalike = parse("c000:201::1");
     assert_true(lan_has(&neighbour, own, 2));
     assert_false(lan_has(&neighbour, own, 1));
     assert_false(lan_has(&stranger, own, 2));
