@@ -188,6 +188,12 @@ static bool ledger_take(ledger *l, ledger_channel *from, const dp_sctp_event *ev
         m = m->next;
     if (m == NULL)
         return false;
+    /* Short ones look alike: if this one may be lost, it may as well have been the next. */
+    ledger_message *like = m->wanted ? NULL : m->next;
+    while (like != NULL && !(like->wanted && ledger_is(like, event->data, event->len, event->binary)))
+        like = like->next;
+    if (like != NULL)
+        like->wanted = false;
     /* What was to come before it: of an unreliable channel it is given up now. */
     bool ordered = m->ordered;
     ledger_message *last = NULL;
