@@ -1,6 +1,7 @@
 #include "peer_server.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 
 /* ---- log ------------------------------------------------------------------------------------------------- */
 
@@ -50,6 +51,16 @@ static void on_event(void *user, const dp_signal_event *event)
         tell_stranger(p, &event->remote);
 }
 
+/* Each client takes a descriptor, and systems start programs with 1,024. */
+static void allow_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 /* ---- opening ------------------------------------------------------------------------------------------------ */
 
 static bool open_tls(peer_server *p)
@@ -63,7 +74,8 @@ static bool open_tls(peer_server *p)
                                          .key_file = a->signal.tls_key,
                                          .random = a->random,
                                          .log = a->log,
-                                         .key_log = a->key_log};
+                                         .key_log = a->key_log,
+                                         .handshake_rate = (unsigned)a->signal.connection_rate};
     int error = dp_tls_server_new(&p->tls, &config, &why);
     if (error != DP_OK)
         app_error("%s", why.message[0] != '\0' ? why.message : dp_strerror(error));
@@ -88,6 +100,7 @@ int peer_server_open(peer_server *p, app *a,
 {
     const signal_options *o = &a->signal;
     p->app = a;
+    allow_descriptors();
     if (!open_tls(p))
         return EXIT_REMOTE;
     if (open_stun(p) != DP_OK)

@@ -11,7 +11,7 @@ const char signal_options_help[] =
     "  --concurrent-limit N   clients at once (default: 5000)\n"
     "  --alive-timeout MS     a client without a heartbeat is dropped after this time (default: 90000)\n"
     "  --expire-timeout MS    messages for an absent peer wait so long (default: 5000)\n"
-    "  --connection-rate N    new connections a second from one address (default: 50; 0: no limit)\n"
+    "  --connection-rate N    connections a second from one address that are answered (default: 50; 0: no limit)\n"
     "  --message-rate N       messages a second from one connection (default: 100; 0: no limit)\n"
     "  --metrics              tell figures for Prometheus under /metrics\n"
     "  --stun[=PORT]          be a STUN server, too: tell everybody which public address it asks from\n"

@@ -18,6 +18,8 @@ typedef struct dp_bucket {
 
 /* Takes one token; false if there is none. */
 bool dp_bucket_take(dp_bucket *bucket, const dp_rate *rate, dp_time now);
+/* Puts one back that was taken. */
+void dp_bucket_give(dp_bucket *bucket, const dp_rate *rate);
 
 /* A bucket for each address (IPv6: for each /64, which is what one subscriber has). Memory is fixed: of four addresses
  * that share a place, the one whose bucket is the fullest is forgotten. */
@@ -33,5 +35,6 @@ typedef struct dp_rate_table {
 
 void dp_rate_table_init(dp_rate_table *table, const dp_rate *rate, uint64_t seed);
 bool dp_rate_table_take(dp_rate_table *table, const dp_address *address, dp_time now);
+void dp_rate_table_give(dp_rate_table *table, const dp_address *address);
 
 #endif

@@ -16,8 +16,8 @@ enum {
     OUT_MAX = 1 << 20,     /* queued by dp_tcp_send */
     ADDRESSES = 8,         /* tried for one name */
     REASON_MAX = 448,
-    ACCEPTS = 64, /* of one listener in one round */
-    BACKLOG = 256,
+    ACCEPTS = 64,           /* of one listener in one round */
+    BACKLOG = SOMAXCONN,    /* 4096: a burst of thousands must not cost an honest one a second */
     LOST_AFTER = 30,        /* seconds without a sign of the peer's machine */
     KEEPALIVE_IDLE = 15,    /* seconds of silence before the first probe... */
     KEEPALIVE_INTERVAL = 5, /* ...and between the others */
@@ -450,9 +450,24 @@ static void deliver(dp_tcp *tcp, const uint8_t *data, size_t len)
         tcp->handler.on_data(tcp->handler.user, tcp, data, len);
 }
 
-/* A client speaks: from now on it costs memory, and its place among the handshakes. */
-static bool first_byte(dp_tcp *tcp)
+static bool may_begin(dp_tcp *tcp)
 {
+    union dp_sockaddr address;
+    dp_address remote;
+    socklen_t len = sizeof(address);
+    if (getpeername(tcp->source.fd, &address.any, &len) != 0)
+        return false; /* it is gone already */
+    dp_sockaddr_to(&remote, &address);
+    return dp_tls_server_admits(tcp->tls_server, &remote, tcp->source.loop->now);
+}
+
+/* A client speaks: from now on it costs memory, and its place among the handshakes. */
+static bool first_bytes(dp_tcp *tcp, const uint8_t *bytes, size_t len)
+{
+    if (dp_tls_is_handshake(bytes, len) && !may_begin(tcp)) {
+        fail(tcp, DP_ERR_LIMIT, "too many TLS handshakes of one address");
+        return false;
+    }
     int error = dp_tls_accept(&tcp->tls, tcp->tls_server);
     if (error == DP_OK)
         dp_tls_server_enter(tcp->tls_server, &tcp->opening->waiter);
@@ -464,7 +479,7 @@ static bool first_byte(dp_tcp *tcp)
 /* Until all that arrived is used up, or the owner closed the stream. */
 static void unseal(dp_tcp *tcp, const uint8_t *bytes, size_t len)
 {
-    if (tcp->tls == NULL && !first_byte(tcp))
+    if (tcp->tls == NULL && !first_bytes(tcp, bytes, len))
         return;
     dp_tls_input(tcp->tls, bytes, len);
     if (tcp->state == TCP_HANDSHAKE)

@@ -197,13 +197,18 @@ void dp_tls_free(dp_tls *tls)
 
 /* ---- running ----------------------------------------------------------------------------------------- */
 
+bool dp_tls_is_handshake(const uint8_t *bytes, size_t len)
+{
+    return len > 0 && bytes[0] == MBEDTLS_SSL_MSG_HANDSHAKE;
+}
+
 void dp_tls_input(dp_tls *tls, const uint8_t *bytes, size_t len)
 {
     tls->in = bytes;
     tls->in_len = len;
     if (!tls->heard && len > 0) {
         tls->heard = true;
-        tls->speaks_tls = bytes[0] == MBEDTLS_SSL_MSG_HANDSHAKE || bytes[0] == MBEDTLS_SSL_MSG_ALERT;
+        tls->speaks_tls = dp_tls_is_handshake(bytes, len) || bytes[0] == MBEDTLS_SSL_MSG_ALERT;
     }
 }
 

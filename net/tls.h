@@ -34,6 +34,10 @@ const char *dp_tls_reason(const dp_tls *tls);
 
 dp_tls_server *dp_tls_server_hold(dp_tls_server *server); /* free lets go */
 dp_duration dp_tls_server_timeout(const dp_tls_server *server);
+/* Whether this address may begin a handshake. */
+bool dp_tls_server_admits(dp_tls_server *server, const dp_address *remote, dp_time now);
+/* Whether these bytes, the first ones, begin one. */
+bool dp_tls_is_handshake(const uint8_t *bytes, size_t len);
 
 /* A stream in its handshake; over max_handshakes the oldest one's drop is called. */
 typedef struct dp_tls_waiter {

@@ -4,6 +4,8 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/crypto.h"
+#include "base/rate.h"
 #include "net/file_error.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +31,7 @@ struct dp_tls_server {
     tls_keys keys;
     dp_log log;
     dp_duration handshake_timeout;
+    dp_rate_table *rate; /* of handshakes; NULL: any number */
     size_t max_handshakes;
     size_t handshakes;
     dp_tls_waiter *oldest;
@@ -160,6 +163,22 @@ static int configure(dp_tls_server *server, dp_file_error *error)
     return result == DP_OK ? DP_OK : dp_file_fail(error, result, "%s", dp_strerror(result));
 }
 
+static int limit_rate(dp_tls_server *server, const dp_tls_server_config *config, dp_file_error *error)
+{
+    if (config->handshake_rate == 0)
+        return DP_OK;
+    uint64_t seed = 0;
+    int result = dp_random_bytes(&config->random, (uint8_t *)&seed, sizeof(seed));
+    if (result == DP_OK && (server->rate = dp_alloc(sizeof(*server->rate))) == NULL)
+        result = DP_ERR_NO_MEMORY;
+    if (result != DP_OK)
+        return dp_file_fail(error, result, "%s", dp_strerror(result));
+    const dp_rate rate = {config->handshake_rate, config->handshake_burst != 0 ? config->handshake_burst
+                                                                               : config->handshake_rate * 10};
+    dp_rate_table_init(server->rate, &rate, seed);
+    return DP_OK;
+}
+
 int dp_tls_server_new(dp_tls_server **out, const dp_tls_server_config *given, dp_file_error *error)
 {
     dp_tls_server_config read = {0};
@@ -180,7 +199,9 @@ int dp_tls_server_new(dp_tls_server **out, const dp_tls_server_config *given, dp
     server->handshake_timeout = config->handshake_timeout != 0 ? config->handshake_timeout : DEFAULT_TIMEOUT;
     server->max_handshakes = config->max_handshakes != 0 ? config->max_handshakes : DEFAULT_HANDSHAKES;
     server->newest = &server->oldest;
-    int result = load(server, config, error);
+    int result = limit_rate(server, config, error);
+    if (result == DP_OK)
+        result = load(server, config, error);
     if (result == DP_OK)
         result = configure(server, error);
     if (result != DP_OK) {
@@ -198,6 +219,7 @@ void dp_tls_server_free(dp_tls_server *server)
     mbedtls_ssl_config_free(&server->conf);
     mbedtls_x509_crt_free(&server->chain);
     mbedtls_pk_free(&server->key);
+    dp_free(server->rate);
     dp_free(server);
 }
 
@@ -208,6 +230,11 @@ dp_tls_server *dp_tls_server_hold(dp_tls_server *server)
 }
 
 dp_duration dp_tls_server_timeout(const dp_tls_server *server) { return server->handshake_timeout; }
+
+bool dp_tls_server_admits(dp_tls_server *server, const dp_address *remote, dp_time now)
+{
+    return server->rate == NULL || dp_rate_table_take(server->rate, remote, now);
+}
 
 int dp_tls_accept(dp_tls **out, dp_tls_server *server)
 {

@@ -332,10 +332,6 @@ int dp_signal_server_accept(dp_signal_conn **out, dp_signal_server *s, dp_time n
     dp_server_begin(s, now);
     if (s->shutting_down)
         return DP_ERR_CLOSED;
-    if (!dp_rate_table_take(s->connection_rate, remote, now)) {
-        s->stats.refused++;
-        return DP_ERR_LIMIT;
-    }
     dp_signal_conn *conn = dp_calloc(1, sizeof(*conn));
     if (conn == NULL)
         return DP_ERR_NO_MEMORY;
@@ -348,6 +344,23 @@ int dp_signal_server_accept(dp_signal_conn **out, dp_signal_server *s, dp_time n
     s->stats.accepted++;
     *out = conn;
     return DP_OK;
+}
+
+bool dp_server_admit(dp_signal_server *s, dp_signal_conn *conn)
+{
+    if (!conn->charged && !dp_rate_table_take(s->connection_rate, &conn->remote, s->now)) {
+        s->stats.refused++;
+        return false;
+    }
+    conn->charged = true;
+    return true;
+}
+
+void dp_server_forgive(dp_signal_server *s, dp_signal_conn *conn)
+{
+    if (conn->charged && !conn->served)
+        dp_rate_table_give(s->connection_rate, &conn->remote);
+    conn->charged = conn->served;
 }
 
 /* One request, if it is complete. */

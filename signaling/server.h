@@ -61,6 +61,8 @@ struct dp_signal_conn {
     bool websocket; /* not HTTP any more */
     bool deaf;      /* it broke the protocol: nothing more is read */
     bool member;    /* the realm's table has it under its id */
+    bool charged;   /* it has cost its address a token of connection_rate... */
+    bool served;    /* ...and got something for it */
     void *user;
     dp_address remote;
     dp_bucket messages;
@@ -143,6 +145,11 @@ void dp_conn_trim(dp_signal_server *s, dp_signal_conn *conn, size_t unused);
 void dp_conn_take(dp_signal_server *s, dp_signal_conn *conn, const uint8_t *data, size_t len);
 /* The stream ends when the output has left; with linger not before the other end has closed it, or 3 s have passed. */
 void dp_conn_close(dp_signal_server *s, dp_signal_conn *conn, bool linger);
+/* conn asks for something: the first time that costs its address a token. False: there is none. */
+bool dp_server_admit(dp_signal_server *s, dp_signal_conn *conn);
+/* Garbage came, and conn ends: unless it was served before, the token is for honest ones behind the same address. Not to be
+ * called where a secret may have been guessed at. */
+void dp_server_forgive(dp_signal_server *s, dp_signal_conn *conn);
 /* The stream ends now. reason is static. */
 void dp_conn_cut(dp_signal_server *s, dp_signal_conn *conn, const char *reason);
 void dp_conn_enter(dp_signal_server *s, dp_signal_conn *conn, conn_state state);

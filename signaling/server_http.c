@@ -140,6 +140,10 @@ static void finish(dp_signal_server *s, dp_signal_conn *conn, bool keep_alive, b
 static void respond(dp_signal_server *s, dp_signal_conn *conn, const dp_request *request, const response *r)
 {
     bool keep_alive = request != NULL && request->keep_alive;
+    if (r->status < 400 || r->status == 401)
+        conn->served = true;
+    else
+        dp_server_forgive(s, conn);
     bool body = request == NULL || !dp_slice_is(request->method, "HEAD");
     size_t room = 1024 + (request != NULL ? request->len : 0) + (r->file != NULL ? 1024 : 0);
     uint8_t *at = dp_conn_reserve(s, conn, room);
@@ -546,7 +550,7 @@ static void serve_get(dp_signal_server *s, dp_signal_conn *conn, const dp_reques
 void dp_http_serve(dp_signal_server *s, dp_signal_conn *conn, dp_request *request)
 {
     dp_slice rest;
-    if (!dp_bucket_take(&conn->messages, &s->message_rate, s->now)) {
+    if (!dp_bucket_take(&conn->messages, &s->message_rate, s->now) || !dp_server_admit(s, conn)) {
         request->keep_alive = false;
         respond_status(s, conn, request, 429);
     } else if (is_upgrade(request)) {

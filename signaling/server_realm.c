@@ -272,6 +272,7 @@ void dp_realm_join(dp_signal_server *s, dp_signal_conn *conn, const char *id, co
 {
     dp_conn_enter(s, conn, CONN_JOINED);
     if (id == NULL || token == NULL || key == NULL) {
+        dp_server_forgive(s, conn);
         refuse(s, conn, ERROR_MESSAGE("No id, token, or key supplied to websocket server"),
                "no id, token or key, or one that can't be");
         return;
@@ -336,9 +337,11 @@ static void on_text(void *ctx, const char *text, size_t len)
     } else if (dp_relay_parse(&relay, text, len) != DP_OK || relay.type == RELAY_OTHER) {
         s->stats.dropped++;
     } else if (relay.type == RELAY_HEARTBEAT) {
+        conn->served = true;
         s->stats.heartbeats++;
         dp_conn_enter(s, conn, CONN_JOINED);
     } else {
+        conn->served = true;
         route(s, conn, &relay);
     }
 }
@@ -404,6 +407,8 @@ static size_t read_part(dp_signal_server *s, dp_signal_conn *conn, const uint8_t
     send_control(s, conn);
     if (result == DP_ERR_CLOSED || result == DP_ERR_PROTOCOL) {
         conn->deaf = true;
+        if (result == DP_ERR_PROTOCOL && conn->member)
+            dp_server_forgive(s, conn);
         dp_realm_leave(s, conn, result == DP_ERR_CLOSED ? "it closed" : "it broke the protocol");
         dp_conn_close(s, conn, result == DP_ERR_PROTOCOL);
     } else if (result != DP_OK) {

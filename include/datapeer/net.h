@@ -204,6 +204,10 @@ typedef struct dp_tls_server_config {
     dp_key_log key_log;            /* for debugging; logs a warning when it is on */
     dp_duration handshake_timeout; /* from accepting to the end of the handshake; 0: 10 s */
     size_t max_handshakes;         /* at once; 0: 512. One more takes the place of the oldest */
+    /* Handshakes a second that one address (IPv6: /64) may begin, each of which takes milliseconds of the loop; 0: any
+     * number. Bytes that are no TLS do not count. */
+    unsigned handshake_rate;
+    unsigned handshake_burst; /* 0: ten times the rate */
 } dp_tls_server_config;
 
 /* error says what is wrong with a file, and what to do. NOT_FOUND; DENIED: it can't be read, or others can read the key;
@@ -213,7 +217,7 @@ DP_API void dp_tls_server_free(dp_tls_server *server);
 
 /* TLS 1.2 over a stream that was just accepted, as its server; inside on_accept. on_connected comes when the handshake is
  * done; sent and received bytes are those inside. on_closed, beside the errors of TCP: PROTOCOL (no TLS came), REMOTE
- * (the client broke off: it may not trust the certificate), TIMEOUT, LIMIT (its place was taken, see max_handshakes),
+ * (the client broke off: it may not trust the certificate), TIMEOUT, LIMIT (its place was taken, see max_handshakes; too many of its address, see handshake_rate),
  * CRYPTO, NO_MEMORY. A stream that has sent nothing yet costs no memory of TLS. INVALID_STATE: it is not new. */
 DP_API int dp_tcp_accept_tls(dp_tcp *tcp, dp_tls_server *server);
 

@@ -79,8 +79,9 @@ typedef struct dp_signal_server_config {
     dp_duration alive_timeout; /* without a HEARTBEAT; 90 s, as browsers let hidden pages run once a minute */
     dp_duration expire_timeout;  /* of messages for an absent peer; 5 s */
     dp_duration request_timeout; /* for a request's head, and for an idle HTTP connection; 10 s */
-    unsigned
-        connection_rate; /* new connections a second of one address (IPv6: /64); 50; UINT32_MAX: no limit */
+    /* Connections of one address (IPv6: /64) a second that ask for something and get it; 50; UINT32_MAX: no limit. Those
+     * that only bring garbage do not count, so that they cost honest ones behind the same address nothing. */
+    unsigned connection_rate;
     unsigned connection_burst; /* 500 */
     unsigned message_rate;     /* messages a second of one connection; 100; UINT32_MAX: no limit */
     unsigned message_burst;    /* 1000 */
@@ -100,8 +101,8 @@ DP_API int dp_signal_server_new(dp_signal_server **out, const dp_signal_server_c
 /* Also with connections: no CLOSE comes for them. */
 DP_API void dp_signal_server_free(dp_signal_server *server);
 
-/* A stream was accepted; user comes back in its transmits and events. LIMIT: too many of this address, close it
- * without a word; CLOSED: shutting down; NO_MEMORY. */
+/* A stream was accepted; user comes back in its transmits and events. Of 1,024 that have not joined the oldest makes room.
+ * CLOSED: shutting down; NO_MEMORY. */
 DP_API int dp_signal_server_accept(dp_signal_conn **out, dp_signal_server *server, dp_time now,
                                    const dp_address *remote, void *user);
 DP_API void dp_signal_server_input(dp_signal_server *server, dp_signal_conn *conn, dp_time now,

@@ -22,6 +22,17 @@ static void test_bucket(void **state)
     for (int i = 0; i < 3; i++)
         assert_true(dp_bucket_take(&bucket, &rate, now));
     assert_false(dp_bucket_take(&bucket, &rate, now));
+    dp_bucket_give(&bucket, &rate);
+    assert_true(dp_bucket_take(&bucket, &rate, now));
+    assert_false(dp_bucket_take(&bucket, &rate, now));
+    for (int i = 0; i < 5; i++) /* never more than its depth */
+        dp_bucket_give(&bucket, &rate);
+    for (int i = 0; i < 3; i++)
+        assert_true(dp_bucket_take(&bucket, &rate, now));
+    assert_false(dp_bucket_take(&bucket, &rate, now));
+    bucket = (dp_bucket){0};
+    dp_bucket_give(&bucket, &rate);
+    assert_true(dp_bucket_take(&bucket, &rate, now));
     const dp_rate free_for_all = {DP_RATE_UNLIMITED, 0};
     assert_true(dp_bucket_take(&bucket, &free_for_all, now));
     const dp_rate nobody = {0, 0};
@@ -49,7 +60,12 @@ static void test_addresses(void **state)
         a.port++;
         assert_true(dp_rate_table_take(&table, &a, 5));
         assert_false(dp_rate_table_take(&table, &a, 5));
+        dp_rate_table_give(&table, &a);
+        assert_true(dp_rate_table_take(&table, &a, 5));
+        assert_false(dp_rate_table_take(&table, &a, 5));
     }
+    dp_address stranger = address("192.0.2.99");
+    dp_rate_table_give(&table, &stranger);
     dp_address neighbour = address("2001:db8::ffff:1");
     assert_false(dp_rate_table_take(&table, &neighbour, 5));
 }

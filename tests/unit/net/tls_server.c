@@ -371,6 +371,28 @@ static void test_too_many_handshakes(void **state)
     assert_int_equal(servers[8].closed + servers[9].closed, 0);
 }
 
+/* Bytes that are no TLS take nothing of what an address may have; a handshake does, whatever becomes of it. */
+static void test_rate_of_handshakes(void **state)
+{
+    (void)state;
+    dp_tls_server_config config = config_of();
+    config.handshake_rate = 1;
+    config.handshake_burst = 3;
+    start_server(&config);
+    for (size_t i = 0; i < 4; i++)
+        dial_and_say(i, "GET / HTTP/1.1\r\n\r\n", 18);
+    dial_and_say(4, "\x16", 1);
+    for (size_t i = 5; i < 7; i++) {
+        dial_tls(i);
+        RUN_UNTIL(servers[i].connected == 1);
+    }
+    dial_tls(7);
+    RUN_UNTIL(servers[7].closed == 1);
+    assert_int_equal(servers[7].error, DP_ERR_LIMIT);
+    assert_string_equal(servers[7].reason, "too many TLS handshakes of one address");
+    assert_int_equal(servers[5].closed + servers[6].closed, 0);
+}
+
 static void test_without_memory(void **state)
 {
     (void)state;
@@ -383,6 +405,7 @@ static void test_without_memory(void **state)
     fail_allocation(0);
     assert_int_equal(servers[0].error, DP_ERR_NO_MEMORY);
     dp_tls_server_config config = config_of();
+    config.handshake_rate = 50;
     dp_file_error error;
     dp_tls_server *made = NULL;
     int result = DP_ERR_NO_MEMORY;
@@ -393,7 +416,7 @@ static void test_without_memory(void **state)
         fail_allocation(0);
     }
     assert_int_equal(result, DP_OK);
-    assert_int_equal(n, 3); /* the object, the text of a file */
+    assert_int_equal(n, 4); /* the object, the rates, the text of a file */
     dp_tls_server_free(made);
 }
 
@@ -643,12 +666,19 @@ static int group_teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_both_ends),       TEST(test_tls_later),
-        TEST(test_chain),           TEST(test_another_certificate),
-        TEST(test_insecure_client), TEST(test_no_tls),
-        TEST(test_slow_handshake),  TEST(test_too_many_handshakes),
-        TEST(test_without_memory),  TEST(test_without_random),
-        TEST(test_bad_files),       TEST(test_warns_of_an_old_certificate),
+        TEST(test_both_ends),
+        TEST(test_tls_later),
+        TEST(test_chain),
+        TEST(test_another_certificate),
+        TEST(test_insecure_client),
+        TEST(test_no_tls),
+        TEST(test_slow_handshake),
+        TEST(test_too_many_handshakes),
+        TEST(test_rate_of_handshakes),
+        TEST(test_without_memory),
+        TEST(test_without_random),
+        TEST(test_bad_files),
+        TEST(test_warns_of_an_old_certificate),
         TEST(test_openssl),
     };
     return cmocka_run_group_tests_name("net/tls_server", tests, group_setup, group_teardown);

@@ -321,7 +321,113 @@ static void test_shutdown(void **state)
 
 /* ---- limits ---- */
 
+/* Asks for an id from this address; whether it got one. */
+static bool gets_an_id(const char *ip)
+{
+    stream t;
+    assert_int_equal(open_from(&t, ip), DP_OK);
+    say(&t, "GET /peerjs/id HTTP/1.1\r\nHost: h\r\n\r\n");
+    const char *text = answer(&t);
+    bool got = strncmp(text, "HTTP/1.1 200 ", 13) == 0;
+    if (!got)
+        assert_memory_equal(text, "HTTP/1.1 429 ", 13);
+    assert_true(got == (t.conn != NULL)); /* else closed */
+    end(&t);
+    return got;
+}
+
 static void test_connection_rate(void **state)
+{
+    (void)state;
+    dp_signal_server_config c = config();
+    c.connection_rate = 1;
+    c.connection_burst = 3;
+    start(&c);
+    for (int i = 0; i < 3; i++)
+        assert_true(gets_an_id("2001:db8::1"));
+    assert_false(gets_an_id("2001:db8::2")); /* of the same subscriber */
+    assert_true(gets_an_id("2001:db8:0:1::1"));
+    assert_true(gets_an_id("192.0.2.1"));
+    now += DP_SECONDS(1);
+    assert_true(gets_an_id("2001:db8::1"));
+    assert_false(gets_an_id("2001:db8::1"));
+    assert_int_equal(stats().refused, 2);
+}
+
+/* One connection may ask for more: that is what the rate of messages is for. */
+static void test_connection_is_charged_once(void **state)
+{
+    (void)state;
+    stream t;
+    dp_signal_server_config c = config();
+    c.connection_rate = 1;
+    c.connection_burst = 1;
+    start(&c);
+    assert_int_equal(open_from(&t, "192.0.2.1"), DP_OK);
+    for (int i = 0; i < 5; i++) {
+        say(&t, "GET /peerjs/id HTTP/1.1\r\nHost: h\r\n\r\n");
+        expect_answer(&t, "HTTP/1.1 200 ", "");
+    }
+    end(&t);
+    assert_false(gets_an_id("192.0.2.1"));
+}
+
+/* What brings nothing but garbage costs its address nothing; what may be a guess at a secret does. */
+static void test_garbage_is_not_charged(void **state)
+{
+    (void)state;
+    static const char *const garbage[] = {"",
+                                          "GET",
+                                          "\x16\x03\x01",
+                                          "nonsense\r\n\r\n",
+                                          "GET / HTTP/1.1\r\n\r\n",
+                                          "GET /no HTTP/1.1\r\nHost: h\r\n\r\n",
+                                          "GET /peerjs?key=peerjs&id=a&token=t HTTP/1.1\r\nHost: "
+                                          "h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"};
+    stream t;
+    dp_signal_server_config c = config();
+    c.connection_rate = 1;
+    c.connection_burst = 4;
+    c.access_token = "secret";
+    c.allow_discovery = true;
+    start(&c);
+    for (size_t i = 0; i < 5 * sizeof(garbage) / sizeof(garbage[0]); i++) {
+        assert_int_equal(open_from(&t, "192.0.2.1"), DP_OK);
+        say(&t, garbage[i / 5]);
+        end(&t);
+    }
+    for (int i = 0; i < 10; i++) {
+        join(&t, "a", "secret1");
+        input(&t, "garbage", 7);
+        assert_string_equal(last_reason, "it broke the protocol");
+        end(&t);
+    }
+    for (int i = 0; i < 10; i++) {
+        upgrade(&t, "/peerjs?key=peerjs&id=a");
+        assert_string_equal(last_reason, "no id, token or key, or one that can't be");
+        end(&t);
+    }
+    join(&t, "a", "secret1"); /* the first of four */
+    stream guess;
+    upgrade(&guess, "/peerjs?key=peerjs&id=b&token=wrong");
+    expect_upgraded(&guess);
+    assert_string_equal(last_reason, "no access token");
+    input(&guess, "garbage", 7); /* gives nothing back */
+    end(&guess);
+    upgrade(&guess, "/peerjs?key=peerjs&id=a&token=secret2");
+    expect_upgraded(&guess);
+    assert_string_equal(last_reason, "the id is taken");
+    end(&guess);
+    assert_int_equal(open_from(&guess, "192.0.2.1"), DP_OK);
+    say(&guess, "GET /peerjs/peers HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer wrong\r\n\r\n");
+    expect_answer(&guess, "HTTP/1.1 401 ", "");
+    end(&guess);
+    assert_false(gets_an_id("192.0.2.1"));
+    end(&t);
+}
+
+/* Garbage behind what was served is no reason. */
+static void test_served_is_charged(void **state)
 {
     (void)state;
     stream t;
@@ -329,20 +435,19 @@ static void test_connection_rate(void **state)
     c.connection_rate = 1;
     c.connection_burst = 3;
     start(&c);
-    for (int i = 0; i < 3; i++) {
-        assert_int_equal(open_from(&t, "2001:db8::1"), DP_OK);
-        end(&t);
-    }
-    assert_int_equal(open_from(&t, "2001:db8::2"), DP_ERR_LIMIT); /* of the same subscriber */
-    assert_int_equal(open_from(&t, "2001:db8:0:1::1"), DP_OK);
-    end(&t);
     assert_int_equal(open_from(&t, "192.0.2.1"), DP_OK);
+    say(&t, "GET /peerjs/id HTTP/1.1\r\nHost: h\r\n\r\n");
+    say(&t, "nonsense\r\n\r\n");
     end(&t);
-    now += DP_SECONDS(1);
-    assert_int_equal(open_from(&t, "2001:db8::1"), DP_OK);
+    join(&t, "a", "1");
+    send_text(&t, "{\"type\":\"HEARTBEAT\"}");
+    input(&t, "garbage", 7);
     end(&t);
-    assert_int_equal(open_from(&t, "2001:db8::1"), DP_ERR_LIMIT);
-    assert_int_equal(stats().refused, 2);
+    join(&t, "a", "1");
+    send_text(&t, "{\"type\":\"OFFER\",\"dst\":\"b\"}");
+    input(&t, "garbage", 7);
+    end(&t);
+    assert_false(gets_an_id("192.0.2.1"));
 }
 
 static void test_noisy_client(void **state)
@@ -778,6 +883,9 @@ int main(void)
         TEST(test_alive_timeout),
         TEST(test_shutdown),
         TEST(test_connection_rate),
+        TEST(test_connection_is_charged_once),
+        TEST(test_garbage_is_not_charged),
+        TEST(test_served_is_charged),
         TEST(test_noisy_client),
         TEST(test_slow_reader),
         TEST(test_total_buffer),
