@@ -61,6 +61,7 @@ static void print_links(const home *h, const char *id)
 {
     const peer_server *p = &h->peer_server;
     bool everywhere = false;
+    peer_server_print_stun(p);
     for (size_t i = 0; i < p->listening_count; i++)
         if (is_any(&p->listening[i])) {
             print_links_everywhere(h, &p->listening[i], id);
@@ -75,8 +76,8 @@ static void print_links(const home *h, const char *id)
 
 /* ---- opening ------------------------------------------------------------------------------------------------ */
 
-/* What the page gets to know: our PeerServer's key, and the STUN servers, though no TURN server, which would need our
- * password; that we use one is enough. */
+/* What the page gets to know: our PeerServer's key, the port of our own STUN server, at whatever host the page was asked
+ * from, and the other STUN servers, though no TURN server, which would need our password; that we use one is enough. */
 static dp_value *make_config(const app *a)
 {
     dp_value *config = dp_value_map();
@@ -98,6 +99,8 @@ static dp_value *make_config(const app *a)
         dp_value_free(servers);
     if (error == DP_OK && a->key != NULL)
         error = dp_value_set(config, "key", dp_value_string(a->key));
+    if (error == DP_OK && a->signal.stun)
+        error = dp_value_set(config, "stunPort", dp_value_uint(a->signal.stun_port));
     if (error == DP_OK)
         return config;
     dp_value_free(config);

@@ -1,4 +1,4 @@
-// `datapeer signal --stun`, asked by browsers, by coturn's client and by our own command. (Behind real NATs: tests/netns.)
+// `datapeer signal --stun` and `serve --stun`, asked by browsers, by coturn's client and by our own command. (Behind real NATs: tests/netns.)
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createSocket } from 'node:dgram';
@@ -11,10 +11,14 @@ import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { gather } from './lib/gather.mjs';
 import { SERVERS } from './lib/servers.mjs';
-import { BROWSERS, build, DEADLINE, within, World } from './lib/world.mjs';
+import { BROWSERS, build, DEADLINE, until, within, World } from './lib/world.mjs';
 
 const limit = { timeout: 120000 };
 const CLIENT = '/usr/bin/turnutils_stunclient';
+const counter = async (server, name) => {
+    const text = await (await fetch(`http://127.0.0.1:${server.port}/metrics`)).text();
+    return Number(new RegExp(`^datapeer_stun_${name}_total (\\d+)$`, 'm').exec(text)[1]);
+};
 const own = Object.values(networkInterfaces()).flat().find(({ internal, family }) => !internal && family === 'IPv4')?.address;
 
 describe('our STUN server', () => {
@@ -30,11 +34,6 @@ describe('our STUN server', () => {
     });
     after(() => world.close());
 
-    const counter = async (name) => {
-        const text = await (await fetch(`http://127.0.0.1:${server.port}/metrics`)).text();
-        return Number(new RegExp(`^datapeer_stun_${name}_total (\\d+)$`, 'm').exec(text)[1]);
-    };
-
     // Firefox asks no server at a loopback address, and each of them hides what is its own address behind a name, so both tell of this.
     for (const name of BROWSERS) {
         test(`gives ${name} its server-reflexive candidate`, { ...limit, skip: own ? false : 'this machine has no address but loopback' }, async () => {
@@ -42,7 +41,7 @@ describe('our STUN server', () => {
             const page = await browser.newPage();
             const candidates = await page.evaluate(gather, `stun:${own}:${port}`);
             assert.match(candidates.at(-1), new RegExp(` ${own.replaceAll('.', '\\.')} \\d+ typ srflx `), candidates.join('\n'));
-            assert.equal(await counter('refused'), 0);
+            assert.equal(await counter(server, 'refused'), 0);
         });
     }
 
@@ -58,11 +57,11 @@ describe('our STUN server', () => {
         await writeFile(join(folder, 'file'), 'content');
         const args = ['serve', folder, '--id', 'asks', '--server', server.url, '-v', '-v', '--ice-server', `stun:127.0.0.1:${port}`];
         await world.program(join(build, 'datapeer'), args, { ready: (line) => line.includes('asks') });
-        const before = await counter('answered');
+        const before = await counter(server, 'answered');
         const get = ['get', 'asks:file', '-o', '-', '--server', server.url, '--ice-server', `stun:127.0.0.1:${port}`];
         const { stdout } = await promisify(execFile)(join(build, 'datapeer'), get, { timeout: DEADLINE });
         assert.equal(stdout, 'content');
-        assert.ok((await counter('answered')) >= before + 2, 'both ends have asked');
+        assert.ok((await counter(server, 'answered')) >= before + 2, 'both ends have asked');
     });
 
     test('is silent to what is no question, and goes on', limit, async () => {
@@ -77,9 +76,35 @@ describe('our STUN server', () => {
         socket.send(request, port, '127.0.0.1');
         await within(DEADLINE, 'an answer', once(socket, 'message'));
         assert.deepEqual(heard.map((answer) => answer.length), [32]);
-        assert.equal(await counter('dropped'), hostile.length);
+        assert.equal(await counter(server, 'dropped'), hostile.length);
         socket.close();
     });
+});
+
+// A UDP port that is free now.
+async function freePort() {
+    const socket = createSocket('udp4').bind(0, '127.0.0.1');
+    await once(socket, 'listening');
+    const { port } = socket.address();
+    socket.close();
+    return port;
+}
+
+test('datapeer serve --stun: the page asks who has served it', limit, async (t) => {
+    const world = new World();
+    t.after(() => world.close());
+    const folder = await world.temporaryFolder();
+    await writeFile(join(folder, 'file'), 'content');
+    const port = await freePort();
+    const home = await world.home(folder, 'home', ['--metrics', `--stun=${port}`]);
+    assert.ok(home.program.lines.includes(`listening on 127.0.0.1:${port} (STUN)`));
+    const config = await (await fetch(`http://127.0.0.1:${home.port}/config.json`)).json();
+    assert.deepEqual(config, { iceServers: [], stunPort: port });
+    const { browser } = await world.chromium();
+    const page = await browser.newPage();
+    await page.goto(home.page);
+    await page.locator('.entry', { hasText: 'file' }).waitFor();
+    await until(DEADLINE, 'its question', async () => (await counter(home, 'answered')) > 0);
 });
 
 describe('its options', () => {

@@ -48,8 +48,13 @@ export function peerOptions(address, config, location) {
     // What the PeerServer lets us in by begins our token; its end is ours alone.
     if (address.token !== '') options.token = address.token + Math.random().toString(36).slice(2);
     // Without iceServers in the config PeerJS uses its own default servers.
-    if (Array.isArray(config.iceServers)) options.config = { iceServers: config.iceServers };
+    if (Array.isArray(config.iceServers)) options.config = { iceServers: [...config.iceServers, ...ownStun(config, location)] };
     return options;
+}
+
+// Whoever serves the page may be a STUN server, too: by the name that led here.
+function ownStun(config, location) {
+    return config.stunPort > 0 ? [{ urls: `stun:${location.hostname}:${config.stunPort}` }] : [];
 }
 
 function serverUrl(text, location) {

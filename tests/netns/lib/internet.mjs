@@ -42,10 +42,10 @@ export class Internet extends Net {
         this.server = `ws://${CORE[4]}:80/`;
     }
 
-    // A counter of that server.
-    async counter(name) {
-        const script = `fetch('http://127.0.0.1/metrics').then((r) => r.text()).then(console.log)`;
-        const text = await this.core.run(`${process.execPath} -e "${script}"`);
+    // A counter of that server, or of another one.
+    async counter(name, host = this.core, port = 80) {
+        const script = `fetch('http://127.0.0.1:${port}/metrics').then((r) => r.text()).then(console.log)`;
+        const text = await host.run(`${process.execPath} -e "${script}"`);
         return Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)[1]);
     }
 
@@ -68,12 +68,12 @@ export class Internet extends Net {
         return this.core.started('/usr/bin/turnserver', ['-c', path('turn.conf')], { ready });
     }
 
-    // `datapeer serve` on host, sharing one file of so many bytes, which are new for each test.
+    // `datapeer serve` on host, sharing one file of so many bytes, which are new for each test. Without a PeerServer it is its own.
     async device(host, options = [], size = 1e6) {
         const folder = await this.temporaryFolder();
         this.content = randomBytes(size);
         await writeFile(join(folder, 'file'), this.content);
-        const args = ['serve', folder, '--id', DEVICE, '--server', this.server, '-v', '-v', ...options];
+        const args = ['serve', folder, '--id', DEVICE, ...(this.server ? ['--server', this.server] : []), '-v', '-v', ...options];
         this.served = await host.started(join(build, 'datapeer'), args, { ready: (line) => line.startsWith('serving ') });
         return this.served;
     }
