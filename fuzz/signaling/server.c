@@ -4,9 +4,12 @@
  *   2 x: it joins with one of 4 ids and 2 tokens        3 x y: a message of one of 8 types to one of 8 ids
  *   4: it ends   5: it takes nothing more   6: it takes all again   7: the next timeout   8: time passes   9: shutdown
  *   10 x: the parser of messages alone is given the rest of the input
+ *   63 x: the cluster, by the lower three bits of x: 0 comes, 1 goes, 2 answers to a claim, 3 tells a letter's fate, 4 returns
+ *   one, 5 has a letter (x/8 times 4 bytes), 6 lists who is there, 7 can't be asked any more, or can again
  * The server must keep its promises: CLOSE once, no bytes for a stream that ended or takes nothing, no bytes held in the end. */
 #include "signaling/server_message.h"
 #include <datapeer/signal_server.h>
+#include <datapeer/signaling.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +29,55 @@ typedef struct stream {
     dp_signal_conn *conn;
     bool holds;
 } stream;
+
+/* What the server asked last. */
+static struct {
+    bool up, refuses;
+    uint64_t stamp, ticket;
+    char id[DP_PEER_ID_MAX + 1], src[DP_PEER_ID_MAX + 1], dst[DP_PEER_ID_MAX + 1];
+} cluster;
+
+static bool remember(char out[DP_PEER_ID_MAX + 1], const char *id)
+{
+    size_t len = strlen(id);
+    CHECK(cluster.up && len > 0 && len <= DP_PEER_ID_MAX && strpbrk(id, "\n\r\x1b\x7f") == NULL);
+    memcpy(out, id, len + 1);
+    return !cluster.refuses;
+}
+static bool on_claim(void *ctx, const char *id, const char *proof, uint64_t stamp, bool renew)
+{
+    (void)ctx;
+    CHECK(strlen(proof) == 64 && (renew || stamp > cluster.stamp));
+    cluster.stamp = stamp > cluster.stamp ? stamp : cluster.stamp;
+    return remember(cluster.id, id);
+}
+static void on_release(void *ctx, const char *id, uint64_t stamp)
+{
+    char ignored[DP_PEER_ID_MAX + 1];
+    (void)ctx;
+    CHECK(stamp != 0);
+    (void)remember(ignored, id);
+}
+static bool on_forward(void *ctx, const char *src, const char *dst, const char *letter, size_t len,
+                       dp_signal_absent absent)
+{
+    (void)ctx;
+    CHECK(len <= 70000 && letter[0] >= '0' && letter[0] <= '3' && absent <= DP_SIGNAL_KEEP);
+    (void)remember(cluster.src, src);
+    return remember(cluster.dst, dst);
+}
+static bool on_withdraw(void *ctx, const char *dst)
+{
+    (void)ctx;
+    return remember(cluster.dst, dst);
+}
+static bool on_list(void *ctx, uint64_t ticket)
+{
+    (void)ctx;
+    CHECK(cluster.up);
+    cluster.ticket = ticket;
+    return !cluster.refuses;
+}
 
 typedef struct owner {
     dp_signal_server *server;
@@ -54,7 +106,8 @@ static void drain(owner *o)
     }
     while (dp_signal_server_poll_event(o->server, &event)) {
         stream *t = event.user;
-        CHECK(!o->done);
+        CHECK(!o->done ||
+              event.type == DP_SIGNAL_EVENT_EXPIRED); /* what was kept lasts longer than streams */
         if (event.type == DP_SIGNAL_EVENT_CLOSE) {
             CHECK(t->conn != NULL);
             *t = (stream){0};
@@ -157,6 +210,47 @@ static void parse_message(const uint8_t *data, size_t size)
     free(out);
 }
 
+static size_t cluster_says(owner *o, const uint8_t *data, size_t size)
+{
+    static const char *const ids[] = {"a", "", "b\"", "c\n", "\xff"};
+    unsigned x = size > 0 ? data[0] : 0;
+    size_t len = size > 0 ? size - 1 : 0;
+    len = len < x / 8 * 4 ? len : x / 8 * 4;
+    bool asked = cluster.dst[0] != '\0' && cluster.src[0] != '\0';
+    if (((x & 7) == 3 || (x & 7) == 4) && !asked)
+        return 2;
+    switch (x & 7) {
+    case 0:
+        cluster.up = true;
+        dp_signal_server_cluster_up(o->server, o->now);
+        break;
+    case 1:
+        cluster.up = false;
+        dp_signal_server_cluster_down(o->server, o->now);
+        break;
+    case 2:
+        dp_signal_server_claimed(o->server, o->now, cluster.id, cluster.stamp - x / 64,
+                                 (dp_signal_verdict)(x / 8 % 3));
+        break;
+    case 3:
+        dp_signal_server_forwarded(o->server, o->now, cluster.src, cluster.dst, x * 10,
+                                   (dp_signal_fate)(x / 8 % 4));
+        break;
+    case 4:
+        dp_signal_server_returned(o->server, o->now, cluster.src, cluster.dst);
+        break;
+    case 5:
+        dp_signal_server_letter(o->server, o->now, (const char *)data + (size > 0), len);
+        return 2 + len;
+    case 6:
+        dp_signal_server_listed(o->server, o->now, cluster.ticket, ids, x / 8 % 6);
+        break;
+    default:
+        cluster.refuses = !cluster.refuses;
+    }
+    return size > 0 ? 2 : 1;
+}
+
 static size_t step(owner *o, const uint8_t *data, size_t size)
 {
     stream *t = &o->streams[data[0] >> 6];
@@ -164,6 +258,11 @@ static size_t step(owner *o, const uint8_t *data, size_t size)
     unsigned argument = size > 1 ? data[1] : 0;
     size_t used = size > 1 ? 2 : 1;
     size_t len = argument + 1 < size - used ? argument + 1 : size - used;
+    if ((data[0] & 0x3f) == 0x3f) {
+        used = cluster_says(o, data + 1, size - 1);
+        drain(o);
+        return used;
+    }
     connect_stream(o, t);
     switch (what) {
     case 0:
@@ -211,10 +310,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     owner o = {.now = DP_SECONDS(1)};
     random_state = 1;
+    memset(&cluster, 0, sizeof(cluster));
+    const dp_signal_cluster hooks = {.time_offset = 5,
+                                     .claim = on_claim,
+                                     .release = on_release,
+                                     .forward = on_forward,
+                                     .withdraw = on_withdraw,
+                                     .list = on_list};
     dp_signal_server_config config = {.size = sizeof(config),
                                       .random = {fake_random, NULL},
                                       .allow_discovery = true,
                                       .metrics = true,
+                                      .cluster = &hooks,
                                       .concurrent_limit = 3,
                                       .client_buffer = 2000,
                                       .total_buffer = 100000};

@@ -570,6 +570,20 @@ static void test_arguments(void **state)
     assert_false(stats().cluster_up);
 }
 
+/* Its owner may have freed the cluster before. */
+static void test_freed_without_a_word(void **state)
+{
+    stream a, b;
+    start_node();
+    join_node(&a, "a", "1");
+    ask(&b, "b", "1");
+    said_at = said_count;
+    stop(state);
+    expect_nothing_said();
+    free(a.got);
+    free(b.got);
+}
+
 static void test_shutdown_while_asked(void **state)
 {
     (void)state;
@@ -688,6 +702,7 @@ int main(void)
         TEST(test_list),
         TEST(test_comes_back),
         TEST(test_arguments),
+        TEST(test_freed_without_a_word),
         TEST(test_shutdown_while_asked),
         TEST(test_nth_allocation_fails),
     };
