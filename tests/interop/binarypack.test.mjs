@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { pack } from 'peerjs-js-binarypack';
 import { pattern, sha256 } from './lib/pattern.mjs';
-import { build, packVectors } from './lib/vectors.mjs';
+import { SERVERS } from './lib/servers.mjs';
+import { build, notation, packVectors, unpackVectors } from './lib/vectors.mjs';
 import { BROWSERS, PAGES, PeerDriver, World } from './lib/world.mjs';
 
 const world = new World();
@@ -13,7 +14,7 @@ let server, driver, vectors;
 
 before(async () => {
     vectors = await packVectors();
-    server = await world.peerServer();
+    server = await SERVERS.datapeer(world);
     for (const name of BROWSERS) ({ browser: browsers[name] } = await world.browser(name));
     driver = await PeerDriver.start(world, server);
 });
@@ -81,6 +82,24 @@ for (const [name, version] of PAGES) {
                 const { value } = await driver.call('recv', { conn, timeout: 10000 });
                 assert.equal(value, `91${packed(vector)}`, vector.name);
             }
+        });
+
+        // Messages as no packer makes them. Those that are refused are dropped, and what comes behind them is not.
+        test('the page packs by hand', limit, async () => {
+            const unpack = await unpackVectors();
+            const raw = unpack.map(({ packed, value }) => (value === undefined ? packed : packed.slice(0, 2 * notation(packed).length)));
+            await page.evaluate((raw) => {
+                const channel = client.connections.at(-1).conn.dataChannel;
+                for (const hex of raw) channel.send(Uint8Array.from(hex.match(/../g) ?? [], (byte) => parseInt(byte, 16)));
+            }, raw);
+            const good = unpack.filter(({ value }) => value !== undefined);
+            assert.ok(good.length > 280 && unpack.length - good.length > 100);
+            for (const { name, value } of good) {
+                const got = notation((await driver.call('recv', { conn, timeout: 10000 })).value).value;
+                assert.equal(got, value.replace('#8000000000000000', '#0000000000000000'), name); // packed again, zero has one form
+            }
+            await page.evaluate(() => client.connections.at(-1).send('after'));
+            assert.equal((await driver.call('recv', { conn, timeout: 10000 })).value, hex(pack('after')));
         });
     });
 }

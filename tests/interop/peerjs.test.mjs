@@ -5,12 +5,14 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pack, unpack } from 'peerjs-js-binarypack';
 import { patternDigest } from './lib/pattern.mjs';
-import { BROWSERS, build, PAGES, parse, PeerDriver, root, within, World } from './lib/world.mjs';
+import { SERVERS } from './lib/servers.mjs';
+import { BROWSERS, MEETINGS, parse, PeerDriver, root, within, World } from './lib/world.mjs';
 
 const world = new World();
 const limit = { timeout: 60000 };
 const browsers = {};
-let server, driver;
+const servers = {}; // by whose they are
+const drivers = {};
 
 const hex = (value) => Buffer.from(pack(value)).toString('hex');
 const value = (text) => {
@@ -19,10 +21,12 @@ const value = (text) => {
 };
 
 before(async () => {
-    server = await world.peerServer();
-    await world.rpcDemo(server, 'demo');
+    for (const [whose, start] of Object.entries(SERVERS)) {
+        servers[whose] = await start(world);
+        await world.rpcDemo(servers[whose], 'demo');
+        drivers[whose] = await PeerDriver.start(world, servers[whose]);
+    }
     for (const name of BROWSERS) ({ browser: browsers[name] } = await world.browser(name));
-    driver = await PeerDriver.start(world, server);
 });
 after(() => world.close());
 
@@ -35,10 +39,11 @@ async function addMsgPack(page, version) {
     }, source);
 }
 
-for (const [name, version] of PAGES) {
-    describe(`${name}, PeerJS ${version}`, () => {
-        let page, peer;
+for (const [name, version, whose, thorough] of MEETINGS) {
+    describe(`${name}, PeerJS ${version}, the PeerServer of ${whose}`, () => {
+        let page, peer, server, driver;
         before(async () => {
+            [server, driver] = [servers[whose], drivers[whose]];
             page = await world.page(browsers[name], version, server);
             peer = await page.evaluate(() => client.open({ storage: true }));
             await addMsgPack(page, version);
@@ -52,6 +57,44 @@ for (const [name, version] of PAGES) {
             return { label, metadata, reliable, serialization };
         });
         const closed = () => within(10000, "the page's close event", page.evaluate(() => client.connections.at(-1).closed));
+
+        test('metadata of every kind', limit, async () => {
+            const deep = Array.from({ length: 100 }).reduce((inner) => [inner], 'deep');
+            for (const metadata of [0, -1.5, false, true, '', 'é\u0000"\\\n😀', [], {}, { a: [1, null, { é: 'x' }] }, deep, 'x'.repeat(30000)]) {
+                const { conn } = await open({ metadata });
+                assert.deepEqual((await accepted()).metadata, metadata);
+                await driver.call('close', { conn });
+            }
+            const { conn } = await open();
+            const { label, metadata } = await accepted();
+            assert.equal(metadata ?? null, null);
+            assert.match(label, /^dc_/);
+            await driver.call('close', { conn });
+        });
+
+        test('a page with metadata of every kind is answered', limit, async () => {
+            const echoes = await page.evaluate(async () => {
+                const deep = Array.from({ length: 400 }).reduce((inner) => [inner], 'deep');
+                const echoes = [];
+                for (const metadata of [0, '', 'é\u0000"', { a: [1, null] }, deep, 'x'.repeat(30000)]) {
+                    const connection = client.connections[await client.connect('demo', { metadata, label: 'a "label" é' })];
+                    echoes.push((await connection.request('echo', 1)).data);
+                    connection.conn.close();
+                }
+                return echoes;
+            });
+            assert.deepEqual(echoes, [1, 1, 1, 1, 1, 1]);
+        });
+
+        test('"none" is raw, "binary-utf8" is binary', limit, async () => {
+            for (const [serialization, told] of [['none', 'raw'], ['binary-utf8', 'binary']]) {
+                const { conn } = await open({ serialization });
+                assert.equal((await accepted()).serialization, told);
+                await driver.call('close', { conn });
+            }
+        });
+
+        if (!thorough) return;
 
         test('a page calls with MsgPack', limit, async () => {
             const result = await page.evaluate(async () => {
@@ -109,34 +152,6 @@ for (const [name, version] of PAGES) {
                 await driver.call('waitclose', { conn, timeout: 10000 });
             });
         }
-
-        test('metadata of every kind', limit, async () => {
-            const deep = Array.from({ length: 100 }).reduce((inner) => [inner], 'deep');
-            for (const metadata of [0, -1.5, false, true, '', 'é\u0000"\\\n😀', [], {}, { a: [1, null, { é: 'x' }] }, deep, 'x'.repeat(30000)]) {
-                const { conn } = await open({ metadata });
-                assert.deepEqual((await accepted()).metadata, metadata);
-                await driver.call('close', { conn });
-            }
-            const { conn } = await open();
-            const { label, metadata } = await accepted();
-            assert.equal(metadata ?? null, null);
-            assert.match(label, /^dc_/);
-            await driver.call('close', { conn });
-        });
-
-        test('a page with metadata of every kind is answered', limit, async () => {
-            const echoes = await page.evaluate(async () => {
-                const deep = Array.from({ length: 400 }).reduce((inner) => [inner], 'deep');
-                const echoes = [];
-                for (const metadata of [0, '', 'é\u0000"', { a: [1, null] }, deep, 'x'.repeat(30000)]) {
-                    const connection = client.connections[await client.connect('demo', { metadata, label: 'a "label" é' })];
-                    echoes.push((await connection.request('echo', 1)).data);
-                    connection.conn.close();
-                }
-                return echoes;
-            });
-            assert.deepEqual(echoes, [1, 1, 1, 1, 1, 1]);
-        });
 
         test('the longest JSON that PeerJS sends goes both ways, and no longer one', limit, async () => {
             const { conn } = await open({ serialization: 'json' });
@@ -219,14 +234,6 @@ for (const [name, version] of PAGES) {
             await other.close();
         });
 
-        test('"none" is raw, "binary-utf8" is binary', limit, async () => {
-            for (const [serialization, told] of [['none', 'raw'], ['binary-utf8', 'binary']]) {
-                const { conn } = await open({ serialization });
-                assert.equal((await accepted()).serialization, told);
-                await driver.call('close', { conn });
-            }
-        });
-
         test('several connections at once, and a queue larger than the channel takes', limit, async () => {
             const conns = [];
             for (let i = 0; i < 4; i++) {
@@ -244,30 +251,13 @@ for (const [name, version] of PAGES) {
     });
 }
 
-// A PeerServer that tells who is there: npm's, and ours.
-const DISCOVERY = {
-    npm: {
-        path: process.execPath,
-        args: [join(root, 'tests/interop/drivers/npm_peerserver.mjs'), '{"allow_discovery": true}'],
-        port: (line) => parse(line)?.port,
-    },
-    ours: {
-        path: join(build, 'datapeer'),
-        args: ['signal', '--host', '127.0.0.1', '--port', '0', '--allow-discovery'],
-        port: (line) => Number(/:(\d+)$/.exec(line)?.[1]),
-    },
-};
-for (const [whose, { path, args, port }] of Object.entries(DISCOVERY)) {
-    test(`the list of peers of ${whose === 'npm' ? "npm's" : 'our'} PeerServer`, limit, async () => {
-        const program = await world.program(path, args, { ready: (line) => port(line) > 0 });
-        const url = `ws://127.0.0.1:${port(program.lines.find((line) => port(line) > 0))}`;
-        await world.rpcDemo({ url }, 'a-listed-one');
-        const other = await PeerDriver.start(world, { url });
+for (const [whose, start] of Object.entries(SERVERS)) {
+    test(`the list of peers, the PeerServer of ${whose}`, limit, async () => {
+        const server = await start(world, { allow_discovery: true });
+        await world.rpcDemo(server, 'a-listed-one');
+        const other = await PeerDriver.start(world, server);
         const own = parse(other.program.lines[0]).peer;
         assert.deepEqual((await other.call('peers')).peers.sort(), [own, 'a-listed-one'].sort());
+        await assert.rejects(drivers[whose].call('peers')); // one that does not tell
     });
 }
-
-test('a PeerServer that does not tell who is there', limit, async () => {
-    await assert.rejects(driver.call('peers'));
-});

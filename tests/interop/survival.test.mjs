@@ -3,25 +3,26 @@ import assert from 'node:assert/strict';
 import { mkdir, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { SERVERS } from './lib/servers.mjs';
 import { BROWSERS, until, within, World } from './lib/world.mjs';
 
 const world = new World();
 const limit = { timeout: 120000 };
-let server, device, file;
+let server, device, folder, file;
 
 before(async () => {
-    const folder = join(await world.temporaryFolder(), 'disk');
+    folder = join(await world.temporaryFolder(), 'disk');
     file = join(folder, 'large');
     await mkdir(folder);
     await writeFile(file, '');
     await truncate(file, 2e9);
-    server = await world.peerServer();
+    server = await SERVERS.datapeer(world);
     device = await world.device(server, folder, 'device');
 });
 after(() => world.close());
 
-async function connectedPage({ browser }) {
-    const page = await world.page(browser, '1.5.5', server);
+async function connectedPage({ browser }, at = server) {
+    const page = await world.page(browser, '1.5.5', at);
     await page.evaluate(() => client.open());
     await connect(page);
     return page;
@@ -68,21 +69,34 @@ test('a page closes in the middle of a read, and the read ends at once', limit, 
     }
 });
 
-test('the PeerServer vanishes: connections live on, and when it is back the device can be called again', limit, async () => {
-    const page = await connectedPage(await world.chromium());
-    await server.program.stop();
-    assert.equal(await list(page), 1);
-    server = await world.peerServer(server.port);
-    assert.equal(await list(page), 1);
-    // The device comes back by itself; until then PeerJS reports that there is no such peer.
-    const chromium = await world.chromium();
-    let other;
-    await until(60000, 'the device back', async () => {
-        other = await connectedPage(chromium).catch(() => null);
-        return other !== null;
+for (const [whose, start] of Object.entries(SERVERS)) {
+    test(`the PeerServer of ${whose} is killed: connections live on, and when it is back the device has its id again`, limit, async () => {
+        let server = await start(world);
+        await world.device(server, folder, 'device');
+        const { browser } = await world.chromium();
+        const page = await connectedPage({ browser }, server);
+        const id = await page.evaluate(() => client.peer.id);
+        server.program.child.kill('SIGKILL');
+        await server.program.exited;
+        assert.equal(await list(page), 1);
+        server = await start(world, { port: server.port });
+        assert.equal(await list(page), 1);
+        // The device comes back by itself; until then PeerJS reports that there is no such peer.
+        let other;
+        await until(60000, 'the device back', async () => {
+            other = await connectedPage({ browser }, server).catch(() => null);
+            return other !== null;
+        });
+        assert.equal(await list(other), 1);
+        // PeerJS has to be asked: then it has its id again, too.
+        const again = await page.evaluate(() => new Promise((resolve) => {
+            client.peer.once('open', resolve);
+            client.peer.reconnect();
+        }));
+        assert.equal(again, id);
+        await browser.close();
     });
-    assert.equal(await list(other), 1);
-});
+}
 
 test('the device is told to end, and the page hears of it', limit, async () => {
     const page = await connectedPage(await world.chromium());

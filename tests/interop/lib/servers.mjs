@@ -1,4 +1,4 @@
-// Both PeerServers, with the same options: {path, key, allow_discovery, concurrent_limit, alive_timeout, expire_timeout}, as npm's
+// Both PeerServers, with the same options: {port, path, key, allow_discovery, concurrent_limit, alive_timeout, expire_timeout}, as npm's
 // names them. Each returns {port, url, program}.
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';

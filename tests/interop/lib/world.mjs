@@ -227,9 +227,18 @@ export class Program {
 // `datapeer peer`: JSON lines, matched by id.
 export class PeerDriver {
     #next = 1;
+    #waiting = new Map(); // by id
 
     constructor(program) {
         this.program = program;
+        this.gone = program.exited.then((how) => {
+            throw new Error(`${program.name} ended (${how.error?.message ?? how.signal ?? how.code}): ${program.errors}`);
+        });
+        this.gone.catch(() => {}); // told to who waits
+        program.onLine = (line) => {
+            const answer = parse(line);
+            this.#waiting.get(answer?.id)?.(answer);
+        };
     }
 
     static async start(world, peerServer) {
@@ -240,8 +249,9 @@ export class PeerDriver {
     // The answer; an answer with error is thrown.
     async call(op, fields = {}, deadline = DEADLINE) {
         const id = this.#next++;
+        const came = new Promise((resolve) => this.#waiting.set(id, resolve));
         this.program.write({ id, op, ...fields });
-        const answer = parse(await this.program.waitLine((line) => parse(line)?.id === id, deadline));
+        const answer = await within(deadline, `the answer to ${op}`, Promise.race([came, this.gone])).finally(() => this.#waiting.delete(id));
         if (answer.error !== undefined) throw new Error(answer.error);
         return answer;
     }
