@@ -45,8 +45,8 @@ export function peerOptions(address, config, location) {
         key: address.key || config.key || 'peerjs',
         debug: 0,
     };
-    // What the PeerServer lets us in by begins our token; its end is ours alone.
-    if (address.token !== '') options.token = address.token + Math.random().toString(36).slice(2);
+    // What the PeerServer lets us in by begins our token; its end is ours alone. PeerJS puts it into an URL as it is.
+    if (address.token !== '') options.token = encodeURIComponent(address.token) + Math.random().toString(36).slice(2);
     // Without iceServers in the config PeerJS uses its own default servers.
     if (Array.isArray(config.iceServers)) options.config = { iceServers: [...config.iceServers, ...ownStun(config, location)] };
     return options;

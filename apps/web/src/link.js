@@ -7,7 +7,7 @@ const BACKOFF = [1000, 2000, 4000, 8000, 15000, 30000];
 
 // States, as events of the same name: "connecting", "connected", and "waiting" with detail {problem, retryAt}.
 // problem: "lost" (was connected before), "offline" (no such device at the PeerServer), "server" (PeerServer not reached),
-// "blocked" (found, but no connection comes about), "unsupported" (this browser cannot; no retry).
+// "refused" (it lets only some in), "blocked" (found, but no connection comes about), "unsupported" (this browser cannot; no retry).
 export class Link extends EventTarget {
     state = 'connecting';
     problem = '';
@@ -87,6 +87,7 @@ export class Link extends EventTarget {
         if (error.type === 'browser-incompatible') return this.#fail('unsupported');
         if (this.rpc) return; // an open connection lives on without the PeerServer
         if (error.type === 'peer-unavailable') return this.#fail('offline');
+        if (error.type === 'invalid-key' || /invalid token/i.test(error.message)) return this.#fail('refused');
         this.#fail(error.type === 'webrtc' ? 'blocked' : 'server');
     }
 

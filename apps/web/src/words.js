@@ -12,6 +12,11 @@ export function aboutLink(problem, id) {
                 title: 'The device is not online',
                 text: `No device named “${id}” can be found. Check that it is switched on and connected, and that the name is right.`,
             };
+        case 'refused':
+            return {
+                title: 'The meeting point lets only some in',
+                text: 'The address of this page lacks the key or the token, or has a wrong one. Ask the device’s owner for the whole address.',
+            };
         case 'blocked':
             return {
                 title: 'No way to the device',
