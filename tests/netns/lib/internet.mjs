@@ -30,8 +30,8 @@ export class Internet extends Net {
 
     // A PeerServer in the core; family tells by which of its addresses it is called.
     async peerServer(family = 4) {
-        const path = join(root, 'apps/web/peer-server.mjs');
-        await this.core.started(process.execPath, [path, '80', '::'], { ready: (line) => parse(line)?.port > 0 });
+        const path = join(root, 'tests/interop/drivers/npm_peerserver.mjs');
+        await this.core.started(process.execPath, [path, JSON.stringify({ port: 80, host: '::' })], { ready: (line) => parse(line)?.port > 0 });
         this.server = family === 4 ? `ws://${CORE[4]}:80/` : `ws://[${CORE[6]}]:80/`;
     }
 
