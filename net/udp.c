@@ -13,7 +13,8 @@ enum {
     IN_MESSAGES = 16, /* for one recvmmsg */
     IN_BATCHES = 4,   /* calls of recvmmsg for one socket in one round; then the others have their turn */
     IN_SIZE = 65536,  /* a GRO message is as long as an IP packet can be; only touched pages cost memory */
-    IN_PACKETS = 256, /* given to on_packets at once */
+    IN_PACKETS = 256, /* given to on_packets at once, */
+    IN_BYTES = 32768, /* and not many more bytes than this */
     OUT_SLOTS = 128,  /* datagrams that wait in the loop's batch */
     OUT_STRIDE = DP_DATAGRAM_MAX, /* in whole cache lines; only touched pages cost memory */
     OUT_MESSAGES = 64,            /* for one sendmmsg */
@@ -251,7 +252,7 @@ static size_t gro_size(struct msghdr *message)
     return 0;
 }
 
-/* Gives the full or last list of packets to the owner; false if that closed the socket. */
+/* Gives the list of packets to the owner; false if that closed the socket. */
 static bool give(dp_udp *udp, size_t *count)
 {
     if (*count > 0)
@@ -260,10 +261,21 @@ static bool give(dp_udp *udp, size_t *count)
     return !udp->source.closed;
 }
 
+/* A full one; what it has caused leaves now. Or two ends that keep each other busy would work in turns, each waiting for the
+ * whole batch of the other, and not at the same time. */
+static bool give_and_answer(dp_udp *udp, size_t *count, size_t *bytes)
+{
+    *bytes = 0;
+    if (!give(udp, count))
+        return false;
+    dp_udp_flush(udp->source.loop);
+    return true;
+}
+
 static bool give_messages(dp_udp *udp, size_t messages)
 {
     struct dp_udp_io *io = udp->source.loop->udp;
-    size_t count = 0;
+    size_t count = 0, bytes = 0;
     for (size_t m = 0; m < messages; m++) {
         struct msghdr *message = &io->in_messages[m].msg_hdr;
         size_t len = io->in_messages[m].msg_len;
@@ -284,7 +296,8 @@ static bool give_messages(dp_udp *udp, size_t messages)
         for (size_t at = 0; at == 0 || at < len; at += size) {
             io->packets[count++] =
                 (dp_udp_packet){data + at, len - at < size ? len - at : size, remote, local};
-            if (count == IN_PACKETS && !give(udp, &count))
+            bytes += size;
+            if ((count == IN_PACKETS || bytes >= IN_BYTES) && !give_and_answer(udp, &count, &bytes))
                 return false;
             if (size == 0)
                 break;

@@ -104,9 +104,13 @@ typedef struct receiver {
     uint16_t from;  /* the port they must come from; 0: any */
     dp_udp **close; /* closed by the first packet */
     dp_udp **close_2;
+    bool answers;
+    size_t left_before; /* messages sent when it was called for the second time */
 } receiver;
 
 static uint8_t pattern(size_t number, size_t i) { return (uint8_t)(number * 31 + i * 7 + (i >> 8)); }
+
+static int put(dp_udp *udp, const dp_address *to, size_t number, size_t len);
 
 static void close_slot(dp_udp **udp)
 {
@@ -122,6 +126,10 @@ static void on_packets(void *user, dp_udp *udp, dp_udp_packet *packets, size_t c
     assert_ptr_equal(udp, r->udp);
     assert_true(count > 0);
     r->calls++;
+    if (r->calls == 2)
+        r->left_before = messages_sent;
+    if (r->answers)
+        assert_int_equal(put(udp, &packets[0].remote, r->calls, 2), DP_OK);
     for (size_t p = 0; p < count; p++) {
         r->count++;
         r->bytes += packets[p].len;
@@ -279,6 +287,26 @@ static void test_many_small_ones_in_one_read(void **state)
     dp_udp_flush(loop);
     RUN_UNTIL(b.count == 600);
     assert_int_equal(b.bad, 0);
+    dp_udp_close(a.udp);
+    dp_udp_close(b.udp);
+}
+
+/* The answer to the first ones is on its way when the next are given. */
+static void test_answer_between(void **state)
+{
+    (void)state;
+    static receiver a, b;
+    open_udp(&a, "127.0.0.1");
+    open_udp(&b, "127.0.0.1");
+    b.answers = true;
+    for (size_t n = 0; n < 5; n++)
+        assert_int_equal(put(a.udp, dp_udp_local(b.udp), n, 9000), DP_OK);
+    dp_udp_flush(loop);
+    messages_sent = 0;
+    RUN_UNTIL(b.count == 5 && a.count == 2);
+    assert_int_equal(b.calls, 2);
+    assert_int_equal(b.left_before, 1);
+    assert_int_equal(a.bad + b.bad, 0);
     dp_udp_close(a.udp);
     dp_udp_close(b.udp);
 }
@@ -766,6 +794,7 @@ int main(void)
         TEST(test_mixed_sizes_ipv6),
         TEST(test_equal_sizes_join),
         TEST(test_many_small_ones_in_one_read),
+        TEST(test_answer_between),
         TEST(test_empty_and_largest_datagram),
         TEST(test_two_sockets_in_one_batch),
         TEST(test_flush_before_commit),

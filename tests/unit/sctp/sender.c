@@ -160,7 +160,7 @@ static void test_near_path(void **state)
 {
     (void)state;
     uint32_t tsn = ping(1, 10, 999);
-    assert_int_equal(most_under_way(tsn), 512);
+    assert_int_equal(most_under_way(tsn), 768);
     dp_sender_init(&sender);
     tsn = ping(1, 10, DP_MS(1));
     assert_int_equal(most_under_way(tsn), 5000);
@@ -169,7 +169,7 @@ static void test_near_path(void **state)
     tsn = ping(1, 10, 300);
     sender.slow_start = false;
     tsn = ping(tsn, DP_SENDER_RECENT - 1, DP_MS(16));
-    assert_int_equal(most_under_way(tsn), 512);
+    assert_int_equal(most_under_way(tsn), 768);
     dp_sender_init(&sender);
     tsn = ping(1, 10, 300);
     sender.slow_start = false;
