@@ -43,11 +43,18 @@ static void takes_all_of_them(void **state)
     assert_int_equal(o->connection_rate, 0);
     assert_int_equal(o->message_rate, 9);
     assert_false(a.way.named);
+    assert_false(o->stun);
 
     assert_int_equal(OPTIONS(&a, "serve", "dir"), EXIT_OK);
     assert_null(o->given);
     assert_int_equal(o->connection_rate, 50);
     assert_int_equal(o->message_rate, 100);
+
+    assert_int_equal(OPTIONS(&a, "serve", "--stun", "dir"), EXIT_OK); /* no argument of its own */
+    assert_true(o->stun);
+    assert_int_equal(o->stun_port, 3478);
+    assert_int_equal(OPTIONS(&a, "serve", "--stun=3479", "dir"), EXIT_OK);
+    assert_int_equal(o->stun_port, 3479);
 }
 
 static void refuses_with_a_reason(void **state)
@@ -77,6 +84,10 @@ static void refuses_with_a_reason(void **state)
         {"serve", {"--expire-timeout", "-1"}, "--expire-timeout must be"},
         {"serve", {"--connection-rate", ""}, "--connection-rate must be"},
         {"serve", {"--message-rate", "1000001"}, "--message-rate must be"},
+        {"serve", {"--stun=65536"}, "--stun must be a number from 0 to 65535"},
+        {"serve", {"--stun="}, "--stun must be"},
+        {"serve", {"--stun", "--server", "ws://x/"}, "--stun is about a PeerServer of our own"},
+        {"get", {"--stun"}, "--stun is about a PeerServer of our own"},
         {"serve",
          {"--host", "1", "--host", "2", "--host", "3", "--host", "4", "--host", "5", "--host", "6", "--host",
           "7", "--host", "8", "--host", "9"},
