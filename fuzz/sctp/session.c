@@ -9,8 +9,11 @@
 #define SIZE_LIMIT 4096u
 #define SETTLE     DP_SECONDS(200)
 /* A session ends after so many: what matters happens early, and a thousand sessions a second find more than long ones. */
-#define PACKETS_MAX 72u
-#define SENT_MAX    (48u << 10) /* bytes of messages, for the same reason */
+#ifndef SCALE
+#define SCALE 1u /* bulk.c has more */
+#endif
+#define PACKETS_MAX (72u * SCALE)
+#define SENT_MAX    (SCALE * 48u << 10) /* bytes of messages, for the same reason */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -53,7 +56,7 @@ static void open_channel(unsigned which, input *in)
 
 static void send_message(ledger_channel *c, uint8_t how, uint8_t value)
 {
-    static const size_t units[] = {1, 8, 32, 128};
+    static const size_t units[] = {1, 8 * SCALE, 32 * SCALE, 128 * SCALE};
     size_t len = value * units[how & 3];
     if (c == NULL || sent + len > SENT_MAX)
         return;
@@ -133,7 +136,7 @@ static dp_sctp_config configure(uint8_t options, uint64_t *seed)
     config.max_channels = (options & 1) != 0 ? 8 : 64;
     if ((options & 2) != 0)
         config.send_buffer_size = config.receive_buffer_size = 16384;
-    config.max_message_size = (options & 4) != 0 ? 8192 : 32768;
+    config.max_message_size = SCALE * ((options & 4) != 0 ? 8192 : 32768);
     if ((options & 16) != 0) {
         config.max_message_size = 4096; /* an OPEN has up to 920 bytes */
         config.max_size_in_parts = DP_UNLIMITED;
@@ -152,10 +155,11 @@ static void begin(uint8_t options)
     sim_clock += DP_SECONDS(120); /* usrsctp remembers the tags of an ended association for a minute */
     dp_sctp_config config = configure(options, &seed);
     w.largest = config.mtu;
+    size_t limit = config.max_size_in_parts > 0 ? SCALE * 32768 : config.max_message_size;
     for (unsigned i = 0; i < 2; i++) {
         w.allowed += ANSWERS;
         if (dp_sctp_new(&w.ends[i].sctp, &config) != DP_OK ||
-            dp_sctp_start(w.ends[i].sctp, sim_clock, i == 0, 5000, config.max_message_size) != DP_OK)
+            dp_sctp_start(w.ends[i].sctp, sim_clock, i == 0, 5000, limit) != DP_OK)
             abort();
         drain(i);
     }

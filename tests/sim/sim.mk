@@ -11,7 +11,7 @@ $(B)/sim/%: $(B)/obj/tests/sim/%.o $(call obj,$(SIM_COMMON)) $(B)/libdatapeer.a
 $(B)/sim/dtls: DP_LDFLAGS += -Wl,--wrap=mbedtls_ssl_conf_ciphersuites
 
 # A fuzz target in virtual time.
-$(B)/fuzz/sctp/session: $(B)/obj/tests/sim/clock.o
+$(B)/fuzz/sctp/session $(B)/fuzz/sctp/bulk: $(B)/obj/tests/sim/clock.o
 
 # What make check runs of it.
 sim-check: $(SIM_PROGRAMS)
