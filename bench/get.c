@@ -1,6 +1,7 @@
 /* How long `datapeer get` takes from its start to the first byte of the file, on one machine: `datapeer serve`, its own
  * PeerServer, in one process, get in another. Then the same with get's log, by which the time is parted. One JSON object;
- * times are medians in milliseconds, but for p10 and p90. On a busy machine p10 tells most.
+ * times are medians in milliseconds, but for p10 and p90. On a busy machine p10 tells
+ * most, or all of them under chrt -f 5.
  *
  *   get [--runs N] */
 #include "signal_server.h"
