@@ -17,6 +17,9 @@
 #define TRIES         10u            /* as usrsctp's Association.Max.Retrans */
 #define PATIENCE      DP_SECONDS(35) /* about what that comes to there: our first timers are shorter */
 #define CLOSED_WINDOW 1500u          /* bytes: room for no chunk */
+#define CREDIT_FIRST  64u            /* chunks: of the first window, of which nothing has arrived yet */
+#define CREDIT_CHUNK  2u             /* for each that arrives: enough for a path that loses 66 % */
+#define CREDIT_MOST   4096u          /* about what can be under way */
 
 void dp_repair_init(dp_repair *r, size_t bytes_max)
 {
@@ -26,6 +29,7 @@ void dp_repair_init(dp_repair *r, size_t bytes_max)
     r->least = UINT64_MAX;
     r->smoothed = FIRST_TRIP;
     r->verdict = DP_TIME_NEVER;
+    r->credit = CREDIT_FIRST;
 }
 
 void dp_repair_clear(dp_repair *r)
@@ -238,11 +242,23 @@ static void measure(dp_repair *r, dp_duration trip)
     r->backoff = 0;
 }
 
+/* A peer whose SACKs are made up, their round trips, too, could have everything sent again with each of them. So no more is
+ * than a multiple of what has arrived, each chunk once: after that, one packet at each timeout. */
+static void gain_credit(dp_repair *r, dp_copy *copy)
+{
+    if (copy != NULL && (copy->flags & DP_COPY_ARRIVED) != 0)
+        return;
+    if (copy != NULL)
+        copy->flags |= DP_COPY_ARRIVED;
+    r->credit = r->credit + CREDIT_CHUNK < CREDIT_MOST ? r->credit + CREDIT_CHUNK : CREDIT_MOST;
+}
+
 /* The peer has it: that tells something of what left before. */
 static void arrived(dp_repair *r, dp_time now, uint32_t tsn)
 {
-    const dp_copy *copy = find(r, tsn);
+    dp_copy *copy = find(r, tsn);
     r->delivered++;
+    gain_credit(r, copy);
     if (copy == NULL || (copy->flags & DP_COPY_SENT) == 0)
         return;
     if (is_listed(copy))
@@ -578,6 +594,7 @@ uint32_t dp_repair_in_flight(const dp_repair *r) { return dp_repair_outstanding(
 
 bool dp_repair_poll(dp_repair *r, dp_time now, uint32_t room, size_t mtu, const uint8_t **packet, size_t *len)
 {
+    room = room < r->credit ? room : r->credit;
     if (r->lost.count == 0 || (room == 0 && !r->probing) || r->failed)
         return false;
     size_t first = DP_SCTP_COMMON_HEADER + find(r, r->lost.head)->len;
@@ -596,6 +613,7 @@ bool dp_repair_poll(dp_repair *r, dp_time now, uint32_t room, size_t mtu, const 
         dp_wr_bytes(&wr, dp_copies_chunk(&r->copies, copy), copy->len);
         leaves_again(r, now, last);
         r->repeated++;
+        r->credit -= r->credit > 0;
         room -= room > 0;
         /* The TSNs of a packet ascend: RFC 9260 §6.10. */
     } while (r->lost.count > 0 && room > 0 && dp_tsn_before(last, r->lost.head) &&

@@ -41,6 +41,7 @@ typedef struct dp_repair {
     bool probing;   /* one packet is due, whatever the window says */
     /* Chunks, of all time. */
     uint64_t found_lost, delivered, repeated;
+    uint32_t credit;   /* so many more may be sent again */
     uint8_t header[8]; /* ports and tag */
     uint8_t *limited;  /* a bit for each stream that has had messages which may be given up */
     size_t limited_capacity;

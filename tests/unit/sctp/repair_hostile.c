@@ -198,8 +198,121 @@ static void test_lives(void **state)
     dp_set_allocator(NULL);
 }
 
+/* ---- a peer that wants much sent for little --------------------------------------------------------- */
+
+#define CHUNKS 1000u
+#define ROOM   16u /* what sender.c leaves a peer that loses everything */
+
+static void leaves_n(uint32_t count)
+{
+    for (; count > 0; count--) {
+        uint8_t out[1100];
+        dp_wr wr = dp_wr_init(out, sizeof out);
+        dp_wr_zeros(&wr, DP_SCTP_COMMON_HEADER);
+        dp_wr_u16(&wr, 0x0003);
+        dp_wr_u16(&wr, DP_SCTP_DATA_HEADER + 1000);
+        dp_wr_u32(&wr, next++);
+        dp_wr_zeros(&wr, 1008);
+        dp_repair_output(&repair, now, out, wr.len);
+    }
+}
+
+/* Up to a TSN, and from one to another: 0, 0 for none. */
+static void says_to_have(uint32_t cumulative, uint32_t from, uint32_t to)
+{
+    uint8_t in[64];
+    dp_wr wr = dp_wr_init(in, sizeof in);
+    dp_wr_zeros(&wr, DP_SCTP_COMMON_HEADER);
+    dp_wr_u16(&wr, 0x0300);
+    dp_wr_u16(&wr, to == 0 ? 16 : 20);
+    dp_wr_u32(&wr, cumulative);
+    dp_wr_u32(&wr, 100000);
+    dp_wr_u32(&wr, to == 0 ? 0 : 0x10000);
+    if (to != 0) {
+        dp_wr_u16(&wr, (uint16_t)(from - cumulative));
+        dp_wr_u16(&wr, (uint16_t)(to - cumulative));
+    }
+    const uint8_t *packet = in;
+    size_t len = wr.len;
+    assert_true(dp_repair_input(&repair, now, &packet, &len));
+}
+
+static uint32_t last_tsn(const uint8_t *packet, size_t len)
+{
+    dp_rd chunks = dp_chunks(packet, len);
+    dp_chunk chunk;
+    uint32_t tsn = 0;
+    while (dp_chunk_next(&chunks, &chunk))
+        tsn = dp_rd_u32(&chunk.value);
+    return tsn;
+}
+
+/* Returns the TSN that has left last. */
+static uint32_t sends_again_all(void)
+{
+    const uint8_t *packet;
+    size_t len;
+    uint32_t last = next - 1;
+    for (uint32_t room = ROOM; dp_repair_poll(&repair, now, room, 1200, &packet, &len); room -= room > 0)
+        last = last_tsn(packet, len);
+    return last;
+}
+
+/* All that it has left comes at once, so that a round trip takes no time. */
+static void begin_forging(void)
+{
+    now = DP_SECONDS(1);
+    next = 1;
+    dp_repair_init(&repair, 4u << 20);
+    for (int i = 0; i < 20; i++) {
+        leaves_n(1);
+        says_to_have(next - 1, 0, 0);
+    }
+    leaves_n(CHUNKS);
+}
+
+static void check_bounded(void)
+{
+    print_message("%u of %u chunks sent again\n", (unsigned)repair.repeated, CHUNKS);
+    assert_in_range(repair.repeated, 1, 64 + 2 * (CHUNKS + 20));
+    dp_repair_clear(&repair);
+}
+
+/* Each SACK has only what was sent last, so that all the rest seems to be lost. */
+static void test_everything_is_lost(void **state)
+{
+    (void)state;
+    begin_forging();
+    uint32_t last = next - 1;
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        says_to_have(20, last, last);
+        last = sends_again_all();
+        now++;
+    }
+    check_bounded();
+}
+
+/* It has all but one, throws it away, has it again. */
+static void test_thrown_away_again_and_again(void **state)
+{
+    (void)state;
+    begin_forging();
+    for (uint32_t tsn = 20; tsn + 3 < next; tsn++) {
+        says_to_have(tsn, tsn + 2, next - 1);
+        (void)sends_again_all();
+        says_to_have(tsn + 1, 0, 0);
+        (void)sends_again_all();
+        now++;
+    }
+    check_bounded();
+}
+
 int main(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_lives)};
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lives),
+        cmocka_unit_test(test_everything_is_lost),
+        cmocka_unit_test(test_thrown_away_again_and_again),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
