@@ -185,6 +185,8 @@ static void test_black_hole_and_new_path(void **state)
 /* ---- between two associations ------------------------------------------------------------------ */
 
 static size_t opened, received;
+static int closed_error;
+static bool is_closed;
 static dp_channel *channel;
 
 static void on_event(pair *p, int end, const dp_sctp_event *event)
@@ -192,6 +194,10 @@ static void on_event(pair *p, int end, const dp_sctp_event *event)
     (void)p;
     if (event->type == DP_SCTP_EVENT_CHANNEL_OPEN && end == 0)
         opened++;
+    if (event->type == DP_SCTP_EVENT_CLOSED && end == 0) {
+        is_closed = true;
+        closed_error = event->error;
+    }
     if (event->type != DP_SCTP_EVENT_MESSAGE)
         return;
     for (size_t i = 0; i < event->len; i++)
@@ -205,6 +211,7 @@ static void start_with(pair *p, size_t ceiling, size_t far_ceiling, size_t path_
 {
     static const dp_channel_init init = DP_CHANNEL_INIT("");
     opened = received = 0;
+    is_closed = false;
     pair_init(p, 7);
     p->on_event = on_event;
     p->path_mtu = path_mtu;
@@ -353,6 +360,26 @@ static void test_black_hole_for_large_ones(void **state)
     pair_clear(&p);
 }
 
+/* What was cut for the old path can never arrive: ten timeouts and 35 s later that is the end. */
+static void test_no_way_for_large_ones(void **state)
+{
+    (void)state;
+    pair p;
+    handed = 0;
+    start(&p, 8920, 0);
+    pair_run(&p, DP_MS(50));
+    transfer(&p, 1, DP_SECONDS(5));
+    p.path_mtu = 1340;
+    p.no_fragments = true;
+    hand_over_one(&p, 5000);
+    pair_run(&p, DP_SECONDS(34));
+    assert_false(is_closed);
+    pair_run(&p, DP_SECONDS(26));
+    assert_true(is_closed);
+    assert_int_equal(closed_error, DP_ERR_TIMEOUT);
+    pair_clear(&p);
+}
+
 /* Every fall is one more, and after so many the size stays. */
 static void test_many_falls(void **state)
 {
@@ -386,6 +413,7 @@ int main(void)
         cmocka_unit_test(test_another_path),
         cmocka_unit_test(test_black_hole),
         cmocka_unit_test(test_black_hole_for_large_ones),
+        cmocka_unit_test(test_no_way_for_large_ones),
         cmocka_unit_test(test_many_falls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
