@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import { describe, test } from 'node:test';
+import { until } from '../interop/lib/world.mjs';
 import { CORE, Internet, limits, STUN, USER } from './lib/internet.mjs';
 
 // Ten seconds of download.
@@ -82,4 +83,41 @@ describe('in the middle of a download', { concurrency: 7 }, () => {
         assert.equal(await download.failed(60000), 3);
         assert.match(download.log, /^datapeer: /m);
     });
+});
+
+describe('without a network for twenty seconds, the device keeps its id', { concurrency: 4 }, () => {
+    async function away(t, server, leave) {
+        const net = await Internet.create(t);
+        const [home, there] = [await net.site(closed), await net.site(open)];
+        const [device, host] = [await net.host('a', home), await net.host('b', there)];
+        await net[server]();
+        await net.device(device);
+        // What goes to a stream that nobody reads any more is lost, so one try may be in vain.
+        const found = async () => {
+            const download = await net.get(host);
+            return download.finished(8000).then(() => true, async () => {
+                await download.program.stop();
+                return false;
+            });
+        };
+        assert.ok(await found());
+        await leave(home, device);
+        await until(40000, 'the device back', found);
+        return net.served.lines.filter((line) => line.startsWith('serving ')).length; // each time that it is at the PeerServer
+    }
+
+    for (const [whose, server] of [['npm', 'peerServer'], ['datapeer', 'ownServer']]) {
+        test(`somewhere on the way, and nobody notices: TCP carries on; the PeerServer of ${whose}`, limits, async (t) => {
+            const times = await away(t, server, async ({ router }) => {
+                await router.run('nft add table inet cut', "nft 'add chain inet cut forwarded { type filter hook forward priority -10; policy drop; }'");
+                await pause(20000);
+                await router.run('nft delete table inet cut');
+            });
+            assert.equal(times, 1);
+        });
+
+        test(`the device notices, and comes back while the PeerServer of ${whose} still has its old stream`, limits, async (t) => {
+            assert.equal(await away(t, server, (home, device) => home.without(device, () => pause(20000))), 2);
+        });
+    }
 });

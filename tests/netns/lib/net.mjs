@@ -160,18 +160,24 @@ class Site {
             `ip -n ${this.router.name} link set port${index} master lan up`,
             `ip link set ${device} up`,
         ];
-        for (const family of this.families) {
-            const address = `${this.#lan[family]}${index + 1}`;
-            const gateway = `${this.#lan[family]}1`;
-            lines.push(
-                `ip address add ${address}/${family === 4 ? 24 : 64} dev ${device}`,
-                `ip -${family} route add default via ${gateway} dev ${device} metric ${metric}`,
-                // What has this address leaves through this device, whatever the metrics say.
-                `ip -${family} rule add from ${address} lookup ${100 + metric}`,
-                `ip -${family} route add default via ${gateway} dev ${device} table ${100 + metric}`,
-            );
-        }
-        await host.run(lines.join('\n'));
+        // What has this address leaves through this device, whatever the metrics say.
+        for (const family of this.families) lines.push(`ip -${family} rule add from ${this.#lan[family]}${index + 1} lookup ${100 + metric}`);
+        await host.run(lines.join('\n'), this.#addresses(device, index, metric));
+    }
+
+    // What the kernel forgets of a device that goes down.
+    #addresses(device, index, metric) {
+        return this.families.map((family) => `
+            ip address replace ${this.#lan[family]}${index + 1}/${family === 4 ? 24 : 64} dev ${device}
+            ip -${family} route add default via ${this.#lan[family]}1 dev ${device} metric ${metric}
+            ip -${family} route add default via ${this.#lan[family]}1 dev ${device} table ${100 + metric}`).join('');
+    }
+
+    // The first host loses its address, and then has it again.
+    async without(host, meanwhile) {
+        await host.run('ip address flush dev eth0; ip link set eth0 down');
+        await meanwhile();
+        await host.run('ip link set eth0 up', this.#addresses('eth0', 1, 1));
     }
 
     // The provider gives the router another IPv4 address: all translations are forgotten with the old one.
