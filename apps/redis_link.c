@@ -39,6 +39,11 @@ static bool flush(redis_link *link)
         link->out_at += len;
     }
     link->out_at = link->out_len = 0;
+    if (link->out_capacity > CHUNK) {
+        free(link->out);
+        link->out = NULL;
+        link->out_capacity = 0;
+    }
     return true;
 }
 

@@ -127,6 +127,7 @@ struct dp_signal_server {
     dp_signal_cluster cluster; /* config.cluster points here, if there is one */
     bool cluster_up;
     uint64_t last_stamp;
+    uint64_t list_ticket; /* the cluster is asked who is there; 0: it is not */
 };
 
 /* ---- server.c ---- */

@@ -264,12 +264,13 @@ void dp_signal_server_claimed(dp_signal_server *s, dp_time now, const char *id, 
 
 void dp_cluster_wait(dp_signal_server *s, dp_signal_conn *conn) { dp_conn_enter(s, conn, CONN_ASKING); }
 
+/* However many ask, the cluster is asked once at a time: its answer is long. */
 bool dp_cluster_list(dp_signal_server *s, dp_signal_conn *conn)
 {
-    uint64_t ticket = next_stamp(s);
-    if (!s->cluster_up || !s->cluster.list(s->cluster.ctx, ticket))
+    uint64_t ticket = s->list_ticket != 0 ? s->list_ticket : next_stamp(s);
+    if (!s->cluster_up || (s->list_ticket == 0 && !s->cluster.list(s->cluster.ctx, ticket)))
         return false;
-    conn->stamp = ticket;
+    s->list_ticket = conn->stamp = ticket;
     dp_cluster_wait(s, conn);
     return true;
 }
@@ -278,11 +279,14 @@ void dp_signal_server_listed(dp_signal_server *s, dp_time now, uint64_t ticket, 
                              size_t count)
 {
     dp_server_begin(s, now);
-    dp_signal_conn *conn = asking(s, ticket, false);
-    const char **good = conn != NULL ? dp_calloc(count + 1, sizeof(*good)) : NULL;
+    dp_signal_conn *conn;
     size_t left = 0;
-    if (good == NULL)
+    if (ticket != s->list_ticket)
         return;
+    s->list_ticket = 0;
+    const char **good = dp_calloc(count + 1, sizeof(*good));
+    if (good == NULL)
+        return; /* who waits does not wait long */
     for (size_t i = 0; i < count; i++) {
         size_t len = strlen(ids[i]);
         if (dp_peer_id_harmless((dp_slice){ids[i], len}) && dp_utf8_valid((const uint8_t *)ids[i], len))
@@ -290,10 +294,12 @@ void dp_signal_server_listed(dp_signal_server *s, dp_time now, uint64_t ticket, 
         else
             s->stats.garbage++;
     }
-    conn->stamp = 0;
-    dp_http_answer_peers(s, conn, good, left);
+    while ((conn = asking(s, ticket, false)) != NULL) {
+        conn->stamp = 0;
+        dp_http_answer_peers(s, conn, good, left);
+        go_on(s, conn);
+    }
     dp_free(good);
-    go_on(s, conn);
 }
 
 void dp_cluster_hold(dp_signal_server *s, dp_signal_conn *conn, const uint8_t *data, size_t len)
@@ -382,6 +388,7 @@ void dp_signal_server_cluster_down(dp_signal_server *s, dp_time now)
 {
     dp_server_begin(s, now);
     s->cluster_up = false;
+    s->list_ticket = 0;
     while (s->conns[CONN_ASKING].first != NULL)
         dp_cluster_give_up(s, (dp_signal_conn *)s->conns[CONN_ASKING].first);
 }

@@ -493,20 +493,28 @@ static void test_list(void **state)
     expect_said("list");
     expect_silence(&t); /* one answer after the other */
     assert_int_equal(open_from(&u, "192.0.2.1"), DP_OK);
-    say(&u, GET_PEERS);
+    say(&u, GET_PEERS GET_PEERS);
+    expect_nothing_said(); /* it is being asked */
     uint64_t ticket = last_ticket;
-    dp_signal_server_listed(server, now, ticket - 1, ids, 6);
+    dp_signal_server_listed(server, now, ticket - 1, ids, 6); /* nobody asked that */
     drain();
-    expect_silence(&u);
+    expect_silence(&t);
+    dp_signal_server_listed(server, now, ticket, ids, 6);
+    drain();
     const char *text = answer(&t);
     assert_non_null(strstr(text, "\r\n\r\n[\"a\",\"b\\\"\",\"d\"]HTTP/1.1 200 OK\r\n"));
     assert_non_null(strstr(text, "\r\n\r\nok\n"));
+    expect_answer(&u, "HTTP/1.1 200 OK\r\n", "\r\n\r\n[\"a\",\"b\\\"\",\"d\"]");
     assert_int_equal(stats().garbage, 3);
-    dp_signal_server_listed(server, now, ticket - 1, ids, 6); /* again: nobody waits */
+    expect_said("list"); /* for u's next request */
+    dp_signal_server_listed(server, now, ticket, ids, 6);
+    drain();
+    expect_silence(&u);
     say(&t, "thz HTTP/1.1\r\nHost: h\r\n\r\n");
     expect_answer(&t, "HTTP/1.1 200 OK\r\n", "\r\n\r\nok\n");
     pass(DP_SECONDS(2)); /* no answer */
     expect_answer(&u, "HTTP/1.1 200 OK\r\n", "\r\n\r\n[]");
+    dp_signal_server_listed(server, now, last_ticket, ids, 6); /* at last, but nobody waits any more */
     said_at = said_count;
     say(&u, GET_PEERS);
     dp_signal_server_cluster_down(server, now);
