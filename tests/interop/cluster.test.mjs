@@ -86,7 +86,13 @@ describe('two nodes', () => {
         const third = await Client.join(one, 'x', 'secret-token');
         assert.equal(await within(5000, 'the end of the old socket', second.closed), 1000);
         await talk(other, 'y', third, 'x');
-        await third.close();
+        // At its own node, too, which does not forget that it is here.
+        const fourth = await Client.join(one, 'x', 'secret-token');
+        assert.equal(await within(5000, 'the end of the old socket', third.closed), 1000);
+        assert.deepEqual(await fourth.sync('x'), []);
+        assert.equal((await knock(two, 'x', 'another')).said, ID_TAKEN);
+        await talk(other, 'y', fourth, 'x');
+        await fourth.close();
         const stranger = await Client.join(two, 'x', 'another'); // free now
         await Promise.all([stranger.close(), other.close()]);
     });
@@ -138,17 +144,33 @@ describe('two nodes', () => {
     });
 
     test('the queue of an absent peer is bounded, all nodes together', limit, async () => {
-        const [a, b] = [await Client.join(one, 'a'), await Client.join(two, 'b')];
-        const started = Date.now();
-        for (let i = 0; i < 40; i++) a.send({ type: 'OFFER', dst: 'never', payload: i });
-        for (let i = 0; i < 40; i++) b.send({ type: 'OFFER', dst: 'never', payload: i });
-        await until(5000, 'the queue', async () => (await redis.cli('llen', 'datapeer:{peerjs}:queue:never')) === '64' || Date.now() - started > 400);
-        assert.equal(await a.next(), text('EXPIRE', 'never', 'a'));
-        assert.equal(await b.next(), text('EXPIRE', 'never', 'b'));
-        for (let i = 0; i < 8; i++) a.send({ type: 'OFFER', dst: 'heavy', payload: 'x'.repeat(60000) }); // 4 x 60 KB is all there is room for
-        assert.equal(await a.next(), text('EXPIRE', 'heavy', 'a'));
-        await until(5000, 'its end', async () => (await redis.cli('exists', 'datapeer:{peerjs}:queue:heavy')) === '0');
-        await Promise.all([a.close(), b.close()]);
+        const nodes = [await startNode(redis), await startNode(redis)];
+        const [a, b] = [await Client.join(nodes[0], 'a'), await Client.join(nodes[1], 'b')];
+        const returned = async (name) => [...(await a.sync('a')), ...(await b.sync('b'))].filter((message) => message.startsWith('{"type":"EXPIRE"') && message.includes(name)).length;
+        const kept = (name) => redis.cli('llen', `datapeer:{peerjs}:queue:${name}`);
+        for (const client of [a, b]) for (let i = 0; i < 40; i++) client.send({ type: 'OFFER', dst: 'many', payload: i });
+        let back = 0;
+        await until(4000, '16 that come back', async () => (back += await returned('many')) === 16);
+        assert.equal(await kept('many'), '64');
+        for (const client of [a, b]) for (let i = 0; i < 3; i++) client.send({ type: 'OFFER', dst: 'heavy', payload: 'x'.repeat(60000) });
+        back = 0;
+        await until(4000, '2 that come back', async () => (back += await returned('heavy')) === 2);
+        assert.equal(await kept('heavy'), '4');
+        for (const node of nodes) await node.program.stop();
+    });
+
+    test('a node withdraws no letters of others', limit, async () => {
+        const patient = await startNode(redis); // five seconds
+        const [a, b] = [await Client.join(one, 'a'), await Client.join(patient, 'b')];
+        b.send({ type: 'OFFER', dst: 'late', payload: 'patient' });
+        assert.deepEqual(await b.sync('b'), []);
+        a.send({ type: 'OFFER', dst: 'late', payload: 'impatient' });
+        assert.equal(await a.next(), text('EXPIRE', 'late', 'a'));
+        const late = await Client.join(two, 'late');
+        assert.equal(await late.next(), text('OFFER', 'b', 'late', 'patient'));
+        assert.deepEqual(await late.sync('late'), []);
+        await Promise.all([a, b, late].map((client) => client.close()));
+        await patient.program.stop();
     });
 
     test('what others publish is checked, and garbage is counted', limit, async () => {
@@ -243,10 +265,11 @@ describe('a node is killed', () => {
 });
 
 describe('Redis goes away', () => {
-    let redis, one, two;
+    let redis, between, one, two;
     before(async () => {
         redis = await Redis.start(world);
-        [one, two] = [await startNode(redis), await startNode(redis)];
+        between = await proxy(world, redis);
+        [one, two] = [await startNode(between), await startNode(redis)];
     });
 
     test('killed and started again: nodes serve alone, then all is as before', limit, async () => {
@@ -259,21 +282,28 @@ describe('Redis goes away', () => {
         await talk(locals[0], 'l1', locals[1], 'l2');
         assert.deepEqual(await peers(one), ['a', 'l1', 'l2']);
         // Both sides of a split take anybody who is new...
-        const [first, moved] = [await Client.join(one, 'twice', 't1'), await Client.join(one, 'moved', 'm')];
-        const [second, here] = [await Client.join(two, 'twice', 't2'), await Client.join(two, 'moved', 'm')];
+        const [first, came] = [await Client.join(one, 'twice', 't1'), await Client.join(one, 'there', 'm')];
+        const [second, there] = [await Client.join(two, 'twice', 't2'), await Client.join(two, 'there', 'm')];
+        const [left, back] = [await Client.join(two, 'back', 'n'), await Client.join(one, 'back', 'n')];
         // ...and what is for the other side waits.
         a.send({ type: 'OFFER', dst: 'b', payload: 'patience' });
+        between.refuse('no');
         await redis.again();
-        await Promise.all([up(one), up(two)]);
+        await up(two); // claims first
+        between.refuse(undefined);
+        await up(one);
         assert.equal(await b.next(), text('OFFER', 'a', 'b', 'patience'));
         await talk(a, 'a', b, 'b');
-        // One of two with different tokens stays, and the other hears it; of the same peer the newer socket stays.
-        const heard = await within(10000, 'ID-TAKEN', Promise.race([first.next(), second.next()]));
-        assert.equal(heard, ID_TAKEN);
-        assert.equal(await within(10000, 'the end of one', Promise.race([first.closed, second.closed])), 1005);
-        assert.equal(await within(10000, 'the end of the old socket', moved.closed), 1000);
-        await talk(a, 'a', here, 'moved');
-        await until(5000, 'all are there', async () => (await peers(one)).join() === 'a,b,l1,l2,moved,twice');
+        // Of two with different tokens the one who is claimed first stays, and the other hears it.
+        assert.equal(await first.next(), ID_TAKEN);
+        assert.equal(await within(5000, 'its end', first.closed), 1005);
+        await talk(a, 'a', second, 'twice');
+        // Of one peer the newer socket stays, whoever claims first.
+        assert.equal(await within(5000, 'the end of the old socket', came.closed), 1000);
+        assert.equal(await within(5000, 'the end of the old socket', left.closed), 1000);
+        await talk(a, 'a', there, 'there');
+        await talk(a, 'a', back, 'back');
+        await until(5000, 'all are there', async () => (await peers(one)).join() === 'a,b,back,l1,l2,there,twice');
         assert.deepEqual(await peers(two), await peers(one));
         assert.match(one.program.errors, /Redis at 127\.0\.0\.1 is back\n/);
     });
@@ -281,8 +311,8 @@ describe('Redis goes away', () => {
     test('emptied: the nodes make themselves known again', limit, async () => {
         const [a, b] = [await Client.join(one, 'c'), await Client.join(two, 'd')];
         await redis.cli('flushall');
-        const asked = await Client.join(one, 'asked'); // finds out
-        assert.ok(asked);
+        await Client.join(one, 'asked'); // finds out
+        for (const key of await nodeKeys(redis)) assert.equal(await redis.cli('hexists', key, ''), '1', 'a claim makes no node');
         await until(20000, 'both are known', async () => (await peers(one)).join() === (await peers(two)).join() && (await peers(one)).includes('d'));
         await until(20000, 'one node each', async () => (await nodeKeys(redis)).length === 2);
         await talk(a, 'c', b, 'd');
