@@ -1,9 +1,10 @@
 /* A PeerServer and up to four streams. Each step of the input is a byte: the upper two bits choose the stream, the lower six
  * what happens:
  *   0 n bytes: n+1 raw bytes arrive         1 n bytes: they arrive in a masked text frame
- *   2 x: it joins with one of 4 ids and 2 tokens        3 x y: a message of one of 8 types to one of 8 ids
+ *   2 x: it joins with one of 4 ids and 2 tokens, or asks for it wrongly    3 x: a message of one of 8 types to one of 8 ids
  *   4: it ends   5: it takes nothing more   6: it takes all again   7: the next timeout   8: time passes   9: shutdown
- *   10 x: the parser of messages alone is given the rest of the input
+ *   10 x: the parser of messages alone is given the rest of the input       11 x: it asks for a resource
+ *   12 x n: a message of n * 100 bytes to one of 8 ids
  *   63 x: the cluster, by the lower three bits of x: 0 comes, 1 goes, 2 answers to a claim, 3 tells a letter's fate, 4 returns
  *   one, 5 has a letter (x/8 times 4 bytes), 6 lists who is there, 7 can't be asked any more, or can again
  * The server must keep its promises: CLOSE once, no bytes for a stream that ended or takes nothing, no bytes held in the end. */
@@ -141,27 +142,83 @@ static void connect_stream(owner *o, stream *t)
         t->conn = NULL;
 }
 
-static void join(owner *o, stream *t, unsigned choice)
+static void ask(owner *o, stream *t, const char *method, const char *target, const char *fields)
 {
-    char text[256];
-    int len = snprintf(text, sizeof(text),
-                       "GET /peerjs?key=peerjs&id=%c&token=%c HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\n"
-                       "Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                       "Sec-WebSocket-Version: 13\r\n\r\n",
-                       'a' + choice % 4, '0' + choice / 4 % 2);
+    char text[512];
+    int len = snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\nHost: h\r\n%s\r\n", method, target, fields);
     give(o, t, (const uint8_t *)text, (size_t)len);
 }
 
+#define UPGRADE "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+#define KEY     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+static void join(owner *o, stream *t, unsigned choice)
+{
+    static const char *const wrong[] = {"/peerjs?key=peerjs&token=secret0", "/peerjs?key=peerjs&id=a",
+                                        "/peerjs?key=other&id=a&token=secret0",
+                                        "/peerjs?key=peerjs&id=a&token=0", "/nowhere"};
+    char target[64];
+    unsigned kind = choice / 8 % 16;
+    if (kind >= 1 && kind <= 5) {
+        ask(o, t, "GET", wrong[kind - 1], UPGRADE KEY);
+        return;
+    }
+    snprintf(target, sizeof(target), "/peerjs?key=peerjs&id=%c&token=secret%c", 'a' + choice % 4,
+             '0' + choice / 4 % 2);
+    ask(o, t, kind == 6 ? "POST" : "GET", target,
+        kind == 7 ? UPGRADE "Sec-WebSocket-Key: short\r\n" : UPGRADE KEY);
+}
+
+static void fetch(owner *o, stream *t, unsigned choice)
+{
+    static const char *const paths[] = {"/",        "/peerjs/id", "/peerjs/peers", "/metrics",
+                                        "/healthz", "/file",      "/no",           "/%66ile"};
+    static const char *const fields[] = {"",
+                                         "Authorization: Bearer secret\r\n",
+                                         "Authorization: Bearer wrong\r\n",
+                                         "Connection: close\r\n",
+                                         "If-None-Match: W/\"1\", \"2\"\r\n",
+                                         "Content-Length: 5\r\n",
+                                         "Origin: http://h\r\n",
+                                         "Access-Control-Request-Headers: a\r\n"};
+    static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "PUT"};
+    ask(o, t, methods[choice / 64 % 4], paths[choice % 8], fields[choice / 8 % 8]);
+}
+
+static bool find_file(void *ctx, const char *path, dp_signal_file *file)
+{
+    (void)ctx;
+    *file = (dp_signal_file){
+        .body = "content", .len = 7, .type = "text/plain", .etag = "\"1\"", .csp = "default-src 'self'"};
+    return strcmp(path, "/file") == 0;
+}
+
+/* In one piece: 0 has those that are cut. */
 static void text_frame(owner *o, stream *t, const uint8_t *payload, size_t len)
 {
-    uint8_t head[8] = {0x81, (uint8_t)(0x80 | 126), (uint8_t)(len >> 8), (uint8_t)len};
-    size_t n = 4;
-    if (len < 126) {
-        head[1] = (uint8_t)(0x80 | len);
-        n = 2;
+    static const uint8_t mask[4] = {1, 2, 3, 4};
+    uint8_t *bytes = malloc(len + 8);
+    size_t n = 0;
+    CHECK(bytes != NULL);
+    bytes[n++] = 0x81;
+    bytes[n++] = (uint8_t)(0x80 | (len < 126 ? len : 126));
+    if (len >= 126) {
+        bytes[n++] = (uint8_t)(len >> 8);
+        bytes[n++] = (uint8_t)len;
     }
-    give(o, t, head, n + 4); /* a mask of zeros */
-    give(o, t, payload, len);
+    memcpy(bytes + n, mask, 4);
+    for (size_t i = 0; i < len; i++)
+        bytes[n + 4 + i] = payload[i] ^ mask[i % 4];
+    give(o, t, bytes, n + 4 + len);
+    free(bytes);
+}
+
+static void long_message(owner *o, stream *t, unsigned choice, unsigned size)
+{
+    static char text[30000];
+    int len = snprintf(text, sizeof(text), "{\"type\":\"OFFER\",\"dst\":\"%c\",\"payload\":\"%0*d\"}",
+                       'a' + choice % 8, (int)size * 100, 0);
+    text_frame(o, t, (const uint8_t *)text, (size_t)len);
 }
 
 static void message(owner *o, stream *t, unsigned choice)
@@ -254,7 +311,7 @@ static size_t cluster_says(owner *o, const uint8_t *data, size_t size)
 static size_t step(owner *o, const uint8_t *data, size_t size)
 {
     stream *t = &o->streams[data[0] >> 6];
-    unsigned what = (data[0] & 0x3f) % 11;
+    unsigned what = (data[0] & 0x3f) % 13;
     unsigned argument = size > 1 ? data[1] : 0;
     size_t used = size > 1 ? 2 : 1;
     size_t len = argument + 1 < size - used ? argument + 1 : size - used;
@@ -298,6 +355,12 @@ static size_t step(owner *o, const uint8_t *data, size_t size)
         o->shut = true;
         dp_signal_server_shutdown(o->server, o->now);
         break;
+    case 11:
+        fetch(o, t, argument);
+        return used;
+    case 12:
+        long_message(o, t, argument, size > 2 ? data[2] : 0);
+        return size > 2 ? 3 : used;
     default:
         parse_message(data + 1, size - 1);
         return size;
@@ -322,9 +385,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                       .allow_discovery = true,
                                       .metrics = true,
                                       .cluster = &hooks,
+                                      .access_token = "secret",
                                       .concurrent_limit = 3,
-                                      .client_buffer = 2000,
-                                      .total_buffer = 100000};
+                                      .connection_rate = 1,
+                                      .connection_burst = 20,
+                                      .message_rate = 10,
+                                      .message_burst = 20,
+                                      .client_buffer = 50000,
+                                      .total_buffer = 100000,
+                                      .find_file = find_file};
     if (dp_signal_server_new(&o.server, &config) != DP_OK)
         return 0;
     while (size > 0) {
