@@ -371,7 +371,7 @@ static void test_no_way_for_large_ones(void **state)
     transfer(&p, 1, DP_SECONDS(5));
     p.path_mtu = 1340;
     p.no_fragments = true;
-    hand_over_one(&p, 5000);
+    hand_over(&p, 1);
     pair_run(&p, DP_SECONDS(34));
     assert_false(is_closed);
     pair_run(&p, DP_SECONDS(26));
