@@ -377,7 +377,8 @@ void dp_udp_commit(dp_loop *loop, dp_udp *udp, const dp_datagram *slot)
     swap_entries(entry, &io->out[i]);
     entry->len = slot->length;
     entry->udp = udp;
-    entry->local = udp->wildcard ? slot->local : (dp_address){.family = DP_FAMILY_NONE};
+    bool named = udp->wildcard && slot->link == 0; /* a link's local may be the relay's, not ours */
+    entry->local = named ? slot->local : (dp_address){.family = DP_FAMILY_NONE};
     entry->remote = slot->remote;
     entry->whole = slot->whole;
 }

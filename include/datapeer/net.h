@@ -116,7 +116,8 @@ DP_API const dp_address *dp_udp_local(const dp_udp *udp); /* with the real port 
 /* Sending: fill a slot, commit it to a socket, and so on; the loop's one batch is flushed when it is full, at
  * the end of the round and by dp_udp_flush (sendmmsg, UDP_SEGMENT where the kernel has it). Order between
  * slot and commit is free for several sockets: the socket is named at commit. From a socket of all addresses it leaves
- * from slot->local's, if that names one; else the kernel chooses. slot->data[0..slot->capacity) is the loop's. */
+ * from slot->local's, if that names one and slot->link is 0; else the kernel chooses. slot->data[0..slot->capacity)
+ * is the loop's. */
 DP_API int dp_udp_slot(dp_loop *loop, dp_datagram *slot); /* WOULD_BLOCK: the batch is full and its sockets
                                                              take nothing; INVALID_STATE: no socket yet */
 /* A datagram that the socket can't send (too long, remote of the other family) is dropped, as is a slot that

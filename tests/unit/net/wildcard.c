@@ -141,6 +141,25 @@ static void test_no_address_named(void **state)
     close_both(&server, &client);
 }
 
+/* What goes to a link (<datapeer/ice.h>) leaves by its socket, whatever its local is: a relayed address, for one. */
+static void test_a_datagram_of_a_link(void **state)
+{
+    (void)state;
+    static end server, client;
+    dp_datagram slot;
+    open_end(&server, "0.0.0.0");
+    open_end(&client, "127.0.0.1");
+    assert_int_equal(dp_udp_slot(loop, &slot), DP_OK);
+    slot.length = 10;
+    slot.link = 1;
+    slot.local = address("192.0.2.77", 0);
+    slot.remote = *dp_udp_local(client.udp);
+    dp_udp_commit(loop, server.udp, &slot);
+    RUN_UNTIL(client.count == 1);
+    assert_int_equal(client.from[1], 1);
+    close_both(&server, &client);
+}
+
 /* An address that is not ours costs that datagram only. */
 static void test_a_strange_address_named(void **state)
 {
@@ -200,6 +219,7 @@ int main(void)
         TEST(test_one_batch_from_several_addresses),
         TEST(test_whole_datagrams_too),
         TEST(test_no_address_named),
+        TEST(test_a_datagram_of_a_link),
         TEST(test_a_strange_address_named),
         TEST(test_a_socket_of_one_address),
         TEST(test_ipv6),
