@@ -49,16 +49,18 @@ static void complete(uint8_t *datagram, size_t len)
 static void check_answer(const dp_datagram *answer, const uint8_t *request, size_t len,
                          const dp_address *from)
 {
-    dp_stun_message m;
-    require(len >= DP_STUN_HEADER_LEN && request[0] == 0 && request[1] == 1);
+    dp_stun_message m, asked;
+    int decoded = dp_stun_decode(&asked, request, len);
+    require(decoded == DP_OK || decoded == DP_ERR_PROTOCOL);
+    require(request[0] == 0 && request[1] == 1);
     require(dp_stun_decode(&m, answer->data, answer->length) == DP_OK);
     require(m.method == DP_STUN_METHOD_BINDING && memcmp(m.transaction, request + 8, 12) == 0);
     require(dp_address_equal(&answer->remote, from) && 10 * answer->length <= 22 * len);
+    require(m.reported_count == (m.error_code == 420 ? asked.unknown_count : 0));
     if (m.class_ == DP_STUN_SUCCESS)
-        require(dp_address_equal(&m.mapped, from) && m.error_code == 0);
+        require(decoded == DP_OK && asked.unknown_count == 0 && dp_address_equal(&m.mapped, from));
     else
-        require(m.class_ == DP_STUN_ERROR && (m.error_code == 400 || m.error_code == 420) &&
-                (m.error_code == 420) == (m.reported_count > 0));
+        require(m.class_ == DP_STUN_ERROR && m.error_code == (decoded == DP_OK ? 420u : 400u));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
