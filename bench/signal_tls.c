@@ -74,6 +74,8 @@ static void start_server(void)
                                 "0",
                                 "--concurrent-limit",
                                 limit,
+                                "--alive-timeout",
+                                "86400000",
                                 "--connection-rate",
                                 "0",
                                 "--tls-cert",

@@ -2,13 +2,14 @@
 #include "net/tls_inside.h"
 
 #include "base/config.h"
+#include "base/crypto.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/crypto.h"
 #include "base/rate.h"
 #include "net/file_error.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <mbedtls/ecdsa.h>
 #include <mbedtls/pem.h>
 #include <stdio.h>
 #include <string.h>
@@ -135,6 +136,23 @@ static int parse_key(dp_tls_server *server, const char *text, const char *path, 
     return DP_OK;
 }
 
+/* mbedTLS 2.28 makes a table of the generator's multiples anew for each signature with a key of type ECKEY, which is what it
+ * parses: half of what the signature costs. A key of type ECDSA keeps it. Without memory the key stays as it is. */
+static void keep_table(mbedtls_pk_context *key)
+{
+    mbedtls_pk_context ecdsa;
+    if (mbedtls_pk_get_type(key) != MBEDTLS_PK_ECKEY)
+        return;
+    mbedtls_pk_init(&ecdsa);
+    if (mbedtls_pk_setup(&ecdsa, mbedtls_pk_info_from_type(MBEDTLS_PK_ECDSA)) == 0 &&
+        mbedtls_ecdsa_from_keypair(mbedtls_pk_ec(ecdsa), mbedtls_pk_ec(*key)) == 0) {
+        mbedtls_pk_free(key);
+        *key = ecdsa;
+    } else {
+        mbedtls_pk_free(&ecdsa);
+    }
+}
+
 static int load(dp_tls_server *server, const dp_tls_server_config *config, dp_file_error *error)
 {
     char *text = dp_alloc(FILE_MAX + 1);
@@ -147,6 +165,8 @@ static int load(dp_tls_server *server, const dp_tls_server_config *config, dp_fi
         result = read_file(text, true, config->key_file, error);
     if (result == DP_OK)
         result = parse_key(server, text, config->key_file, config->certificate_file, error);
+    if (result == DP_OK)
+        keep_table(&server->key);
     dp_wipe(text, FILE_MAX + 1);
     dp_free(text);
     return result;
