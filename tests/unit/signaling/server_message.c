@@ -154,7 +154,7 @@ static void test_long_strings(void **state)
 static void test_depth(void **state)
 {
     (void)state;
-    static const int depths[] = {RELAY_DEPTH_MAX - 1, RELAY_DEPTH_MAX, 1000, 15000};
+    static const int depths[] = {RELAY_DEPTH_MAX - 1, RELAY_DEPTH_MAX, 1000, 14000};
     static char text[150000];
     for (unsigned kinds = 0; kinds < 8; kinds++)
         for (size_t i = 0; i < 4; i++) {

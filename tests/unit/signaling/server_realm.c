@@ -376,14 +376,15 @@ static void test_connection_is_charged_once(void **state)
 static void test_garbage_is_not_charged(void **state)
 {
     (void)state;
+    static const char no_version[] = "GET /peerjs?key=peerjs&id=a&token=t HTTP/1.1\r\n"
+                                     "Host: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     static const char *const garbage[] = {"",
                                           "GET",
                                           "\x16\x03\x01",
                                           "nonsense\r\n\r\n",
                                           "GET / HTTP/1.1\r\n\r\n",
                                           "GET /no HTTP/1.1\r\nHost: h\r\n\r\n",
-                                          "GET /peerjs?key=peerjs&id=a&token=t HTTP/1.1\r\nHost: "
-                                          "h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"};
+                                          no_version};
     stream t;
     dp_signal_server_config c = config();
     c.connection_rate = 1;
