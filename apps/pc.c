@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 static const char help[] =
-    "Usage: datapeer pc offer|answer [--trickle] [--mdns] [--max-message-size N] [--mtu N]\n"
+    "Usage: datapeer pc offer|answer [--trickle] [--mdns] [--max-message-size N] [--mtu N] "
+    "[--no-interleaving]\n"
     "\n"
     "Holds one peer connection. Reads commands as JSON objects, one a line, and prints events in the same "
     "way:\n"
@@ -25,6 +26,8 @@ static const char help[] =
     "  --mdns                 hide local addresses behind names that mDNS resolves\n"
     "  --max-message-size N   take messages of up to N bytes; 0: of any size; else 262144\n"
     "  --mtu N                send datagrams of up to N bytes, 600 to 16384; else as large as the way takes\n"
+    "  --no-interleaving      send each message whole before the next begins, and take only such (no RFC "
+    "8260)\n"
     "  -v, -vv, -vvv          say more on standard error\n"
     "\n"
     "Example, which prints an offer:\n"
@@ -46,6 +49,7 @@ typedef struct pc_driver {
     bool offerer;
     bool trickle;
     bool mdns;
+    bool no_interleaving;
     size_t datagram_size;      /* --mtu or 0 */
     uint64_t max_message_size; /* announced; 0: no limit */
     bool opened;               /* an offer can be made */
@@ -419,6 +423,7 @@ static bool begin(pc_driver *d)
                                        .certificate = d->certificate,
                                        .hide_addresses = d->mdns,
                                        .datagram_size = d->datagram_size,
+                                       .no_interleaving = d->no_interleaving,
                                        .key_log = d->app.key_log},
                                 .on_event = on_event,
                                 .on_writable = on_writable,
@@ -509,6 +514,7 @@ static int take_arguments(pc_driver *d, int argc, char **argv)
                                             {"mdns", no_argument, NULL, 'm'},
                                             {"max-message-size", required_argument, NULL, 's'},
                                             {"mtu", required_argument, NULL, 'u'},
+                                            {"no-interleaving", no_argument, NULL, 'i'},
                                             {"verbose", no_argument, NULL, 'v'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
@@ -525,6 +531,7 @@ static int take_arguments(pc_driver *d, int argc, char **argv)
         }
         d->trickle |= c == 't';
         d->mdns |= c == 'm';
+        d->no_interleaving |= c == 'i';
         d->app.verbose += c == 'v';
     }
     d->offerer = optind + 1 == argc && strcmp(argv[optind], "offer") == 0;

@@ -1,14 +1,14 @@
 /* Big beside small: the round trip of a 64-byte message on one channel while another transfers 256 MB, on a simulated
- * link of 100 Mbit/s and 40 ms whose queue drops nothing, in virtual time. Prints JSON
- * lines: the transfer's rate, the ping's delay over the 40 ms.
- *   sctp_ping [megabytes [send buffer in bytes]] */
+ * link of 100 Mbit/s and 40 ms whose queue drops nothing, in virtual time, with interleaved messages (RFC 8260) and
+ * without. Prints JSON lines: the transfer's rate, the ping's delay over the 40 ms.
+ *   sctp_ping [megabytes [send buffer in bytes [Mbit/s]]] */
 #include <datapeer/sctp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
 
-#define RATE        12500000u /* bytes/s */
+#define MBIT        125000u /* bytes/s */
 #define ONE_WAY     DP_MS(20)
 #define QUEUE       2000000u
 #define PING_EVERY  DP_MS(50)
@@ -43,6 +43,7 @@ typedef struct end {
 } end;
 
 static end ends[2];
+static uint64_t rate = 100 * MBIT;
 static uint64_t received, dropped;
 static dp_time ping_sent;
 static double delays[MAX_PINGS];
@@ -70,13 +71,13 @@ static void carry(int from)
     end *to = &ends[1 - from];
     while (dp_sctp_poll_transmit(ends[from].sctp, &data, &len)) {
         dp_time begin = to->link_free > clock_us ? to->link_free : clock_us;
-        if ((begin - clock_us) * RATE / 1000000 > QUEUE) {
+        if ((begin - clock_us) * rate / 1000000 > QUEUE) {
             dropped++;
             continue;
         }
         packet *p = (packet *)malloc(sizeof *p);
         need(p != NULL && len <= MAX_PAYLOAD, "no memory");
-        to->link_free = begin + (len + HEADERS) * 1000000 / RATE;
+        to->link_free = begin + (len + HEADERS) * 1000000 / rate;
         *p = (packet){.due = to->link_free + ONE_WAY, .len = len};
         memcpy(p->data, data, len);
         if (to->first == NULL)
@@ -137,12 +138,14 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void run(size_t message, uint64_t total, size_t send_buffer, dp_channel_priority priority)
+static void run(size_t message, uint64_t total, size_t send_buffer, dp_channel_priority priority,
+                bool interleaving)
 {
     dp_sctp_config config = {.size = sizeof config,
                              .random = {no_random, NULL},
                              .send_buffer_size = send_buffer,
-                             .receive_buffer_size = 4u << 20};
+                             .receive_buffer_size = 4u << 20,
+                             .no_interleaving = !interleaving};
     static uint8_t data[262144];
     memset(ends, 0, sizeof ends);
     received = dropped = pings = 0;
@@ -173,11 +176,12 @@ static void run(size_t message, uint64_t total, size_t send_buffer, dp_channel_p
     need(pings > 0, "too short for a ping");
     qsort(delays, pings, sizeof delays[0], by_value);
     printf(
-        "{\"bench\":\"sctp_ping\",\"message\":%zu,\"send_buffer\":%zu,\"priority\":%d,\"mbit_s\":%.1f,"
+        "{\"bench\":\"sctp_ping\",\"interleaving\":%s,\"message\":%zu,\"send_buffer\":%zu,\"priority\":%d,"
+        "\"mbit_s\":%.1f,"
         "\"of_link\":%.2f,\"pings\":%zu,\"p50_ms\":%.1f,\"p99_ms\":%.1f,\"max_ms\":%.1f,\"dropped\":%llu}\n",
-        message, send_buffer, (int)priority, (double)total * 8 / 1e6 / seconds,
-        (double)total / seconds / RATE, pings, delays[pings / 2], delays[pings * 99 / 100], delays[pings - 1],
-        (unsigned long long)dropped);
+        interleaving ? "true" : "false", message, send_buffer, (int)priority,
+        (double)total * 8 / 1e6 / seconds, (double)total / seconds / (double)rate, pings, delays[pings / 2],
+        delays[pings * 99 / 100], delays[pings - 1], (unsigned long long)dropped);
     for (int i = 0; i < 2; i++) {
         dp_sctp_free(ends[i].sctp);
         while (ends[i].first != NULL) {
@@ -193,8 +197,12 @@ int main(int argc, char **argv)
     uint64_t total = (argc > 1 ? strtoull(argv[1], NULL, 10) : 256) * 1000000;
     size_t send_buffer = argc > 2 ? strtoull(argv[2], NULL, 10) : 1u << 20;
     static const size_t messages[] = {16384, 65536, 262144};
-    for (size_t i = 0; i < 3; i++)
-        run(messages[i], total, send_buffer, DP_CHANNEL_PRIORITY_LOW);
-    run(65536, total, send_buffer, DP_CHANNEL_PRIORITY_HIGH);
+    if (argc > 3)
+        rate = strtoull(argv[3], NULL, 10) * MBIT;
+    for (int interleaving = 0; interleaving < 2; interleaving++) {
+        for (size_t i = 0; i < 3; i++)
+            run(messages[i], total, send_buffer, DP_CHANNEL_PRIORITY_LOW, interleaving);
+        run(65536, total, send_buffer, DP_CHANNEL_PRIORITY_HIGH, interleaving);
+    }
     return 0;
 }

@@ -62,13 +62,14 @@ static bool move(bench *b, int from)
     return any;
 }
 
-static int run(double seconds, bool unordered)
+static int run(double seconds, bool unordered, bool interleaving)
 {
     bench b;
     memset(&b, 0, sizeof b);
     dp_csprng *csprng = NULL;
     dp_csprng_new(&csprng);
-    dp_sctp_config config = {.size = sizeof config, .random = dp_csprng_source(csprng)};
+    dp_sctp_config config = {
+        .size = sizeof config, .random = dp_csprng_source(csprng), .no_interleaving = !interleaving};
     dp_channel_init init = DP_CHANNEL_INIT("bench");
     init.ordered = !unordered;
     uint8_t *message = (uint8_t *)calloc(1, MESSAGE);
@@ -98,9 +99,10 @@ static int run(double seconds, bool unordered)
     double took = (double)(now() - start) / 1e6;
     cpu = cpu_seconds() - cpu;
     double mib = (double)b.received / (1024 * 1024);
-    printf("%-9s %6.1f MB/s  %5.2f CPU s/GiB  %7.0f packets/s  %5.2f allocations/MiB\n",
-           unordered ? "unordered" : "ordered", (double)b.received / 1e6 / took, cpu / (mib / 1024),
-           (double)b.packets / took, (double)allocations / mib);
+    printf("%-6s %-9s %6.1f MB/s  %5.2f CPU s/GiB  %7.0f packets/s  %5.2f allocations/MiB\n",
+           interleaving ? "I-DATA" : "DATA", unordered ? "unordered" : "ordered",
+           (double)b.received / 1e6 / took, cpu / (mib / 1024), (double)b.packets / took,
+           (double)allocations / mib);
     dp_sctp_free(b.end[0]);
     dp_sctp_free(b.end[1]);
     dp_csprng_free(csprng);
@@ -128,5 +130,8 @@ int main(int argc, char **argv)
     count_allocations();
     crc("chosen", dp_crc32c);
     crc("table", dp_crc32c_table);
-    return run(seconds, false) != 0 || run(seconds, true) != 0;
+    for (int i = 0; i < 4; i++)
+        if (run(seconds, i / 2 == 1, i % 2 == 1) != 0)
+            return 1;
+    return 0;
 }

@@ -78,7 +78,8 @@ int dp_pc_new(dp_pc **out, const dp_pc_config *given)
                            .log = pc->log,
                            .mtu = (pc->fixed_size != 0 ? pc->fixed_size : DATAGRAM_SIZE) - RECORD_EXTRA,
                            .max_message_size = pc->max_message_size,
-                           .max_size_in_parts = pc->max_size_in_parts};
+                           .max_size_in_parts = pc->max_size_in_parts,
+                           .no_interleaving = config->no_interleaving};
     int error = dp_ice_new(&pc->ice, &ice);
     if (error == DP_OK)
         error = dp_sctp_new(&pc->sctp, &sctp);

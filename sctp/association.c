@@ -2,11 +2,13 @@
 #include "association.h"
 
 #include "base/mem.h"
+#include "base/wr.h"
 #include "chunk.h"
 #include "delivery.h"
 #include "early.h"
 #include "filter.h"
 #include "forward.h"
+#include "interleaving.h"
 #include "output.h"
 #include "path.h"
 #include "repair.h"
@@ -30,6 +32,7 @@
 #define OUTPUT_EXTRA     65536u
 #define SPAN_MAX         4000u /* TSNs: what usrsctp at the other end can tell apart, less what waits in ours */
 #define TRIES_STALLED    3u
+#define A_RWND_AT        (DP_SCTP_COMMON_HEADER + 8)
 
 struct dp_association {
     dp_stack stack;
@@ -50,6 +53,8 @@ struct dp_association {
     dp_early_reset
         held; /* our own request: the peer does not have all its data yet, though usrsctp thinks so */
     dp_delivery delivery;
+    dp_interleaving interleaving;
+    bool narrowed;       /* the peer was told of a smaller window than usrsctp's */
     size_t message_max;  /* usrsctp keeps smaller messages until they are whole, */
     size_t delivery_max; /* and larger ones at most up to this */
     bool delivers;       /* beyond message_max, that is */
@@ -89,6 +94,20 @@ static void keep_sack(dp_association *a, const uint8_t *packet, size_t len)
     a->has_sack = true;
 }
 
+/* What waits to be put together is not usrsctp's any more, and the peer is told so once it is much. */
+static bool narrow_window(dp_association *a, uint8_t *packet, size_t len)
+{
+    size_t held = a->interleaving.held;
+    if (held < a->receive_buffer / 4 || len < sizeof a->sack ||
+        packet[DP_SCTP_COMMON_HEADER] != DP_CHUNK_SACK)
+        return false;
+    dp_rd rd = dp_rd_init(packet + A_RWND_AT, 4);
+    uint32_t window = dp_rd_u32(&rd);
+    dp_wr wr = dp_wr_init(packet + A_RWND_AT, 4);
+    dp_wr_u32(&wr, window > held ? window - (uint32_t)held : 0);
+    return true;
+}
+
 static bool has_chunk(const uint8_t *packet, size_t len, uint8_t type)
 {
     dp_rd chunks = dp_chunks(packet, len);
@@ -123,18 +142,20 @@ static void leave(dp_association *a, const uint8_t *packet, size_t len, size_t m
 }
 
 /* usrsctp's output callback: queues a copy and takes notes, nothing else. */
-static void on_output(void *ctx, const uint8_t *packet, size_t len)
+static void on_output(void *ctx, uint8_t *packet, size_t len)
 {
     dp_association *a = (dp_association *)ctx;
     bool leaves = dp_forward_output(&a->forward, packet, len);
     uint64_t repeated = a->sender.chunks_retransmitted;
     dp_sender_output(&a->sender, a->now, packet, len);
-    dp_repair_output(&a->repair, a->now, packet, len);
     keep_sack(a, packet, len);
+    a->narrowed |= narrow_window(a, packet, len);
     dp_path_output(&a->path, packet, len);
+    dp_repair_output(&a->repair, a->now, packet, &len);
+    leaves &= len > DP_SCTP_COMMON_HEADER;
     /* The TSNs of a packet ascend (RFC 9260 §6.10), which those of a repeated chunk behind new ones would not. */
     bool is_new = repeated == a->sender.chunks_retransmitted;
-    if (leaves && a->repair.owned > 0 && len > DP_SCTP_COMMON_HEADER)
+    if (leaves && dp_repair_is_ahead(&a->repair))
         leave(a, packet, len, is_new ? mtu_of(a) : 0);
     else if (leaves)
         dp_output_add(&a->output, packet, len, is_new ? mtu_of(a) : 0);
@@ -150,7 +171,7 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     dp_association *a = (dp_association *)dp_calloc(1, sizeof *a);
     if (a == NULL)
         return DP_ERR_NO_MEMORY;
-    dp_forward_init(&a->forward, config->max_streams);
+    dp_forward_init(&a->forward, config->max_streams, config->interleaving);
     dp_sender_init(&a->sender);
     dp_path_init(&a->path, config->mtu);
     dp_repair_init(&a->repair, config->send_buffer_size);
@@ -158,6 +179,8 @@ int dp_association_new(dp_association **out, dp_time now, const dp_association_c
     a->message_max = config->max_message_size;
     a->send_buffer = config->send_buffer_size;
     a->receive_buffer = dp_stack_receive_buffer(config);
+    dp_interleaving_init(&a->interleaving, config->max_streams, config->max_message_size,
+                         DP_ASSOCIATION_BEGUN_MAX * config->max_message_size + a->receive_buffer);
     a->delivery_max = a->receive_buffer / 2;
     a->delivers = true;
     a->fragment = fragment_in(config->mtu);
@@ -187,6 +210,7 @@ void dp_association_free(dp_association *a)
         return;
     dp_stack_clear(&a->stack);
     dp_forward_clear(&a->forward);
+    dp_interleaving_clear(&a->interleaving);
     dp_sender_clear(&a->sender);
     dp_repair_clear(&a->repair);
     dp_early_reset_clear(&a->held);
@@ -271,11 +295,14 @@ static size_t kept_back(const dp_association *a) { return a->delivery.in_message
 static void all_read(dp_association *a)
 {
     a->stack.readable = false;
+    dp_interleaving_all_read(&a->interleaving);
     a->unread = kept_back(a);
     a->notices = 0;
-    if (a->refused && a->has_sack)
+    bool wider = a->narrowed && a->interleaving.held < a->receive_buffer / 8;
+    if ((a->refused || wider) && a->has_sack)
         dp_output_add(&a->output, a->sack, sizeof a->sack, 0);
     a->refused = false;
+    a->narrowed &= !wider;
 }
 
 /* False: the packet is to be lost. */
@@ -299,6 +326,23 @@ static void give_early_reset(dp_association *a)
     if (packet != NULL)
         (void)dp_forward_input(&a->forward, packet, len, to_usrsctp, a);
     dp_free(packet);
+}
+
+/* Before usrsctp sees that the TSNs have come. What lies behind us says nothing of now: streams may have been reset.
+ * *noted: there was some. */
+static int note_given_up(dp_association *a, bool *noted, const uint8_t *packet, size_t len)
+{
+    dp_rd chunks = dp_chunks(packet, len);
+    dp_chunk chunk;
+    while (a->forward.interleaves && !*noted && dp_chunk_next(&chunks, &chunk)) {
+        dp_rd body = chunk.value;
+        if (chunk.type != DP_CHUNK_I_FORWARD_TSN || !dp_tsn_before(a->forward.cumulative, dp_rd_u32(&body)))
+            continue;
+        int error = dp_interleaving_forward(&a->interleaving, noted, chunk.value);
+        if (error != DP_OK)
+            return error;
+    }
+    return DP_OK;
 }
 
 static int input_sound(dp_association *a, const uint8_t *packet, size_t len)
@@ -325,6 +369,9 @@ static void repair(dp_association *a, dp_time now)
     size_t len;
     dp_sender_report(&a->sender, a->repair.found_lost, a->repair.delivered,
                      dp_repair_outstanding(&a->repair));
+    /* Before what is sent again: the peer may have room only then. */
+    while (dp_repair_poll_forward(&a->repair, now, mtu_of(a), &packet, &len))
+        dp_output_add(&a->output, packet, len, 0);
     while (dp_repair_poll(&a->repair, now, dp_sender_spare(&a->sender, dp_repair_in_flight(&a->repair)),
                           mtu_of(a), &packet, &len))
         dp_output_add(&a->output, packet, len, 0);
@@ -338,7 +385,8 @@ static void repair(dp_association *a, dp_time now)
 
 int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, size_t len)
 {
-    int error = dp_sctp_filter(packet, len, a->stack.local_port, a->stack.remote_port);
+    int error =
+        dp_sctp_filter(packet, len, a->stack.local_port, a->stack.remote_port, a->forward.interleaves);
     if (error != DP_OK)
         return error;
     if (!dp_sctp_checksum_ok(packet, len))
@@ -360,7 +408,12 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
     if (dp_path_input(&a->path, now, packet, len))
         apply_path(a);
     size_t made = a->forward.made;
-    error = input_sound(a, packet, len);
+    bool noted = false;
+    error = note_given_up(a, &noted, packet, len);
+    if (error == DP_OK)
+        error = input_sound(a, packet, len);
+    if (noted && a->forward.made == made)
+        dp_interleaving_take_back(&a->interleaving);
     a->unread += chunks + a->forward.made - made;
     adapt_timer(a);
     return error;
@@ -393,6 +446,7 @@ void dp_association_tick(dp_association *a, dp_time now)
         dp_repair_shrink(&a->repair);
         dp_output_shrink(&a->output);
         dp_forward_shrink(&a->forward);
+        dp_interleaving_shrink(&a->interleaving);
     }
 }
 
@@ -417,29 +471,76 @@ static void widen_send_buffer(dp_association *a, dp_time now)
     (void)dp_stack_set_send_buffer(&a->stack, a->send_buffer);
 }
 
-int dp_association_send(dp_association *a, size_t *sent, dp_time now, const dp_association_outgoing *how,
-                        const uint8_t *data, size_t len, bool last)
+/* Of *len bytes, as much as may go now. */
+static void limit_to_room(dp_association *a, size_t *len, bool *last)
 {
-    a->now = now;
-    *sent = 0;
-    if (a->repair.sent_tsn - a->repair.copies.acked >= SPAN_MAX ||
-        (how->limit != DP_ASSOCIATION_RELIABLE && dp_repair_limit(&a->repair, how->stream) != DP_OK))
-        return DP_ERR_WOULD_BLOCK;
-    size_t room = dp_sender_room(&a->sender, now, dp_repair_outstanding(&a->repair));
-    if (room < len) {
-        len = room - room % a->fragment; /* no small chunks in the middle of a message */
-        last = false;
-    }
-    if (len == 0)
-        return DP_ERR_WOULD_BLOCK;
-    a->partial |= how->limit != DP_ASSOCIATION_RELIABLE;
+    size_t room = dp_sender_room(&a->sender, a->now, dp_repair_outstanding(&a->repair));
+    if (room >= *len)
+        return;
+    *len = room - room % dp_association_fragment(a); /* no small chunks in the middle of a message */
+    *last = false;
+}
+
+static int hand_over(dp_association *a, size_t *sent, const dp_association_outgoing *how, const uint8_t *data,
+                     size_t len, bool last)
+{
     dp_sender_hand_over(&a->sender, len); /* before: it may leave at once */
     int error = dp_stack_send(&a->stack, sent, how, data, len, last);
     dp_sender_take_back(&a->sender, len - *sent);
     a->in_flight |= error == DP_OK;
     if (error == DP_ERR_WOULD_BLOCK)
-        widen_send_buffer(a, now);
+        widen_send_buffer(a, a->now);
     return error;
+}
+
+/* Where messages are interleaved usrsctp gives none up. What is left of one that repair.c has given up ends with a byte,
+ * which does not leave. */
+static int send_interleaved(dp_association *a, size_t *sent, const dp_association_outgoing *how,
+                            const uint8_t *data, size_t len, bool last)
+{
+    dp_association_outgoing reliable = {
+        .stream = how->stream, .ppid = how->ppid, .unordered = how->unordered};
+    uint32_t number = 0;
+    if (how->limit != DP_ASSOCIATION_RELIABLE && a->forward.supported) {
+        bool counts = how->limit == DP_ASSOCIATION_MAX_RETRANSMITS;
+        dp_time expires = counts ? DP_TIME_NEVER : a->now + DP_MS(how->limit_value);
+        if (dp_abandon_begin(&a->repair.abandon, &number, how->stream, counts ? how->limit_value : UINT32_MAX,
+                             expires) != DP_OK)
+            return DP_ERR_WOULD_BLOCK;
+        reliable.ppid = dp_abandon_ppid(how->ppid, number);
+    }
+    const dp_limited_message *message = dp_abandon_find(&a->repair.abandon, number);
+    bool is_over = message != NULL && message->abandoned;
+    int error = is_over ? hand_over(a, sent, &reliable, data, 1, true)
+                        : hand_over(a, sent, &reliable, data, len, last);
+    if (error == DP_OK && (is_over || (last && *sent == len)))
+        dp_abandon_end(&a->repair.abandon, how->stream);
+    return error == DP_OK && is_over ? DP_ERR_CANCELLED : error;
+}
+
+int dp_association_send(dp_association *a, size_t *sent, dp_time now, const dp_association_outgoing *how,
+                        const uint8_t *data, size_t len, bool last)
+{
+    a->now = now;
+    *sent = 0;
+    if (a->repair.sent_tsn - a->repair.copies.acked >= SPAN_MAX)
+        return DP_ERR_WOULD_BLOCK;
+    limit_to_room(a, &len, &last);
+    if (len == 0)
+        return DP_ERR_WOULD_BLOCK;
+    if (a->forward.interleaves)
+        return send_interleaved(a, sent, how, data, len, last);
+    if (how->limit != DP_ASSOCIATION_RELIABLE && dp_repair_limit(&a->repair, how->stream) != DP_OK)
+        return DP_ERR_WOULD_BLOCK;
+    a->partial |= how->limit != DP_ASSOCIATION_RELIABLE;
+    return hand_over(a, sent, how, data, len, last);
+}
+
+bool dp_association_interleaves(const dp_association *a) { return a->forward.interleaves; }
+
+size_t dp_association_fragment(const dp_association *a)
+{
+    return a->fragment - (a->forward.interleaves ? DP_SCTP_I_DATA_HEADER - DP_SCTP_DATA_HEADER : 0);
 }
 
 int dp_association_reset_stream(dp_association *a, uint16_t stream)
@@ -458,9 +559,42 @@ int dp_association_add_streams(dp_association *a, uint16_t count)
 
 uint16_t dp_association_streams(const dp_association *a) { return dp_stack_streams(&a->stack); }
 
-bool dp_association_readable(const dp_association *a) { return a->stack.readable && !a->down; }
+bool dp_association_readable(const dp_association *a)
+{
+    return (a->stack.readable || dp_interleaving_ready(&a->interleaving)) && !a->down;
+}
 
 bool dp_association_in_message(const dp_association *a) { return a->delivery.in_message; }
+
+static void fails(dp_association *a, dp_association_event *event, int error)
+{
+    dp_association_abort(a);
+    event->type = DP_ASSOCIATION_DOWN;
+    event->error = error;
+}
+
+/* A chunk of an association that interleaves. */
+static void read_fragment(dp_association *a, dp_association_event *event, const uint8_t *data)
+{
+    if ((event->ppid >> DP_INTERLEAVING_FLAGS_AT & DP_INTERLEAVING_REAL) == 0) {
+        dp_interleaving_made_up(&a->interleaving, event->tsn);
+        event->type = DP_ASSOCIATION_IGNORED;
+        return;
+    }
+    int error = dp_interleaving_input(&a->interleaving, event, data);
+    if (error != DP_OK)
+        fails(a, event, error);
+}
+
+static void forget_reset_streams(dp_association *a, const dp_association_event *event, const uint8_t *buffer)
+{
+    if (!event->reset_incoming || event->reset_failed)
+        return;
+    if (event->reset_count == 0)
+        dp_interleaving_reset_all(&a->interleaving);
+    for (size_t i = 0; i < event->reset_count; i++)
+        dp_interleaving_reset(&a->interleaving, dp_association_reset_at(buffer, i));
+}
 
 void dp_association_receive(dp_association *a, dp_association_event *event, uint8_t *buffer, size_t capacity)
 {
@@ -468,17 +602,24 @@ void dp_association_receive(dp_association *a, dp_association_event *event, uint
     if (a->down)
         return;
     if (a->repair.failed) {
-        dp_association_abort(a);
-        event->type = DP_ASSOCIATION_DOWN;
-        event->error = DP_ERR_TIMEOUT;
+        fails(a, event, DP_ERR_TIMEOUT);
         return;
     }
+    if (dp_interleaving_give(&a->interleaving, event, buffer, capacity))
+        return;
     dp_stack_receive(&a->stack, event, buffer, capacity);
     a->up |= event->type == DP_ASSOCIATION_UP;
     a->down |= event->type == DP_ASSOCIATION_DOWN;
     a->in_flight &= event->type != DP_ASSOCIATION_DRY;
     if (event->type == DP_ASSOCIATION_NOTHING)
         all_read(a);
+    if (event->type == DP_ASSOCIATION_RESET)
+        forget_reset_streams(a, event, buffer);
+    if (event->type == DP_ASSOCIATION_DATA && a->forward.interleaves) {
+        read_fragment(a, event, buffer);
+        return;
+    }
+    event->mid = 0;
     if (event->type != DP_ASSOCIATION_DATA)
         return;
     dp_delivery_read(&a->delivery, event->stream, event->unordered, event->complete);

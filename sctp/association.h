@@ -16,6 +16,7 @@ typedef struct dp_association_config {
     uint16_t max_streams; /* that the peer may have, at the beginning and by adding some */
     uint16_t local_port;
     uint16_t remote_port;
+    bool interleaving; /* RFC 8260, if the peer does so, too */
 } dp_association_config;
 
 /* Creates the socket and sends INIT. NO_MEMORY, IO. */
@@ -53,12 +54,19 @@ typedef struct dp_association_outgoing {
     uint32_t limit_value;
 } dp_association_outgoing;
 
-/* Hands over the next part of a message. *sent may be less than len: go on with the rest, on this stream and
- * before any other, because without message interleaving (RFC 8260) usrsctp sends nothing else until the
- * message is complete; it also takes, and drops, the rest of a message that it has abandoned. last: the message
- * ends with data[len). WOULD_BLOCK (nothing taken), CLOSED. */
+/* Hands over the next part of a message. *sent may be less than len: go on with the rest, on this stream
+ * and, unless messages are interleaved, before any other, because usrsctp sends nothing else then until the message is
+ * complete; it also takes, and drops, the rest of a message that it has abandoned. last: the message
+ * ends with data[len). WOULD_BLOCK (nothing taken), CLOSED; CANCELLED: it was given up, and usrsctp
+ * has its end. */
 int dp_association_send(dp_association *association, size_t *sent, dp_time now,
                         const dp_association_outgoing *how, const uint8_t *data, size_t len, bool last);
+/* Messages that an end like ours begins at a time, where they are interleaved: so many of max_message_size fit. */
+#define DP_ASSOCIATION_BEGUN_MAX 8u
+/* The peer puts interleaved messages together: those of other streams may be handed over in the middle of one. */
+bool dp_association_interleaves(const dp_association *association);
+/* A message of so many bytes leaves in one chunk. */
+size_t dp_association_fragment(const dp_association *association);
 /* Resets our direction of a stream once all that was sent on it is acknowledged (RFC 6525 §5.1.2). */
 int dp_association_reset_stream(dp_association *association, uint16_t stream);
 
@@ -86,9 +94,12 @@ typedef struct dp_association_event {
     size_t len; /* DATA */
     uint16_t stream;
     bool unordered;
+    uint16_t
+        mid; /* 0 without interleaving; with it a stream can have several unordered messages that have begun */
     bool complete; /* the message ends here */
     uint32_t ppid;
-    uint32_t tsn; /* of the message's first fragment */
+    uint32_t tsn;        /* of the message's first fragment */
+    uint8_t chunk_flags; /* of an interleaved fragment */
     uint16_t streams;
     uint16_t incoming_streams;
     int error;

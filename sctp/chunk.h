@@ -21,6 +21,7 @@
 #define DP_SCTP_COMMON_HEADER 12u
 #define DP_SCTP_CHUNK_HEADER  4u
 #define DP_SCTP_DATA_HEADER   16u /* with the chunk's: RFC 9260 §3.3.1 */
+#define DP_SCTP_I_DATA_HEADER 20u /* RFC 8260 §2.1 */
 
 enum {
     DP_CHUNK_DATA = 0x00,
@@ -36,6 +37,7 @@ enum {
     DP_CHUNK_COOKIE_ECHO = 0x0a,
     DP_CHUNK_COOKIE_ACK = 0x0b,
     DP_CHUNK_SHUTDOWN_COMPLETE = 0x0e,
+    DP_CHUNK_I_DATA = 0x40,           /* RFC 8260 */
     DP_CHUNK_ASCONF_ACK = 0x80,       /* RFC 5061 */
     DP_CHUNK_PKTDROP = 0x81,          /* draft-stewart-sctp-pktdrprep */
     DP_CHUNK_RE_CONFIG = 0x82,        /* RFC 6525 */
@@ -51,6 +53,21 @@ typedef struct dp_chunk {
     uint8_t flags;
     dp_rd value;
 } dp_chunk;
+
+/* DATA, or what takes its place where messages are interleaved: both begin with TSN and stream. */
+static inline bool dp_chunk_is_data(uint8_t type) { return type == DP_CHUNK_DATA || type == DP_CHUNK_I_DATA; }
+
+/* FORWARD-TSN or its counterpart. Both begin with the new cumulative TSN. */
+static inline bool dp_chunk_is_forward(uint8_t type)
+{
+    return type == DP_CHUNK_FORWARD_TSN || type == DP_CHUNK_I_FORWARD_TSN;
+}
+
+/* Of a chunk of user data, the chunk's own included. */
+static inline size_t dp_chunk_data_header(uint8_t type)
+{
+    return type == DP_CHUNK_I_DATA ? DP_SCTP_I_DATA_HEADER : DP_SCTP_DATA_HEADER;
+}
 
 /* The chunks of a packet. */
 static inline dp_rd dp_chunks(const uint8_t *packet, size_t len)

@@ -8,13 +8,14 @@
 #define DP_COPIES_SLOTS_MAX 8192u /* usrsctp's own limit is 4096, of which what it is told may be ahead */
 
 enum {
-    DP_COPY_SENT = 1,      /* the slot tells something */
-    DP_COPY_LIMITED = 2,   /* of a message that may be given up */
-    DP_COPY_ACKED = 4,     /* the peer has it, though it lies above the cumulative TSN */
-    DP_COPY_OWNED = 8,     /* the peer lacks it, and usrsctp is told otherwise */
-    DP_COPY_LOST = 16,     /* waits for its retransmission */
-    DP_COPY_REPEATED = 32, /* was sent more than once */
-    DP_COPY_ARRIVED = 64   /* the peer has had it, perhaps before it took that back */
+    DP_COPY_SENT = 1,       /* the slot tells something */
+    DP_COPY_LIMITED = 2,    /* of a message that may be given up */
+    DP_COPY_ACKED = 4,      /* the peer has it, though it lies above the cumulative TSN */
+    DP_COPY_OWNED = 8,      /* the peer lacks it, and usrsctp is told otherwise */
+    DP_COPY_LOST = 16,      /* waits for its retransmission */
+    DP_COPY_REPEATED = 32,  /* was sent more than once */
+    DP_COPY_ARRIVED = 64,   /* the peer has had it, perhaps before it took that back */
+    DP_COPY_ABANDONED = 128 /* the peer is to skip it */
 };
 
 typedef struct dp_copy {
@@ -23,7 +24,9 @@ typedef struct dp_copy {
     uint32_t at;         /* of its copy */
     uint32_t prev, next; /* TSNs: its neighbours in a list */
     uint32_t skip;       /* if ACKED: a higher TSN, all before which are as well */
+    uint32_t message;    /* that it belongs to, if that may be given up: see abandon.h */
     uint16_t len;        /* of its copy, padding included; 0: there is none */
+    uint8_t repeats;     /* how often */
     uint8_t flags;
 } dp_copy;
 

@@ -52,6 +52,13 @@ static bool sack_sound(dp_rd *body)
     return !body->error && dp_rd_left(body) == 4 * (gaps + duplicates);
 }
 
+/* DATA and FORWARD-TSN, or I-DATA and I-FORWARD-TSN: never both. */
+static bool is_of_other_mode(uint8_t type, bool interleaving)
+{
+    bool interleaved = type == DP_CHUNK_I_DATA || type == DP_CHUNK_I_FORWARD_TSN;
+    return (dp_chunk_is_data(type) || dp_chunk_is_forward(type)) && interleaved != interleaving;
+}
+
 static int body_sound(uint8_t type, dp_rd *body)
 {
     size_t len = dp_rd_left(body);
@@ -59,6 +66,9 @@ static int body_sound(uint8_t type, dp_rd *body)
     switch (type) {
     case DP_CHUNK_DATA: /* TSN, stream, SSN, PPID and at least one byte: RFC 9260 §3.3.1 */
         sound = len > 12;
+        break;
+    case DP_CHUNK_I_DATA: /* TSN, stream, reserved, MID, PPID or FSN, and at least one byte: RFC 8260 §2.1 */
+        sound = len > 16;
         break;
     case DP_CHUNK_INIT:
     case DP_CHUNK_INIT_ACK:
@@ -85,6 +95,9 @@ static int body_sound(uint8_t type, dp_rd *body)
     case DP_CHUNK_FORWARD_TSN: /* TSN, then stream and SSN as often as wanted: RFC 3758 §3.2; see forward.c */
         sound = len >= 4 && len % 4 == 0;
         break;
+    case DP_CHUNK_I_FORWARD_TSN: /* TSN, then stream, flags and MID: RFC 8260 §2.3.1 */
+        sound = len >= 4 && len % 8 == 4;
+        break;
     case DP_CHUNK_SHUTDOWN_ACK:
     case DP_CHUNK_COOKIE_ACK:
     case DP_CHUNK_SHUTDOWN_COMPLETE:
@@ -93,17 +106,17 @@ static int body_sound(uint8_t type, dp_rd *body)
     case DP_CHUNK_ASCONF:
     case DP_CHUNK_ASCONF_ACK:
     case DP_CHUNK_PKTDROP:
-    case DP_CHUNK_I_FORWARD_TSN:
         return DP_ERR_UNSUPPORTED;
     default:
-        /* ECN, AUTH, NR-SACK and I-DATA were not negotiated. Types 0x80 and up may be skipped by whoever does
+        /* ECN, AUTH and NR-SACK were not negotiated. Types 0x80 and up may be skipped by whoever does
          * not know them (RFC 9260 §3.2), so a newer peer may bundle them with DATA. */
         return type < 0x80 ? DP_ERR_UNSUPPORTED : DP_OK;
     }
     return sound ? DP_OK : DP_ERR_MALFORMED;
 }
 
-int dp_sctp_filter(const uint8_t *packet, size_t len, uint16_t local_port, uint16_t remote_port)
+int dp_sctp_filter(const uint8_t *packet, size_t len, uint16_t local_port, uint16_t remote_port,
+                   bool interleaving)
 {
     dp_rd rd = dp_rd_init(packet, len);
     uint16_t source = dp_rd_u16(&rd);
@@ -117,6 +130,8 @@ int dp_sctp_filter(const uint8_t *packet, size_t len, uint16_t local_port, uint1
     bool must_be_alone = false;
     dp_chunk chunk;
     while (dp_chunk_next(&rd, &chunk)) {
+        if (is_of_other_mode(chunk.type, interleaving))
+            return DP_ERR_UNSUPPORTED;
         int error = body_sound(chunk.type, &chunk.value);
         if (error != DP_OK)
             return error;

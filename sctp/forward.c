@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/wr.h"
 #include "chunk.h"
+#include "interleaving.h"
 
 #include <string.h>
 
@@ -19,7 +20,10 @@
  *    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+  ordered messages only
  *    /                                                               /
  *
+ * RFC 8260 §2.3.1, I-FORWARD-TSN (type 194) has 8 bytes for each stream, 16 bits each: stream, U flag; and the MID.
+ *
  * RFC 9260 §3.3.1, the beginning of DATA: type 0, flags (I, U, B, E from 8 to 1), length, then TSN, stream, SSN, PPID.
+ * RFC 8260 §2.1, I-DATA (type 64): the same flags, then TSN, stream, 16 bits, MID, PPID in the first fragment, else FSN.
  */
 
 #define INIT_HEADER 20u
@@ -48,10 +52,11 @@ enum {
 
 static bool ssn_before(uint16_t a, uint16_t b) { return (int16_t)(a - b) < 0; }
 
-void dp_forward_init(dp_forward *f, uint16_t streams)
+void dp_forward_init(dp_forward *f, uint16_t streams, bool offers)
 {
     memset(f, 0, sizeof *f);
     f->streams = streams;
+    f->offers = offers;
 }
 
 void dp_forward_clear(dp_forward *f)
@@ -60,7 +65,8 @@ void dp_forward_clear(dp_forward *f)
     dp_free(f->next_ssn);
     dp_free(f->abandoned);
     dp_free(f->reset_streams);
-    dp_forward_init(f, f->streams);
+    dp_free(f->copy);
+    dp_forward_init(f, f->streams, f->offers);
 }
 
 void dp_forward_shrink(dp_forward *f)
@@ -68,8 +74,10 @@ void dp_forward_shrink(dp_forward *f)
     if (f->count > 0)
         return;
     dp_free(f->chunks);
+    dp_free(f->copy);
     f->chunks = NULL;
-    f->capacity = 0;
+    f->copy = NULL;
+    f->capacity = f->copy_capacity = 0;
 }
 
 /* ---- what has come ------------------------------------------------------------------------------ */
@@ -242,7 +250,7 @@ bool dp_forward_output(dp_forward *f, const uint8_t *packet, size_t len)
     dp_chunk chunk = {.type = DP_CHUNK_DATA};
     bool asked_for = f->probing && f->quiet;
     /* Control chunks go before DATA: RFC 9260 §6.10. */
-    while (dp_chunk_next(&chunks, &chunk) && chunk.type != DP_CHUNK_DATA) {
+    while (dp_chunk_next(&chunks, &chunk) && !dp_chunk_is_data(chunk.type)) {
         asked_for &= chunk.type == DP_CHUNK_SACK;
         if (chunk.type == DP_CHUNK_SACK)
             read_sack(f, &chunk.value);
@@ -251,10 +259,12 @@ bool dp_forward_output(dp_forward *f, const uint8_t *packet, size_t len)
         else if (chunk.type == DP_CHUNK_COOKIE_ECHO || chunk.type == DP_CHUNK_COOKIE_ACK)
             f->synced = true;
     }
-    return !asked_for || chunk.type == DP_CHUNK_DATA;
+    return !asked_for || dp_chunk_is_data(chunk.type);
 }
 
 /* ---- what a packet says ------------------------------------------------------------------------- */
+
+static bool lists(dp_rd types, uint8_t type) { return memchr(types.at, type, dp_rd_left(&types)) != NULL; }
 
 /* RFC 3758 §3.3.1: a parameter of INIT, or, as pion has it, only FORWARD-TSN in the list of RFC 5061 §4.2.7. */
 static void note_init(dp_forward *f, dp_rd *body)
@@ -263,13 +273,18 @@ static void note_init(dp_forward *f, dp_rd *body)
         return;
     dp_rd_skip(body, INIT_HEADER - 8);
     f->cumulative = dp_rd_u32(body) - 1;
-    f->supported = false;
+    f->supported = f->interleaves = false;
     uint16_t type;
     dp_rd value;
-    while (dp_chunk_item_next(body, &type, &value))
-        f->supported |= type == PARAMETER_FORWARD_TSN ||
-                        (type == PARAMETER_EXTENSIONS &&
-                         memchr(value.at, DP_CHUNK_FORWARD_TSN, dp_rd_left(&value)) != NULL);
+    bool interleaved = false;
+    while (dp_chunk_item_next(body, &type, &value)) {
+        bool extensions = type == PARAMETER_EXTENSIONS;
+        f->supported |= type == PARAMETER_FORWARD_TSN || (extensions && lists(value, DP_CHUNK_FORWARD_TSN));
+        interleaved |= extensions && lists(value, DP_CHUNK_I_FORWARD_TSN);
+        f->interleaves |= f->offers && extensions && lists(value, DP_CHUNK_I_DATA);
+    }
+    if (f->interleaves)
+        f->supported = interleaved;
 }
 
 /* RFC 6525 §4.1. SSNs begin again at 0 once all up to the TSN has come. */
@@ -524,14 +539,17 @@ static int make_chunks(dp_forward *f, uint32_t to, dp_rd list)
     return error;
 }
 
-static void write_data(dp_wr *wr, uint32_t tsn, const dp_forward_chunk *chunk)
+/* As I-DATA a chunk has made its message alone, so all of them may have the MID 0. */
+static void write_data(const dp_forward *f, dp_wr *wr, uint32_t tsn, const dp_forward_chunk *chunk)
 {
-    dp_wr_u8(wr, DP_CHUNK_DATA);
+    dp_wr_u8(wr, f->interleaves ? DP_CHUNK_I_DATA : DP_CHUNK_DATA);
     dp_wr_u8(wr, (chunk->flags & (LAST | FIRST | UNORDERED)) | IMMEDIATE);
-    dp_wr_u16(wr, DP_SCTP_DATA_HEADER + 1);
+    dp_wr_u16(wr, (uint16_t)(dp_chunk_data_header(f->interleaves ? DP_CHUNK_I_DATA : DP_CHUNK_DATA) + 1));
     dp_wr_u32(wr, tsn);
     dp_wr_u16(wr, chunk->stream);
     dp_wr_u16(wr, chunk->ssn);
+    if (f->interleaves)
+        dp_wr_u32(wr, 0);
     dp_wr_u32(wr, DP_FORWARD_PPID);
     dp_wr_zeros(wr, 4);
 }
@@ -544,10 +562,10 @@ static bool deliver_last(dp_forward *f, uint32_t to, const uint8_t *header, dp_f
     dp_forward_chunk *chunk = find(f, to);
     if (chunk == NULL || (chunk->flags & (MADE | ACCEPTED)) != MADE)
         return true;
-    uint8_t packet[DP_SCTP_COMMON_HEADER + DP_SCTP_DATA_HEADER + 4];
+    uint8_t packet[DP_SCTP_COMMON_HEADER + DP_SCTP_I_DATA_HEADER + 4];
     dp_wr wr = dp_wr_init(packet, sizeof packet);
     dp_wr_bytes(&wr, header, DP_SCTP_COMMON_HEADER);
-    write_data(&wr, to, chunk);
+    write_data(f, &wr, to, chunk);
     f->made++;
     f->probing = true;
     f->quiet = dp_tsn_before(f->cumulative + 1, to);
@@ -566,10 +584,11 @@ static void deliver_made(dp_forward *f, uint32_t to, const uint8_t *header, dp_f
     for (uint32_t tsn = f->cumulative + 1; !dp_tsn_before(to, tsn); tsn++) {
         const dp_forward_chunk *chunk = find(f, tsn);
         if (chunk != NULL && (chunk->flags & (MADE | ACCEPTED)) == MADE) {
-            write_data(&wr, tsn, chunk);
+            write_data(f, &wr, tsn, chunk);
             f->made++;
         }
-        if (wr.len > DP_SCTP_COMMON_HEADER && (tsn == to || wr.capacity - wr.len < DP_SCTP_DATA_HEADER + 4)) {
+        if (wr.len > DP_SCTP_COMMON_HEADER &&
+            (tsn == to || wr.capacity - wr.len < DP_SCTP_I_DATA_HEADER + 4)) {
             deliver(ctx, packet, wr.len);
             wr.len = DP_SCTP_COMMON_HEADER;
         }
@@ -581,10 +600,10 @@ static void deliver_made(dp_forward *f, uint32_t to, const uint8_t *header, dp_f
 static bool probe(dp_forward *f, bool quiet, const uint8_t *header, dp_forward_deliver *deliver, void *ctx)
 {
     static const dp_forward_chunk known = {0, 0, FIRST | LAST};
-    uint8_t packet[DP_SCTP_COMMON_HEADER + DP_SCTP_DATA_HEADER + 4];
+    uint8_t packet[DP_SCTP_COMMON_HEADER + DP_SCTP_I_DATA_HEADER + 4];
     dp_wr wr = dp_wr_init(packet, sizeof packet);
     dp_wr_bytes(&wr, header, DP_SCTP_COMMON_HEADER);
-    write_data(&wr, f->cumulative, &known);
+    write_data(f, &wr, f->cumulative, &known);
     for (size_t i = 0; i < f->capacity; i++)
         f->chunks[i].flags &= (uint8_t)~ACCEPTED;
     f->probing = true;
@@ -619,6 +638,8 @@ static int forward(dp_forward *f, dp_rd list, const uint8_t *header, dp_forward_
     uint32_t to = dp_rd_u32(&list);
     if (list.error || (dp_tsn_before(f->cumulative, to) && to - f->cumulative > WINDOW))
         return DP_ERR_PROTOCOL;
+    if (f->interleaves)
+        dp_rd_skip(&list, dp_rd_left(&list)); /* it is not usrsctp that knows of messages */
     int error = DP_OK;
     uint32_t missing = WINDOW + 1;
     for (int pass = 0; pass < MAX_PASSES && error == DP_OK; pass++) {
@@ -650,13 +671,13 @@ typedef struct transit {
     size_t start; /* of what is not delivered yet */
 } transit;
 
-static bool need_copy(transit *t)
+static bool need_copy(dp_forward *f, transit *t)
 {
     if (t->copy != NULL)
         return true;
-    t->copy = (uint8_t *)dp_alloc(t->len);
-    if (t->copy == NULL)
+    if (dp_grow((void **)&f->copy, &f->copy_capacity, t->len, SIZE_MAX, 1) != DP_OK)
         return false;
+    t->copy = f->copy;
     memcpy(t->copy, t->packet, t->len);
     return true;
 }
@@ -675,6 +696,33 @@ static void deliver_piece(transit *t, size_t end, dp_forward_deliver *deliver, v
     deliver(ctx, piece, DP_SCTP_COMMON_HEADER + end - t->start);
 }
 
+/* usrsctp gives it out at once; its own flags come along. */
+static int input_interleaved(dp_forward *f, transit *t, size_t at, uint8_t flags, dp_rd *body)
+{
+    uint32_t tsn = dp_rd_u32(body);
+    uint16_t stream = dp_rd_u16(body);
+    dp_rd_skip(body, 6);
+    uint32_t value = dp_rd_u32(body);
+    uint32_t distance = tsn - f->cumulative;
+    if ((flags & FIRST) == 0 && value >= DP_INTERLEAVING_VALUE)
+        return DP_ERR_LIMIT; /* the end of 16 GB of single bytes */
+    if (!need_copy(f, t))
+        return DP_ERR_NO_MEMORY;
+    t->copy[at + 1] = (flags & IMMEDIATE) | FIRST | LAST | UNORDERED;
+    dp_wr wr = dp_wr_init(t->copy + at + DP_SCTP_I_DATA_HEADER - 4, 4);
+    uint32_t real = DP_INTERLEAVING_REAL | (flags & (FIRST | LAST | UNORDERED));
+    dp_wr_u32(&wr, real << DP_INTERLEAVING_FLAGS_AT |
+                       (value < DP_INTERLEAVING_VALUE ? value : DP_INTERLEAVING_VALUE));
+    if (!f->supported || distance == 0 || distance > RING_MAX)
+        return DP_OK;
+    if (!reserve(f, distance))
+        return DP_ERR_NO_MEMORY;
+    const dp_forward_chunk *known = find(f, tsn);
+    if (known == NULL || (known->flags & MADE) == 0)
+        put(f, tsn, FIRST | LAST | UNORDERED, stream, 0);
+    return DP_OK;
+}
+
 static int input_data(dp_forward *f, transit *t, size_t at, uint8_t flags, dp_rd *body)
 {
     uint32_t tsn = dp_rd_u32(body);
@@ -685,7 +733,7 @@ static int input_data(dp_forward *f, transit *t, size_t at, uint8_t flags, dp_rd
     int error = note_data(f, &wanted, &begins, tsn, stream, ssn);
     if (error != DP_OK || wanted == flags)
         return error;
-    if (!need_copy(t))
+    if (!need_copy(f, t))
         return DP_ERR_NO_MEMORY;
     t->copy[at + 1] = wanted;
     dp_wr ppid = dp_wr_init(t->copy + at + 12, 4);
@@ -706,15 +754,17 @@ static int input_chunks(dp_forward *f, transit *t, dp_forward_deliver *deliver, 
             note_init(f, &chunk.value);
         else if (chunk.type == DP_CHUNK_DATA && f->supported)
             error = input_data(f, t, at, chunk.flags, &chunk.value);
+        else if (chunk.type == DP_CHUNK_I_DATA)
+            error = input_interleaved(f, t, at, chunk.flags, &chunk.value);
         else if (chunk.type == DP_CHUNK_RE_CONFIG)
             error = note_reset(f, chunk.value);
         if (error != DP_OK)
             return error;
-        if (chunk.type != DP_CHUNK_FORWARD_TSN)
+        if (!dp_chunk_is_forward(chunk.type))
             continue;
         if (t->start > DP_SCTP_COMMON_HEADER)
             return DP_ERR_PROTOCOL; /* a second one: 8 bytes each, and work for 4,096 chunks */
-        if (!need_copy(t))
+        if (!need_copy(f, t))
             return DP_ERR_NO_MEMORY;
         deliver_piece(t, at, deliver, ctx);
         t->start = t->len - dp_rd_left(&chunks);
@@ -729,9 +779,7 @@ static int input_chunks(dp_forward *f, transit *t, dp_forward_deliver *deliver, 
 int dp_forward_input(dp_forward *f, const uint8_t *packet, size_t len, dp_forward_deliver *deliver, void *ctx)
 {
     transit t = {packet, NULL, len, DP_SCTP_COMMON_HEADER};
-    int error = input_chunks(f, &t, deliver, ctx);
-    dp_free(t.copy);
-    return error;
+    return input_chunks(f, &t, deliver, ctx);
 }
 
 bool dp_forward_drops(dp_forward *f, uint32_t tsn, uint32_t ppid, bool complete)

@@ -28,6 +28,9 @@ typedef struct dp_forward_chunk {
 
 typedef struct dp_forward {
     bool supported; /* the peer's INIT says that it knows FORWARD-TSN */
+    bool offers;    /* our INIT lists I-DATA (RFC 8260) */
+    /* The peer's does, too: all chunks are I-DATA, and usrsctp sees each as a whole unordered message (interleaving.h). */
+    bool interleaves;
     /* usrsctp has chosen an INIT or INIT ACK, by its COOKIE ECHO or COOKIE ACK. What comes later does not count: the
      * answer to an INIT that was late (RFC 9260 §5.2.2) names another TSN. */
     bool synced;
@@ -56,13 +59,15 @@ typedef struct dp_forward {
     uint32_t reset_tsn;
     uint16_t *reset_streams; /* none: all */
     size_t reset_count;
+    uint8_t *copy; /* of a packet that is changed */
+    size_t copy_capacity;
 } dp_forward;
 
 /* usrsctp: takes a packet at once, and its SACKs get to dp_forward_output before it returns. The packet is the
  * callee's to read until then. */
 typedef void dp_forward_deliver(void *ctx, const uint8_t *packet, size_t len);
 
-void dp_forward_init(dp_forward *forward, uint16_t streams);
+void dp_forward_init(dp_forward *forward, uint16_t streams, bool offers);
 void dp_forward_clear(dp_forward *forward);
 /* Gives back memory that only traffic needs. */
 void dp_forward_shrink(dp_forward *forward);

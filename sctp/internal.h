@@ -61,7 +61,10 @@ struct dp_channel {
     int part_error;
     int error;
     dp_message *head, *tail;
-    bool in_message; /* the owner has begun a message in parts */
+    bool begun;       /* usrsctp has the beginning of a message of it, and not the end */
+    size_t begun_len; /* of that message */
+    bool given_up;    /* what is left of that message goes to nobody */
+    bool in_message;  /* the owner has begun a message in parts */
     bool part_binary;
     uint64_t part_bytes;
     dp_time part_deadline; /* for the next part */
@@ -93,11 +96,12 @@ typedef struct dp_stream {
     unsigned flags;
 } dp_stream;
 
-/* A message on its way in. Which one a fragment belongs to is told by stream and U flag. */
+/* A message on its way in. Which one a fragment belongs to is told by stream, U flag and MID. */
 typedef struct dp_partial {
     struct dp_partial *next;
     uint16_t stream;
     bool unordered;
+    uint16_t mid;
     bool discard; /* over the limit, or nobody wants it: its bytes are read and forgotten */
     uint32_t ppid;
     uint8_t *data;
@@ -139,7 +143,9 @@ struct dp_sctp {
     dp_channel *ready_head, *ready_tail;
     dp_channel *event_head, *event_tail;
     dp_channel *reap;    /* its CHANNEL_CLOSED was given out: freed by the next call */
-    dp_channel *current; /* usrsctp has half of a message of it: no other may go before the rest */
+    dp_channel *current; /* has begun a message, and no other may go before the rest */
+    size_t begun_count;  /* channels that have begun one */
+    size_t begun_bytes;
 
     dp_partial *partials;
     size_t partial_bytes;

@@ -43,13 +43,13 @@ static void write_length(dp_output *o, size_t at, size_t len)
 static bool may_bundle(const uint8_t *packet, size_t len)
 {
     uint8_t first = packet[DP_SCTP_COMMON_HEADER];
-    return len % 4 == 0 && (first == DP_CHUNK_DATA || first == DP_CHUNK_SACK);
+    return len % 4 == 0 && (dp_chunk_is_data(first) || first == DP_CHUNK_SACK);
 }
 
 static bool bundle(dp_output *o, const uint8_t *packet, size_t len, size_t mtu)
 {
     size_t more = len - DP_SCTP_COMMON_HEADER;
-    if (!o->bundles || packet[DP_SCTP_COMMON_HEADER] != DP_CHUNK_DATA ||
+    if (!o->bundles || !dp_chunk_is_data(packet[DP_SCTP_COMMON_HEADER]) ||
         memcmp(o->bytes + o->last + LENGTH_SIZE, packet, PORTS_AND_TAG) != 0)
         return false;
     size_t both = o->len - o->last - LENGTH_SIZE + more;

@@ -30,7 +30,7 @@ void dp_path_clear(dp_path *p)
 void dp_path_output(dp_path *p, const uint8_t *packet, size_t len)
 {
     uint8_t first = len > DP_SCTP_COMMON_HEADER ? packet[DP_SCTP_COMMON_HEADER] : (uint8_t)DP_CHUNK_INIT;
-    if (first != DP_CHUNK_DATA && first != DP_CHUNK_SACK && first != DP_CHUNK_COOKIE_ECHO &&
+    if (!dp_chunk_is_data(first) && first != DP_CHUNK_SACK && first != DP_CHUNK_COOKIE_ECHO &&
         first != DP_CHUNK_COOKIE_ACK)
         return;
     memcpy(p->header, packet, sizeof p->header);

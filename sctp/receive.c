@@ -77,7 +77,8 @@ static bool make_room(dp_sctp *sctp, dp_partial *partial, size_t more)
 static dp_partial *find_partial(dp_sctp *sctp, const dp_association_event *event)
 {
     dp_partial *at = sctp->partials;
-    while (at != NULL && (at->stream != event->stream || at->unordered != event->unordered))
+    while (at != NULL &&
+           (at->stream != event->stream || at->unordered != event->unordered || at->mid != event->mid))
         at = at->next;
     return at;
 }
@@ -313,6 +314,7 @@ static dp_partial *place(dp_sctp *sctp, dp_partial *hot, bool hot_is_new, const 
             return NULL;
         partial->stream = event->stream;
         partial->unordered = event->unordered;
+        partial->mid = event->mid;
         partial->ppid = event->ppid;
         partial->next = sctp->partials;
         sctp->partials = partial;
@@ -399,8 +401,10 @@ static void append(dp_sctp *sctp, dp_partial *partial, const dp_association_even
         most = sctp->config.max_size_in_parts;
     partial->len += piece->len;
     sctp->partial_bytes += piece->len;
+    /* Where messages are interleaved, more have begun at a time. */
+    size_t messages = dp_association_interleaves(sctp->association) ? DP_ASSOCIATION_BEGUN_MAX : 1;
     if (partial->given + partial->len > most ||
-        sctp->partial_bytes > sctp->config.max_message_size + sctp->config.receive_buffer_size)
+        sctp->partial_bytes > messages * sctp->config.max_message_size + sctp->config.receive_buffer_size)
         over_limit(sctp, partial, DP_ERR_TOO_LARGE);
 }
 

@@ -25,6 +25,7 @@ void dp_repair_init(dp_repair *r, size_t bytes_max)
 {
     memset(r, 0, sizeof *r);
     dp_copies_init(&r->copies, bytes_max);
+    dp_abandon_init(&r->abandon);
     r->reorder = REORDER_LEAST;
     r->least = UINT64_MAX;
     r->smoothed = FIRST_TRIP;
@@ -35,6 +36,7 @@ void dp_repair_init(dp_repair *r, size_t bytes_max)
 void dp_repair_clear(dp_repair *r)
 {
     dp_copies_clear(&r->copies);
+    dp_abandon_clear(&r->abandon);
     dp_free(r->limited);
     dp_free(r->shown);
     dp_free(r->packet);
@@ -120,7 +122,8 @@ static bool is_ownable(const dp_copy *copy) { return copy->len > 0 && (copy->fla
 /* In a list are those that the peer lacks and that are for us to send again. */
 static bool is_listed(const dp_copy *copy)
 {
-    return (copy->flags & DP_COPY_ACKED) == 0 && (is_ownable(copy) || (copy->flags & DP_COPY_OWNED) != 0);
+    return (copy->flags & (DP_COPY_ACKED | DP_COPY_ABANDONED)) == 0 &&
+           (is_ownable(copy) || (copy->flags & DP_COPY_OWNED) != 0);
 }
 
 static dp_repair_list *list_of(dp_repair *r, const dp_copy *copy)
@@ -152,8 +155,52 @@ static void leaves_again(dp_repair *r, dp_time now, uint32_t tsn)
     copy->flags = (uint8_t)((copy->flags & ~DP_COPY_LOST) | DP_COPY_REPEATED);
     copy->order = r->order;
     copy->sent = now;
+    if (copy->repeats < UINT8_MAX)
+        copy->repeats++;
     if (is_listed(copy))
         append(r, &r->flight, tsn);
+}
+
+/* It is given up, and the peer lacks it. */
+static bool is_skipped(const dp_copy *copy)
+{
+    return copy != NULL && (copy->flags & (DP_COPY_ABANDONED | DP_COPY_ACKED)) == DP_COPY_ABANDONED;
+}
+
+/* ---- giving up ----------------------------------------------------------------------------------- */
+
+static void skip_chunk(dp_repair *r, uint32_t tsn)
+{
+    dp_copy *copy = find(r, tsn);
+    if (is_listed(copy))
+        take_out(r, list_of(r, copy), tsn);
+    r->owned -= (copy->flags & DP_COPY_OWNED) != 0;
+    copy->flags = (uint8_t)((copy->flags & ~(DP_COPY_OWNED | DP_COPY_LOST)) | DP_COPY_ABANDONED);
+    r->abandon.skipped++;
+}
+
+/* RFC 3758 §3.5: all of its message goes, A5 also what was not sent yet. */
+static void abandon(dp_repair *r, dp_limited_message *message, uint32_t number)
+{
+    message->abandoned = true;
+    for (uint32_t tsn = message->first; !dp_tsn_before(message->last, tsn); tsn++) {
+        const dp_copy *copy = find(r, tsn);
+        if (copy != NULL && copy->message == number && (copy->flags & DP_COPY_SENT) != 0 &&
+            (copy->flags & (DP_COPY_ACKED | DP_COPY_ABANDONED)) == 0)
+            skip_chunk(r, tsn);
+    }
+}
+
+/* The chunk would be sent again: true if it is given up instead. */
+static bool gives_up(dp_repair *r, dp_time now, const dp_copy *copy)
+{
+    uint32_t number = copy->message;
+    dp_limited_message *message = dp_abandon_find(&r->abandon, number);
+    if (message == NULL ||
+        (copy->repeats < message->retransmits && now < message->expires && !message->abandoned))
+        return false;
+    abandon(r, message, number);
+    return true;
 }
 
 /* ---- the way out --------------------------------------------------------------------------------- */
@@ -171,13 +218,14 @@ static void restart_timer(dp_repair *r, dp_time now)
     r->probing = false;
 }
 
-static void leaves(dp_repair *r, dp_time now, uint32_t tsn, uint16_t stream, const uint8_t *chunk, size_t len)
+static void leaves(dp_repair *r, dp_time now, uint32_t tsn, uint16_t stream, uint32_t message,
+                   const uint8_t *chunk, size_t len)
 {
     r->sent_tsn = tsn;
     if (!dp_copies_reserve(&r->copies, tsn))
         return;
     dp_copy *copy = find(r, tsn);
-    *copy = (dp_copy){.sent = now, .order = r->order, .flags = DP_COPY_SENT};
+    *copy = (dp_copy){.sent = now, .order = r->order, .message = message, .flags = DP_COPY_SENT};
     if (is_limited(r, stream))
         copy->flags |= DP_COPY_LIMITED;
     dp_copies_put(&r->copies, tsn, chunk, len);
@@ -192,39 +240,56 @@ static void begin(dp_repair *r, uint32_t first)
 {
     r->begun = true;
     r->copies.acked = r->told = r->highest = r->sent_tsn = first - 1;
+    r->abandon.forwarded = r->abandon.reached = first - 1;
     r->newest = r->order - 1;
 }
 
-static void output_data(dp_repair *r, dp_time now, const uint8_t *packet, dp_rd body)
+/* True: it need not leave. */
+static bool output_data(dp_repair *r, dp_time now, const uint8_t *packet, uint8_t *chunk, dp_rd body)
 {
-    const uint8_t *chunk = body.at - DP_SCTP_CHUNK_HEADER;
     size_t len = DP_SCTP_CHUNK_HEADER + dp_rd_left(&body);
     uint32_t tsn = dp_rd_u32(&body);
     uint16_t stream = dp_rd_u16(&body);
     if (!r->begun)
         begin(r, tsn);
-    if (dp_tsn_before(r->sent_tsn, tsn)) {
+    bool fresh = dp_tsn_before(r->sent_tsn, tsn);
+    uint32_t number = chunk[0] == DP_CHUNK_I_DATA ? dp_abandon_output(&r->abandon, chunk, len, fresh) : 0;
+    if (fresh) {
         memcpy(r->header, packet, sizeof r->header);
-        leaves(r, now, tsn, stream, chunk, len);
-        return;
+        leaves(r, now, tsn, stream, number, chunk, len);
     }
     const dp_copy *copy = find(r, tsn);
-    if (copy != NULL && (copy->flags & DP_COPY_SENT) != 0)
+    if (copy == NULL || (copy->flags & DP_COPY_SENT) == 0)
+        return false;
+    const dp_limited_message *message = dp_abandon_find(&r->abandon, number);
+    if (fresh && message != NULL && message->abandoned)
+        skip_chunk(r, tsn);
+    else if (!fresh && (copy->flags & DP_COPY_ABANDONED) == 0 && !gives_up(r, now, copy))
         leaves_again(r, now, tsn);
+    return (copy->flags & DP_COPY_ABANDONED) != 0;
 }
 
-void dp_repair_output(dp_repair *r, dp_time now, const uint8_t *packet, size_t len)
+void dp_repair_output(dp_repair *r, dp_time now, uint8_t *packet, size_t *len)
 {
-    dp_rd chunks = dp_chunks(packet, len);
+    dp_rd chunks = dp_chunks(packet, *len);
     dp_chunk chunk;
     bool counted = false;
-    while (dp_chunk_next(&chunks, &chunk)) {
-        if (chunk.type != DP_CHUNK_DATA)
+    size_t kept = DP_SCTP_COMMON_HEADER;
+    for (size_t from = kept, to; dp_chunk_next(&chunks, &chunk); from = to) {
+        bool goes = false;
+        to = *len - dp_rd_left(&chunks);
+        if (dp_chunk_is_data(chunk.type)) {
+            r->order += !counted;
+            counted = true;
+            goes = output_data(r, now, packet, packet + from, chunk.value);
+        }
+        if (goes)
             continue;
-        r->order += !counted;
-        counted = true;
-        output_data(r, now, packet, chunk.value);
+        memmove(packet + kept, packet + from, to - from);
+        kept += to - from;
     }
+    if (kept < *len)
+        *len = kept;
 }
 
 /* ---- what the peer has --------------------------------------------------------------------------- */
@@ -257,6 +322,8 @@ static void gain_credit(dp_repair *r, dp_copy *copy)
 static void arrived(dp_repair *r, dp_time now, uint32_t tsn)
 {
     dp_copy *copy = find(r, tsn);
+    if (copy != NULL && (copy->flags & DP_COPY_ABANDONED) != 0)
+        return; /* or not */
     r->delivered++;
     gain_credit(r, copy);
     if (copy == NULL || (copy->flags & DP_COPY_SENT) == 0)
@@ -287,8 +354,10 @@ static void advance(dp_repair *r, dp_time now, uint32_t cumulative)
             arrived(r, now, tsn);
         else
             r->gap_acked--;
+        r->abandon.skipped -= is_skipped(copy);
         dp_copies_advance(&r->copies);
     }
+    dp_abandon_settle(&r->abandon, cumulative);
     if (dp_tsn_before(r->told, cumulative))
         r->told = cumulative;
     if (dp_tsn_before(r->highest, cumulative))
@@ -319,6 +388,7 @@ static void read_blocks(dp_repair *r, dp_time now, dp_rd blocks, bool again)
                 return;
             if (!again)
                 arrived(r, now, tsn);
+            r->abandon.skipped -= is_skipped(copy);
             copy->flags = (uint8_t)((copy->flags & ~(DP_COPY_OWNED | DP_COPY_LOST)) | DP_COPY_ACKED);
             copy->skip = tsn + 1;
             r->gap_acked++;
@@ -345,6 +415,7 @@ static void reneged(dp_repair *r, dp_time now, dp_rd blocks)
             continue;
         copy->flags = (uint8_t)((copy->flags & ~DP_COPY_ACKED) | DP_COPY_LOST); /* perhaps */
         r->gap_acked--;
+        r->abandon.skipped += is_skipped(copy);
     }
     r->highest = r->copies.acked;
     read_blocks(r, now, blocks, true);
@@ -353,7 +424,7 @@ static void reneged(dp_repair *r, dp_time now, dp_rd blocks)
         if ((copy->flags & (DP_COPY_LOST | DP_COPY_OWNED)) != DP_COPY_LOST)
             continue;
         copy->flags &= (uint8_t)~DP_COPY_LOST;
-        if (is_ownable(copy) || !dp_tsn_before(r->told, tsn))
+        if (!is_skipped(copy) && (is_ownable(copy) || !dp_tsn_before(r->told, tsn)))
             put_lost(r, tsn);
     }
 }
@@ -381,8 +452,9 @@ static void find_lost(dp_repair *r, dp_time now)
 static void tell(dp_repair *r)
 {
     const dp_copy *next;
-    while ((next = find(r, r->told + 1)) != NULL && next->len > 0 &&
-           (next->flags & (DP_COPY_ACKED | DP_COPY_OWNED)) != 0)
+    while ((next = find(r, r->told + 1)) != NULL &&
+           ((next->flags & DP_COPY_ABANDONED) != 0 ||
+            (next->len > 0 && (next->flags & (DP_COPY_ACKED | DP_COPY_OWNED)) != 0)))
         r->told++;
 }
 
@@ -397,7 +469,8 @@ static size_t write_blocks(const dp_repair *r, dp_wr *wr, size_t most)
                                      !dp_tsn_before(r->highest, tsn) && tsn - r->told <= UINT16_MAX;
          tsn++) {
         uint32_t from = tsn;
-        while ((copy = find(r, tsn)) != NULL && (copy->flags & (DP_COPY_ACKED | DP_COPY_OWNED)) != 0)
+        while ((copy = find(r, tsn)) != NULL &&
+               (copy->flags & (DP_COPY_ACKED | DP_COPY_OWNED | DP_COPY_ABANDONED)) != 0)
             tsn = (copy->flags & DP_COPY_ACKED) != 0 ? dp_copies_missing(&r->copies, tsn) : tsn + 1;
         if (tsn == from)
             continue;
@@ -544,12 +617,24 @@ static dp_duration timer(const dp_repair *r)
     return length < TIMER_MOST ? length : TIMER_MOST;
 }
 
+static dp_duration forward_wait(const dp_repair *r) { return r->smoothed + 4 * r->variation; }
+
+/* When it is known of what is under way whether it is lost. */
+static dp_time next_verdict(const dp_repair *r)
+{
+    dp_time expires = r->base + timer(r);
+    if (r->flight.count + r->lost.count == 0)
+        return DP_TIME_NEVER;
+    return expires < r->verdict ? expires : r->verdict;
+}
+
 dp_time dp_repair_next_timeout(const dp_repair *r)
 {
-    if (!r->answered || r->failed || r->flight.count + r->lost.count == 0)
+    if (!r->answered || r->failed)
         return DP_TIME_NEVER;
-    dp_time expires = r->base + timer(r);
-    return expires < r->verdict ? expires : r->verdict;
+    dp_time again = dp_abandon_next(&r->abandon, forward_wait(r), r->copies.acked);
+    dp_time verdict = next_verdict(r);
+    return again < verdict ? again : verdict;
 }
 
 /* What the peer waits for goes first: it may have no room for anything else. */
@@ -571,7 +656,7 @@ static void choose_probe(dp_repair *r)
 /* The probe counts as if it left far behind all that has left before: its arrival tells what of that is lost. */
 void dp_repair_handle_timeout(dp_repair *r, dp_time now)
 {
-    if (now < dp_repair_next_timeout(r))
+    if (!r->answered || r->failed || now < next_verdict(r))
         return;
     find_lost(r, now);
     tell(r);
@@ -588,12 +673,22 @@ void dp_repair_handle_timeout(dp_repair *r, dp_time now)
     choose_probe(r);
 }
 
-uint32_t dp_repair_outstanding(const dp_repair *r) { return r->sent_tsn - r->copies.acked - r->gap_acked; }
+uint32_t dp_repair_outstanding(const dp_repair *r)
+{
+    return r->sent_tsn - r->copies.acked - r->gap_acked - r->abandon.skipped;
+}
 
 uint32_t dp_repair_in_flight(const dp_repair *r) { return dp_repair_outstanding(r) - r->lost.count; }
 
+static void drop_given_up(dp_repair *r, dp_time now)
+{
+    while (r->lost.count > 0 && gives_up(r, now, find(r, r->lost.head)))
+        continue;
+}
+
 bool dp_repair_poll(dp_repair *r, dp_time now, uint32_t room, size_t mtu, const uint8_t **packet, size_t *len)
 {
+    drop_given_up(r, now);
     room = room < r->credit ? room : r->credit;
     if (r->lost.count == 0 || (room == 0 && !r->probing) || r->failed)
         return false;
@@ -615,9 +710,27 @@ bool dp_repair_poll(dp_repair *r, dp_time now, uint32_t room, size_t mtu, const 
         r->repeated++;
         r->credit -= r->credit > 0;
         room -= room > 0;
+        drop_given_up(r, now);
         /* The TSNs of a packet ascend: RFC 9260 §6.10. */
     } while (r->lost.count > 0 && room > 0 && dp_tsn_before(last, r->lost.head) &&
              wr.len + find(r, r->lost.head)->len <= most);
     *packet = r->packet;
     return dp_wr_finish(&wr, len) == DP_OK;
 }
+
+/* ---- I-FORWARD-TSN ------------------------------------------------------------------------------- */
+
+bool dp_repair_poll_forward(dp_repair *r, dp_time now, size_t mtu, const uint8_t **packet, size_t *len)
+{
+    if (r->failed || !dp_abandon_is_due(&r->abandon, now, forward_wait(r), &r->copies) ||
+        !reserve(&r->packet, &r->packet_capacity, mtu))
+        return false;
+    dp_wr wr = dp_wr_init(r->packet, mtu);
+    dp_wr_bytes(&wr, r->header, sizeof r->header);
+    dp_wr_zeros(&wr, DP_SCTP_COMMON_HEADER - sizeof r->header);
+    dp_abandon_write(&r->abandon, &wr, now, &r->copies);
+    *packet = r->packet;
+    return dp_wr_finish(&wr, len) == DP_OK;
+}
+
+bool dp_repair_is_ahead(const dp_repair *r) { return r->owned + r->abandon.skipped > 0; }

@@ -8,6 +8,7 @@
 #ifndef SCTP_REPAIR_H
 #define SCTP_REPAIR_H
 
+#include "abandon.h"
 #include "copies.h"
 
 typedef struct dp_repair_list {
@@ -27,6 +28,7 @@ typedef struct dp_repair {
     dp_repair_list lost;
     uint32_t owned;
     uint32_t gap_acked; /* above the cumulative TSN */
+    dp_abandon abandon;
     /* Packets are counted as they leave. */
     uint32_t order;
     uint32_t newest;  /* of those that have arrived */
@@ -58,8 +60,8 @@ void dp_repair_shrink(dp_repair *repair);
 /* Messages of this stream may be given up from now on (RFC 3758): usrsctp looks after their losses. NO_MEMORY. */
 int dp_repair_limit(dp_repair *repair, uint16_t stream);
 
-/* usrsctp sends a packet. */
-void dp_repair_output(dp_repair *repair, dp_time now, const uint8_t *packet, size_t len);
+/* usrsctp sends a packet. *len becomes what is to leave of it: the chunks of messages that were given up are not. */
+void dp_repair_output(dp_repair *repair, dp_time now, uint8_t *packet, size_t *len);
 /* A packet arrives. *packet and *len become what usrsctp is to see: valid until the next call. False: it is to be lost, for
  * lack of memory. */
 bool dp_repair_input(dp_repair *repair, dp_time now, const uint8_t **packet, size_t *len);
@@ -68,6 +70,12 @@ bool dp_repair_holds(const dp_repair *repair, uint32_t tsn);
 /* *rest: what may leave of a packet with a FORWARD-TSN that must wait, to be freed, and *len its length; NULL: all may.
  * NO_MEMORY: nothing may. */
 int dp_repair_hold_forward(const dp_repair *repair, uint8_t **rest, const uint8_t *packet, size_t *len);
+
+/* I-FORWARD-TSN (RFC 8260 §2.3) for what was given up, when it is time for one. The packet is valid until the next call, its
+ * checksum not written. */
+bool dp_repair_poll_forward(dp_repair *repair, dp_time now, size_t mtu, const uint8_t **packet, size_t *len);
+/* usrsctp believes that the peer has what it lacks. */
+bool dp_repair_is_ahead(const dp_repair *repair);
 
 dp_time dp_repair_next_timeout(const dp_repair *repair);
 void dp_repair_handle_timeout(dp_repair *repair, dp_time now);

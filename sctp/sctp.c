@@ -108,6 +108,7 @@ int dp_sctp_start(dp_sctp *sctp, dp_time now, bool dtls_client, uint16_t remote_
         .max_streams = sctp->stream_limit,
         .local_port = DP_SCTP_LOCAL_PORT,
         .remote_port = remote_port,
+        .interleaving = !sctp->config.no_interleaving,
     };
     int error = dp_association_new(&sctp->association, now, &config);
     if (error != DP_OK)

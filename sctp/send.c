@@ -10,6 +10,9 @@
 #define QUEUE_LIMIT  (1u << 20)     /* bufferedAmount over this: WOULD_BLOCK */
 #define QUANTUM      4096           /* bytes that a channel of the lowest priority has in a turn */
 #define PART_TIMEOUT DP_SECONDS(30) /* for the next part of a message that holds all other channels */
+/* Of messages that have begun at a time, where they are interleaved: the peer has to hold them, and Firefox gives the
+ * association up when they are more than 5 MB. */
+#define BEGUN_BYTES_MAX (2u << 20)
 
 /* ---- queues ------------------------------------------------------------------------------------- */
 
@@ -55,13 +58,39 @@ static void left_buffer(dp_channel *channel, size_t n)
         dp_channel_event(channel, DP_PENDING_LOW);
 }
 
-/* usrsctp has the beginning of a message of the channel, and not its end: the head of the queue goes on with it. */
-static bool halfway(const dp_channel *channel) { return channel->sctp->current == channel; }
+static bool interleaves(const dp_sctp *sctp) { return dp_association_interleaves(sctp->association); }
 
-/* The last in the queue that cannot be taken back, for usrsctp has the beginning of the message. NULL: all can. */
+static void begins(dp_channel *channel, const dp_message *message)
+{
+    dp_sctp *sctp = channel->sctp;
+    /* While a message in parts waits for its owner, usrsctp sends nothing else reliably (docs/pitfalls.md). */
+    if (!interleaves(sctp) || message->goes_on)
+        sctp->current = channel;
+    if (channel->begun)
+        return;
+    channel->begun = true;
+    channel->begun_len = message->len;
+    sctp->begun_count++;
+    sctp->begun_bytes += message->len;
+}
+
+static void ends(dp_channel *channel)
+{
+    dp_sctp *sctp = channel->sctp;
+    if (sctp->current == channel)
+        sctp->current = NULL;
+    if (!channel->begun)
+        return;
+    channel->begun = false;
+    sctp->begun_count--;
+    sctp->begun_bytes -= channel->begun_len;
+}
+
+/* The last in the queue that cannot be taken back, for usrsctp has the beginning of the message, with which the head of
+ * the queue goes on. NULL: all can. */
 static dp_message *last_begun(const dp_channel *channel)
 {
-    dp_message *at = halfway(channel) ? channel->head : NULL;
+    dp_message *at = channel->begun ? channel->head : NULL;
     while (at != NULL && at->goes_on && at->next != NULL)
         at = at->next;
     return at;
@@ -88,7 +117,7 @@ static void drop_behind(dp_channel *channel, dp_message *kept)
 /* The owner has begun a message, usrsctp has some of it, and the end is not in the queue. */
 static bool end_is_missing(const dp_channel *channel)
 {
-    return channel->in_message && halfway(channel) && last_begun(channel) == channel->tail;
+    return channel->in_message && channel->begun && last_begun(channel) == channel->tail;
 }
 
 /* A message that usrsctp has a part of stays: its rest must follow, or nothing else ever leaves. If the owner has not
@@ -126,8 +155,7 @@ void dp_send_forget(dp_channel *channel)
     while (channel->head != NULL)
         pop_message(channel);
     channel->buffered = 0;
-    if (channel->sctp->current == channel)
-        channel->sctp->current = NULL;
+    ends(channel);
 }
 
 /* ---- whose turn it is --------------------------------------------------------------------------- */
@@ -228,27 +256,53 @@ static dp_association_outgoing how_to_send(const dp_channel *channel, const dp_m
 
 static void handed_over(dp_channel *channel, const dp_message *message)
 {
-    channel->sctp->current = message->goes_on ? channel : NULL;
+    if (!message->goes_on) {
+        channel->given_up = false;
+        ends(channel);
+    }
     channel->part_deadline = channel->sctp->now + PART_TIMEOUT;
 }
 
-/* The message, or one part of it. */
+/* How much of the message goes in this turn. */
+static size_t piece(const dp_channel *channel, const dp_message *message)
+{
+    const dp_sctp *sctp = channel->sctp;
+    size_t rest = message->len - message->sent;
+    bool is_alone = sctp->current == channel || (sctp->ready_head == channel && channel->next_ready == NULL);
+    if (is_alone || !interleaves(sctp))
+        return rest;
+    size_t fragment = dp_association_fragment(sctp->association);
+    size_t most = channel->credit <= 0 ? 0 : ((size_t)channel->credit + fragment - 1) / fragment * fragment;
+    return rest < most ? rest : most;
+}
+
+/* The message, or one part of it; or, if messages are interleaved, as much of it as the turn allows. */
 static int send_message(dp_channel *channel, dp_message *message)
 {
     dp_association_outgoing how = how_to_send(channel, message);
     while (message->sent < message->len) {
-        size_t n = 0;
+        size_t n = 0, most = piece(channel, message);
+        bool last = most == message->len - message->sent && !message->goes_on;
+        if (channel->given_up)
+            break;
+        if (most == 0)
+            return DP_OK;
         int error = dp_association_send(channel->sctp->association, &n, channel->sctp->now, &how,
-                                        message->data + message->sent, message->len - message->sent,
-                                        !message->goes_on);
+                                        message->data + message->sent, most, last);
+        channel->given_up = error == DP_ERR_CANCELLED;
+        if (channel->given_up)
+            break;
         if (error != DP_OK)
             return error;
         message->sent += n;
-        channel->sctp->current = channel;
+        begins(channel, message);
         channel->credit -= (int64_t)n;
         if (message->counted && channel->buffered >= n)
             left_buffer(channel, n);
     }
+    if (message->counted && message->sent < message->len)
+        left_buffer(channel, message->len - message->sent);
+    message->sent = message->len;
     handed_over(channel, message);
     return DP_OK;
 }
@@ -289,29 +343,50 @@ static int send_next(dp_channel *channel)
     drop_expired(channel);
     dp_message *message = channel->head;
     if (message == NULL)
-        return halfway(channel) ? DP_ERR_WOULD_BLOCK : DP_OK;
+        return channel->begun ? DP_ERR_WOULD_BLOCK : DP_OK;
     int error = send_message(channel, message);
-    if (error == DP_OK)
+    if (error == DP_OK && message->sent == message->len)
         pop_message(channel);
     return error;
 }
 
 bool dp_send_has_more(const dp_channel *channel) { return channel->ack_due || channel->head != NULL; }
 
-/* The channel at the head of the list: false if usrsctp is full. */
-static bool take_turn(dp_sctp *sctp, dp_channel *channel)
+/* A message that has begun goes on, also before streams are added: they are when all of it is acknowledged. */
+static bool may_go_on(const dp_channel *channel)
 {
-    while (dp_send_has_more(channel) && !stream_blocked(channel) && channel->credit > 0)
-        if (send_next(channel) != DP_OK)
-            return false;
+    const dp_sctp *sctp = channel->sctp;
+    if (stream_blocked(channel) || channel->begun)
+        return !stream_blocked(channel);
+    if (sctp->streams_draining)
+        return false;
+    if (channel->ack_due || channel->head == NULL || sctp->begun_count == 0)
+        return true;
+    size_t len = channel->head->len;
+    return len <= dp_association_fragment(sctp->association) ||
+           (sctp->begun_count < DP_ASSOCIATION_BEGUN_MAX && sctp->begun_bytes + len <= BEGUN_BYTES_MAX);
+}
+
+/* The channel at the head of the list: WOULD_BLOCK if usrsctp is full. *moved: it was not in vain. */
+static int take_turn(dp_sctp *sctp, dp_channel *channel, bool *moved)
+{
+    int64_t credit = channel->credit;
+    bool ack_due = channel->ack_due;
+    while (dp_send_has_more(channel) && may_go_on(channel) && channel->credit > 0) {
+        int error = send_next(channel);
+        if (error != DP_OK)
+            return error;
+    }
+    *moved = channel->credit < credit || channel->ack_due != ack_due || credit <= 0;
     pop_ready(sctp);
     if (!dp_send_has_more(channel)) {
+        *moved = true;
         dp_channel_drained(channel);
     } else if (!stream_blocked(channel)) {
-        channel->credit += share(channel);
+        channel->credit += *moved ? share(channel) : 0;
         append_ready(channel);
     }
-    return true;
+    return DP_OK;
 }
 
 /* Deficit round robin (Shreedhar and Varghese 1995), where a turn may overdraw: what a channel takes too much for
@@ -325,10 +400,18 @@ void dp_channel_pump(dp_sctp *sctp)
         dp_channel_wake(channel);
     }
     dp_streams_grow(sctp);
-    while (sctp->ready_head != NULL && sctp->current == NULL && sctp->state == DP_SCTP_UP &&
-           !sctp->streams_draining)
-        if (!take_turn(sctp, sctp->ready_head))
+    const dp_channel *waits = NULL; /* since which nobody could go on */
+    while (sctp->ready_head != NULL && sctp->ready_head != waits && sctp->current == NULL &&
+           sctp->state == DP_SCTP_UP) {
+        dp_channel *channel = sctp->ready_head;
+        bool moved;
+        if (take_turn(sctp, channel, &moved) != DP_OK)
             return;
+        if (moved)
+            waits = NULL;
+        else if (waits == NULL && channel->ready)
+            waits = channel;
+    }
 }
 
 /* Also while usrsctp is full: bufferedAmount falls, and send accepts newer messages. And an owner that does not go on
@@ -367,8 +450,8 @@ static int check(const dp_channel *channel, const uint8_t *data, size_t len, uin
 static bool at_once(const dp_channel *channel)
 {
     const dp_sctp *sctp = channel->sctp;
-    bool its_turn =
-        halfway(channel) || (sctp->current == NULL && sctp->ready_head == NULL && !sctp->streams_draining);
+    bool its_turn = sctp->current == channel ||
+                    (sctp->current == NULL && sctp->ready_head == NULL && !sctp->streams_draining);
     return its_turn && channel->head == NULL && !stream_blocked(channel);
 }
 
@@ -379,10 +462,12 @@ static void hand_over(dp_channel *channel, dp_message *message, const uint8_t *b
     dp_sctp *sctp = channel->sctp;
     if (at_once(channel)) {
         dp_association_outgoing how = how_to_send(channel, message);
-        (void)dp_association_send(sctp->association, &message->sent, sctp->now, &how, bytes, message->len,
-                                  !message->goes_on);
+        int error = channel->given_up ? DP_ERR_CANCELLED
+                                      : dp_association_send(sctp->association, &message->sent, sctp->now,
+                                                            &how, bytes, message->len, !message->goes_on);
+        channel->given_up = error == DP_ERR_CANCELLED;
         if (message->sent > 0)
-            sctp->current = channel;
+            begins(channel, message);
         if (message->sent == message->len) {
             handed_over(channel, message);
             dp_free(message);

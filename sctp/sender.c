@@ -247,8 +247,8 @@ void dp_sender_output(dp_sender *s, dp_time now, const uint8_t *packet, size_t l
         size_t size = dp_rd_left(&chunk.value);
         const uint8_t *at = chunk.value.at - DP_SCTP_CHUNK_HEADER;
         uint32_t tsn = dp_rd_u32(&chunk.value);
-        if (chunk.type == DP_CHUNK_DATA)
-            sent(s, now, tsn, size - (DP_SCTP_DATA_HEADER - DP_SCTP_CHUNK_HEADER));
+        if (dp_chunk_is_data(chunk.type))
+            sent(s, now, tsn, size - (dp_chunk_data_header(chunk.type) - DP_SCTP_CHUNK_HEADER));
         else if (chunk.type == DP_CHUNK_FORWARD_TSN)
             keep_forward(s, now, packet, at, DP_SCTP_CHUNK_HEADER + size, tsn);
     }
@@ -275,7 +275,7 @@ size_t dp_sender_input(dp_sender *s, dp_time now, const uint8_t *packet, size_t 
     while (dp_chunk_next(&chunks, &chunk)) {
         if (chunk.type == DP_CHUNK_SACK)
             read_sack(s, now, &chunk.value);
-        count += chunk.type == DP_CHUNK_DATA || chunk.type == DP_CHUNK_FORWARD_TSN;
+        count += dp_chunk_is_data(chunk.type) || dp_chunk_is_forward(chunk.type);
     }
     return count;
 }

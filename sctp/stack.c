@@ -6,13 +6,14 @@
 #include <string.h>
 #include <usrsctp.h>
 
-#define TICK_MIN_MS      5u /* associations tick out of phase: not more often than this for all of them */
-#define SACK_DELAY_MS    20u
-#define RTO_INITIAL_MS   500u
-#define RTO_MAX_MS       5000u
-#define MAX_RETRANSMIT   10u
-#define MAX_INIT         8u
-#define MAX_CHUNKS_QUEUE 4096u
+#define TICK_MIN_MS            5u /* associations tick out of phase: not more often than this for all of them */
+#define SACK_DELAY_MS          20u
+#define RTO_INITIAL_MS         500u
+#define RTO_MAX_MS             5000u
+#define MAX_RETRANSMIT         10u
+#define MAX_INIT               8u
+#define MAX_CHUNKS_QUEUE       4096u
+#define INTERLEAVING_SUPPORTED 0x00001206 /* RFC 8260 §4.3.1: not in usrsctp.h */
 
 /* All of usrsctp's state is global, so is this. */
 static struct {
@@ -29,7 +30,7 @@ static int on_output(void *address, void *packet, size_t len, uint8_t tos, uint8
     uint64_t id = (uint64_t)(uintptr_t)address;
     dp_stack *stack = (dp_stack *)dp_table_get(&process.stacks, &id, sizeof id);
     if (stack != NULL && len >= DP_SCTP_COMMON_HEADER && len <= UINT16_MAX)
-        stack->output(stack->ctx, (const uint8_t *)packet, len);
+        stack->output(stack->ctx, (uint8_t *)packet, len);
     return 0;
 }
 
@@ -139,6 +140,15 @@ static bool set_delivery(struct socket *s, size_t point)
     return set_int(s, IPPROTO_SCTP, SCTP_PARTIAL_DELIVERY_POINT, point);
 }
 
+/* RFC 8260 §4.3: usrsctp takes it only together with a reader of interleaved messages. None is interleaved where
+ * it reads (interleaving.h), so that goes when the association knows. */
+static bool offer_interleaving(struct socket *s)
+{
+    struct sctp_assoc_value on = {SCTP_FUTURE_ASSOC, 1};
+    return set_int(s, IPPROTO_SCTP, SCTP_FRAGMENT_INTERLEAVE, 2) &&
+           set(s, IPPROTO_SCTP, INTERLEAVING_SUPPORTED, &on, sizeof on);
+}
+
 static bool set_options(struct socket *s, const dp_association_config *config)
 {
     struct linger linger = {1, 0}; /* close means ABORT, never a lingering shutdown */
@@ -210,13 +220,17 @@ static int connect_socket(dp_stack *stack, const dp_association_config *config)
 {
     struct sockaddr_conn local = conn_address(stack->id, stack->local_port);
     struct sockaddr_conn remote = conn_address(stack->id, stack->remote_port);
-    if (!set_options(stack->socket, config) || usrsctp_set_upcall(stack->socket, on_upcall, stack) != 0 ||
+    if (!set_options(stack->socket, config) || (config->interleaving && !offer_interleaving(stack->socket)) ||
+        usrsctp_set_upcall(stack->socket, on_upcall, stack) != 0 ||
         usrsctp_bind(stack->socket, (struct sockaddr *)&local, sizeof local) != 0)
         return DP_ERR_IO;
     if (usrsctp_connect(stack->socket, (struct sockaddr *)&remote, sizeof remote) != 0 &&
         errno != EINPROGRESS)
         return DP_ERR_IO;
-    return dp_stack_set_path(stack, config->mtu) ? DP_OK : DP_ERR_IO;
+    return set_int(stack->socket, IPPROTO_SCTP, SCTP_FRAGMENT_INTERLEAVE, 1) &&
+                   dp_stack_set_path(stack, config->mtu)
+               ? DP_OK
+               : DP_ERR_IO;
 }
 
 int dp_stack_open(dp_stack *stack, dp_time now, const dp_association_config *config, dp_stack_output *output,
@@ -478,6 +492,7 @@ void dp_stack_receive(dp_stack *stack, dp_association_event *event, uint8_t *buf
     event->complete = (flags & MSG_EOR) != 0;
     event->ppid = ntohl(info.rcv_ppid);
     event->tsn = info.rcv_tsn;
+    event->mid = info.rcv_ssn;
 }
 
 /* usrsctp marks what it had of such a message when the association ended as its end, and puts a notification behind. */

@@ -8,7 +8,8 @@
 #define DP_STACK_RTO_MIN_MS                                                                                  \
     250u /* over the peer's delayed SACK of 200 ms, else a lone packet is sent twice */
 
-typedef void dp_stack_output(void *ctx, const uint8_t *packet, size_t len);
+/* The callee may change the packet. */
+typedef void dp_stack_output(void *ctx, uint8_t *packet, size_t len);
 
 typedef struct dp_stack {
     uint64_t id;           /* what usrsctp takes for an address is a number, never a pointer */

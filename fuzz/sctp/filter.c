@@ -19,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size > 1500)
         return 0;
-    int error = dp_sctp_filter(data, size, 5000, 5000);
+    (void)dp_sctp_filter(data, size, 5000, 5000, true);
+    int error = dp_sctp_filter(data, size, 5000, 5000, false);
     if (size < DP_SCTP_COMMON_HEADER) {
         if (error == DP_OK)
             abort();

@@ -29,6 +29,7 @@ int gettimeofday(struct timeval *restrict tv, void *restrict zone)
 
 static dp_association *association;
 static uint32_t tag;
+static bool interleaves; /* RFC 8260 */
 
 static void drain(void)
 {
@@ -70,12 +71,13 @@ static void send(dp_wr *wr)
     drain();
 }
 
+/* INIT ACK: tag, a_rwnd, streams, TSN, cookie, forward-TSN, extensions */
 static void handshake(void)
 {
     uint8_t packet[128];
     drain();
     dp_wr wr = begin(packet, sizeof packet);
-    dp_wr_u32(&wr, 0x0200002c); /* INIT ACK: tag, a_rwnd, streams, TSN, cookie, forward-TSN, extensions */
+    dp_wr_u32(&wr, 0x0200002c);
     dp_wr_u32(&wr, 0x01020304);
     dp_wr_u32(&wr, 1 << 20);
     dp_wr_u32(&wr, STREAMS << 16 | STREAMS);
@@ -83,8 +85,8 @@ static void handshake(void)
     dp_wr_u32(&wr, 0x0007000c);
     dp_wr_zeros(&wr, 8);
     dp_wr_u32(&wr, 0xc0000004);
-    dp_wr_u32(&wr, 0x80080006);
-    dp_wr_u32(&wr, 0x82c00000);
+    dp_wr_u32(&wr, interleaves ? 0x80080008 : 0x80080006);
+    dp_wr_u32(&wr, interleaves ? 0x82c040c2 : 0x82c00000);
     send(&wr);
     wr = begin(packet, sizeof packet);
     dp_wr_u32(&wr, 0x0b000004); /* COOKIE ACK */
@@ -97,25 +99,34 @@ static void put_chunk(dp_wr *wr, dp_rd *in)
     uint32_t tsn = FIRST_TSN + dp_rd_u8(in);
     switch (what >> 6) {
     case 0:
-    case 1: /* DATA: flags, stream and SSN in three bytes */
-        dp_wr_u8(wr, 0);
+    case 1: { /* DATA: flags, stream and SSN in three bytes */
+        dp_wr_u8(wr, interleaves ? 0x40 : 0);
         dp_wr_u8(wr, what & 15);
-        dp_wr_u16(wr, 20);
+        dp_wr_u16(wr, interleaves ? 24 : 20);
         dp_wr_u32(wr, tsn);
         dp_wr_u16(wr, (uint16_t)((what >> 4 & 3) + (tsn % 64 == 63 ? STREAMS : 0)));
-        dp_wr_u16(wr, dp_rd_u8(in));
-        dp_wr_u32(wr, 53);
+        uint8_t number = dp_rd_u8(in);
+        dp_wr_u16(wr, interleaves ? 0 : number);
+        if (interleaves) /* a few messages of few fragments */
+            dp_wr_u32(wr, number >> 2 & 15);
+        dp_wr_u32(wr, interleaves && (what & 2) == 0 ? number & 3 : 53);
         dp_wr_u32(wr, tsn);
         break;
+    }
     case 2: { /* FORWARD-TSN, sometimes far */
         unsigned listed = what & 3;
-        dp_wr_u8(wr, 0xc0);
+        dp_wr_u8(wr, interleaves ? 0xc2 : 0xc0);
         dp_wr_u8(wr, 0);
-        dp_wr_u16(wr, (uint16_t)(8 + 4 * listed));
+        dp_wr_u16(wr, (uint16_t)(8 + (interleaves ? 8 : 4) * listed));
         dp_wr_u32(wr, (what & 4) != 0 ? tsn * 17 : tsn);
         for (unsigned i = 0; i < listed; i++) {
             dp_wr_u16(wr, dp_rd_u8(in) % (STREAMS + 1));
-            dp_wr_u16(wr, (uint16_t)(dp_rd_u8(in) * ((what & 8) != 0 ? 257 : 1)));
+            uint16_t number = (uint16_t)(dp_rd_u8(in) * ((what & 8) != 0 ? 257 : 1));
+            if (interleaves) {
+                dp_wr_u16(wr, number & 1);
+                dp_wr_u16(wr, 0);
+            }
+            dp_wr_u16(wr, interleaves ? number / 2 : number);
         }
         break;
     }
@@ -133,9 +144,11 @@ static void put_chunk(dp_wr *wr, dp_rd *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const dp_association_config config = {1160, 65536, 65536, 16384, STREAMS, STREAMS, 5000, 5000};
     if (size > 1024)
         return 0;
+    /* The last byte, so that what was found before means the same. */
+    interleaves = size > 0 && data[size - 1] == 0x40;
+    dp_association_config config = {1160, 65536, 65536, 16384, STREAMS, STREAMS, 5000, 5000, interleaves};
     tag = 0;
     if (dp_association_new(&association, clock_us, &config) != DP_OK)
         abort();

@@ -133,6 +133,7 @@ static dp_sctp_config configure(uint8_t options, uint64_t *seed)
     dp_sctp_config config = {.size = sizeof config, .random = {sim_random_bytes, seed}};
     config.mtu = (options & 32) != 0 ? 1160 : 524; /* small packets make messages of many fragments cheap */
     config.initial_channels = 8;
+    config.no_interleaving = (options & 128) == 0;
     config.max_channels = (options & 1) != 0 ? 8 : 64;
     if ((options & 2) != 0)
         config.send_buffer_size = config.receive_buffer_size = 16384;
@@ -156,6 +157,7 @@ static void begin(uint8_t options)
     dp_sctp_config config = configure(options, &seed);
     w.largest = config.mtu;
     size_t limit = config.max_size_in_parts > 0 ? SCALE * 32768 : config.max_message_size;
+    w.interleaves = !config.no_interleaving;
     for (unsigned i = 0; i < 2; i++) {
         w.allowed += ANSWERS;
         if (dp_sctp_new(&w.ends[i].sctp, &config) != DP_OK ||

@@ -44,14 +44,20 @@ static void put_data(input *in, const end *as)
         DP_PPID_BINARY,       DP_PPID_TEXT,       DP_PPID_DCEP,          0x64700001, 0,
         DP_PPID_BINARY_EMPTY, DP_PPID_TEXT_EMPTY, DP_PPID_BINARY_PARTIAL};
     uint8_t flags = u8(in);
-    begin_chunk(0, flags & 15);
+    begin_chunk(w.interleaves ? DP_CHUNK_I_DATA : DP_CHUNK_DATA, flags & 15);
     dp_wr_u32(&w.attack, near(in, as->tsn + 1));
     uint16_t stream = stream_id(in);
     w.ledger.written[stream] = true;
     dp_wr_u16(&w.attack, stream);
-    dp_wr_u16(&w.attack, u8(in));
+    if (w.interleaves)
+        dp_wr_u16(&w.attack, 0);
+    uint8_t number = u8(in);
+    if (w.interleaves)
+        dp_wr_u32(&w.attack, number);
+    else
+        dp_wr_u16(&w.attack, number);
     uint8_t what = u8(in);
-    dp_wr_u32(&w.attack, ppids[what & 7]);
+    dp_wr_u32(&w.attack, w.interleaves && (flags & 2) == 0 ? what >> 6 : ppids[what & 7]);
     if ((what & 7) == 2 && (what & 8) != 0)
         put_open(&w.attack, in);
     else if ((what & 16) != 0)
@@ -78,11 +84,15 @@ static void put_sack(input *in, const end *to)
 
 static void put_forward_tsn(input *in, const end *as)
 {
-    begin_chunk(0xc0, 0);
+    begin_chunk(w.interleaves ? DP_CHUNK_I_FORWARD_TSN : DP_CHUNK_FORWARD_TSN, 0);
     dp_wr_u32(&w.attack, near(in, as->tsn + 1));
     for (int n = u8(in) & 7; n > 0; n--) {
-        dp_wr_u16(&w.attack, stream_id(in));
-        dp_wr_u16(&w.attack, u8(in));
+        uint16_t stream = stream_id(in);
+        dp_wr_u16(&w.attack, stream);
+        uint8_t number = u8(in);
+        if (w.interleaves)
+            dp_wr_u32(&w.attack, number >> 7);
+        dp_wr_u16(&w.attack, w.interleaves ? number & 0x7f : number);
     }
     end_chunk();
 }

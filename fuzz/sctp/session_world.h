@@ -44,6 +44,7 @@ static struct world {
     dp_wr attack;   /* the packet that the attacker writes */
     uint8_t attack_bytes[PACKET_MAX];
     size_t last_chunk;
+    bool interleaves; /* I-DATA and I-FORWARD-TSN (RFC 8260) are in the place of DATA and FORWARD-TSN */
 } w;
 
 /* ---- our memory -------------------------------------------------------------------------------------------- */
@@ -133,7 +134,7 @@ static void note(end *from, const uint8_t *data, size_t len)
         size_t chunk = (size_t)data[at + 2] << 8 | data[at + 3];
         if (data[at] == DP_CHUNK_INIT || data[at] == DP_CHUNK_INIT_ACK)
             from->request = from->tsn = get_u32(data + at + 16);
-        else if (data[at] == DP_CHUNK_DATA && (int32_t)(get_u32(data + at + 4) - from->tsn) > 0)
+        else if (dp_chunk_is_data(data[at]) && (int32_t)(get_u32(data + at + 4) - from->tsn) > 0)
             from->tsn = get_u32(data + at + 4);
         at += (chunk + 3) & ~(size_t)3;
     }

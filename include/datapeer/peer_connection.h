@@ -55,6 +55,7 @@ typedef struct dp_pc_config {
     /* Largest UDP datagram, without relays' headers, 600 to 16384, always; 0: 1200, and more where dp_pc_set_path_mtu
      * allows it. */
     size_t datagram_size;
+    bool no_interleaving; /* see dp_sctp_config */
 } dp_pc_config;
 
 /* Whether datagram_size may be this. */

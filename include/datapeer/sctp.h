@@ -41,6 +41,9 @@ typedef struct dp_sctp_config {
     /* Messages over max_message_size (1024 at least) and up to this come in parts (DP_SCTP_EVENT_MESSAGE_PART), in
      * bounded memory; DP_UNLIMITED: of any size. 0: none comes, and a larger message ends its channel with TOO_LARGE. */
     uint64_t max_size_in_parts;
+    /* Messages of several channels share the way fragment by fragment if the peer can do so, too (RFC 8260: this library,
+     * Firefox), so that a small one does not wait for a large one's end. true: not offered. */
+    bool no_interleaving;
 } dp_sctp_config;
 
 #define DP_UNLIMITED UINT64_MAX

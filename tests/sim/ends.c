@@ -276,16 +276,16 @@ static void start_usrsctp(const dp_sctp_config *given)
     }
 }
 
-void sim_pair_init(sim_pair *p, uint64_t seed, const dp_sctp_config *config, const sim_link links[2])
+void sim_pair_init(sim_pair *p, uint64_t seed, const dp_sctp_config configs[2], const sim_link links[2])
 {
     memset(p, 0, sizeof *p);
-    start_usrsctp(config);
+    start_usrsctp(configs);
     sim_clock_seed(seed);
     sim_net_init(&p->net, seed);
     p->seed = seed;
-    p->mtu = config->mtu != 0 ? config->mtu : 1160;
-    add_end(p, 0, config);
-    add_end(p, 1, config);
+    p->mtu = configs->mtu != 0 ? configs->mtu : 1160;
+    add_end(p, 0, &configs[0]);
+    add_end(p, 1, &configs[1]);
     for (unsigned from = 0; from < 2; from++) {
         sim_segment *way = sim_segment_new(&p->net);
         sim_link perfect = {0};

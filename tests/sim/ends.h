@@ -44,7 +44,7 @@ struct sim_pair {
 #define SIM_LATE_MAX DP_SECONDS(8)
 
 /* config without random; links: what each end sends over. */
-void sim_pair_init(sim_pair *pair, uint64_t seed, const dp_sctp_config *config, const sim_link links[2]);
+void sim_pair_init(sim_pair *pair, uint64_t seed, const dp_sctp_config configs[2], const sim_link links[2]);
 void sim_pair_clear(sim_pair *pair);
 
 void sim_end_start(sim_end *end);

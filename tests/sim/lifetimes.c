@@ -47,6 +47,7 @@ typedef struct scene {
     sim_link link;
     unsigned late;
     dp_sctp_config config;
+    bool interleaves[2];
     sim_habits habits;
     dp_duration start[2];
     unsigned acts[2]; /* how often an end does something */
@@ -102,6 +103,9 @@ static void draw(scene *s, uint64_t seed)
         s->deaf_from = DP_MS(1) * sim_below(&r, 1000);
         s->deaf_to = s->deaf_from + DP_MS(1) * sim_below(&r, 5000);
     }
+    bool may_interleave = getenv("SIM_DATA") == NULL;
+    for (unsigned end = 0; end < 2; end++)
+        s->interleaves[end] = sim_below(&r, 4) != 0 && may_interleave;
 }
 
 static void print_scene(const scene *s, uint64_t seed)
@@ -110,7 +114,7 @@ static void print_scene(const scene *s, uint64_t seed)
         "seed %llu, %s, %s by %c: loss %u and %u %%, delay %llu + %llu ms, %u per mille doubled, %u late, %u "
         "reordered by %llu ms,\n  MTU %zu, buffers %zu and %zu, messages up to %zu and 2^%u, %u channels%s, "
         "%u and "
-        "%u acts in %llu ms, A starts at %llu ms, B at %llu ms\n",
+        "%u acts in %llu ms, A starts at %llu ms, B at %llu ms, A %s, B %s\n",
         (unsigned long long)seed, kind_names[s->kind], ending_names[s->ending], 'A' + (char)s->first,
         s->loss[0], s->loss[1], (unsigned long long)s->link.delay / 1000,
         (unsigned long long)s->link.jitter / 1000, s->link.duplicate, s->late, s->link.reorder,
@@ -118,7 +122,8 @@ static void print_scene(const scene *s, uint64_t seed)
         s->config.receive_buffer_size, s->config.max_message_size, s->habits.longest_bits, s->habits.channels,
         s->habits.in_pairs ? " and negotiated ones" : "", s->acts[0], s->acts[1],
         (unsigned long long)s->span / 1000, (unsigned long long)s->start[0] / 1000,
-        (unsigned long long)s->start[1] / 1000);
+        (unsigned long long)s->start[1] / 1000, s->interleaves[0] ? "interleaves" : "does not",
+        s->interleaves[1] ? "interleaves" : "does not");
 }
 
 /* ---- a run -------------------------------------------------------------------------------------------------- */
@@ -225,7 +230,10 @@ static void world_init(life *l, uint64_t seed)
     sim_link links[2] = {s->link, s->link};
     for (unsigned i = 0; i < 2; i++)
         links[i].loss = 10 * s->loss[i];
-    sim_pair_init(&l->pair, seed, &s->config, links);
+    dp_sctp_config configs[2] = {s->config, s->config};
+    for (unsigned end = 0; end < 2; end++)
+        configs[end].no_interleaving = !s->interleaves[end];
+    sim_pair_init(&l->pair, seed, configs, links);
     l->pair.late = s->late;
     l->pair.habits = s->habits;
     for (unsigned i = 0; i < 2; i++) {

@@ -98,7 +98,7 @@ int main(int argc, char **argv)
                      .reorder_delay = DP_MS(20)};
     sim_link links[2] = {link, link};
     dp_sctp_config config = {0};
-    sim_pair_init(&p, seed, &config, links);
+    sim_pair_init(&p, seed, (dp_sctp_config[]){config, config}, links);
     p.late = 5;
     p.habits = (sim_habits){.longest_bits = 16, .channels = 20};
     for (unsigned i = 0; i < 2; i++)

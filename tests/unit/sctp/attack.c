@@ -147,8 +147,10 @@ static void test_abort_in_a_message(void **state)
     pair_clear(&p);
 }
 
+/* Both write DATA themselves. */
 int main(void)
 {
+    pair_sends_data = true;
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forward_tsn_behind_a_gap),
         cmocka_unit_test(test_abort_in_a_message),

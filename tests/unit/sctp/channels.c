@@ -563,5 +563,5 @@ int main(void)
         cmocka_unit_test(test_idle),
         cmocka_unit_test(test_freed_in_any_order),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return PAIR_RUN_BOTH_WAYS(tests);
 }

@@ -28,15 +28,17 @@ static void chunk(uint8_t type, size_t length, size_t body)
     dp_wr_zeros(&wr, body);
 }
 
-static int check(void)
+static int check_as(bool interleaving)
 {
     assert_false(wr.error);
     uint8_t *exact = (uint8_t *)malloc(wr.len);
     memcpy(exact, buffer, wr.len);
-    int error = dp_sctp_filter(exact, wr.len, 5000, 5000);
+    int error = dp_sctp_filter(exact, wr.len, 5000, 5000, interleaving);
     free(exact);
     return error;
 }
+
+static int check(void) { return check_as(false); }
 
 static void init_chunk(size_t parameters)
 {
@@ -104,13 +106,41 @@ static void test_add_streams(void **state)
         }
 }
 
+/* RFC 8260: its chunks are in the place of the others, or not there. */
+static void test_interleaving(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t type;
+        size_t body;
+        int data, interleaved; /* what is said of it */
+    } cases[] = {
+        {0x00, 13, DP_OK, DP_ERR_UNSUPPORTED},
+        {0x40, 17, DP_ERR_UNSUPPORTED, DP_OK},
+        {0x40, 16, DP_ERR_UNSUPPORTED, DP_ERR_MALFORMED}, /* without data */
+        {0x40, 0, DP_ERR_UNSUPPORTED, DP_ERR_MALFORMED},
+        {0xc0, 8, DP_OK, DP_ERR_UNSUPPORTED},
+        {0xc2, 4, DP_ERR_UNSUPPORTED, DP_OK},
+        {0xc2, 12, DP_ERR_UNSUPPORTED, DP_OK},
+        {0xc2, 8, DP_ERR_UNSUPPORTED, DP_ERR_MALFORMED},
+        {0xc2, 0, DP_ERR_UNSUPPORTED, DP_ERR_MALFORMED},
+        {0x06, 0, DP_OK, DP_OK},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        packet();
+        chunk(cases[i].type, 4 + cases[i].body, (cases[i].body + 3) & ~(size_t)3);
+        assert_int_equal(check_as(false), cases[i].data);
+        assert_int_equal(check_as(true), cases[i].interleaved);
+    }
+}
+
 static void test_lengths(void **state)
 {
     (void)state;
     packet();
     assert_int_equal(check(), DP_ERR_MALFORMED); /* no chunk */
     for (size_t i = 0; i < 12; i++)
-        assert_int_equal(dp_sctp_filter(buffer, i, 5000, 5000), DP_ERR_MALFORMED);
+        assert_int_equal(dp_sctp_filter(buffer, i, 5000, 5000, false), DP_ERR_MALFORMED);
     for (size_t length = 0; length < 4; length++) {
         packet();
         chunk(0x0b, length, 0);
@@ -232,15 +262,11 @@ static void test_checksum(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chromium_init),
-        cmocka_unit_test(test_re_config_lengths),
-        cmocka_unit_test(test_add_streams),
-        cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_ports),
-        cmocka_unit_test(test_init_alone),
-        cmocka_unit_test(test_parameter_lengths),
-        cmocka_unit_test(test_forward_tsn),
-        cmocka_unit_test(test_not_negotiated),
+        cmocka_unit_test(test_chromium_init), cmocka_unit_test(test_re_config_lengths),
+        cmocka_unit_test(test_add_streams),   cmocka_unit_test(test_interleaving),
+        cmocka_unit_test(test_lengths),       cmocka_unit_test(test_ports),
+        cmocka_unit_test(test_init_alone),    cmocka_unit_test(test_parameter_lengths),
+        cmocka_unit_test(test_forward_tsn),   cmocka_unit_test(test_not_negotiated),
         cmocka_unit_test(test_checksum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -211,7 +211,7 @@ static void model_input(void *ctx, const uint8_t *packet, size_t len)
 static void to_forward(void *ctx, const uint8_t *packet, size_t len)
 {
     (void)ctx;
-    assert_int_equal(dp_sctp_filter(packet, len, 5000, 5000), DP_OK);
+    assert_int_equal(dp_sctp_filter(packet, len, 5000, 5000, false), DP_OK);
     assert_int_equal(dp_forward_input(&model.forward, packet, len, model_input, NULL), DP_OK);
 }
 
@@ -236,12 +236,50 @@ static void put_init(dp_wr *wr, uint8_t type, uint32_t tsn, size_t cookie)
     dp_wr_u32(wr, 0x82c00000);
 }
 
+static void ignore_packet(void *ctx, const uint8_t *data, size_t len)
+{
+    (void)ctx;
+    (void)data;
+    (void)len;
+}
+
+/* What the list of extensions in INIT says (RFC 5061 §4.2.7): I-DATA counts if we offer it, too, and then FORWARD-TSN does
+ * not, but its counterpart (RFC 8260). */
+static void test_extensions(void **state)
+{
+    (void)state;
+    static const struct {
+        bool offers;
+        uint32_t types;
+        bool supported, interleaves;
+    } cases[] = {
+        {true, 0x82c040c2, true, true},   {true, 0x82c04000, false, true},   {true, 0x8240c200, true, true},
+        {true, 0x82c00000, true, false},  {true, 0x82000000, false, false},  {true, 0x82c2c000, true, false},
+        {false, 0x82c040c2, true, false}, {false, 0x8240c200, false, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint8_t bytes[64];
+        dp_forward forward;
+        dp_wr wr = dp_wr_init(bytes, sizeof bytes);
+        dp_wr_zeros(&wr, DP_SCTP_COMMON_HEADER);
+        dp_wr_u32(&wr, 0x0100001c);
+        dp_wr_zeros(&wr, 16);
+        dp_wr_u32(&wr, 0x80080008);
+        dp_wr_u32(&wr, cases[i].types);
+        dp_forward_init(&forward, PEER_STREAMS, cases[i].offers);
+        assert_int_equal(dp_forward_input(&forward, bytes, wr.len, ignore_packet, NULL), DP_OK);
+        assert_int_equal(forward.supported, cases[i].supported);
+        assert_int_equal(forward.interleaves, cases[i].interleaves);
+        dp_forward_clear(&forward);
+    }
+}
+
 static void model_start(uint64_t seed, uint32_t tsn)
 {
     peer_init(&evil, seed, tsn);
     evil.receive = to_forward;
     memset(&model, 0, sizeof model);
-    dp_forward_init(&model.forward, PEER_STREAMS);
+    dp_forward_init(&model.forward, PEER_STREAMS, false);
     model.cumulative = model.highest = tsn - 1;
     model.reset_done = evil.reset_request;
     uint8_t buffer[128];
@@ -368,8 +406,8 @@ static void pass_time(dp_duration how_long)
 /* The peer answers good's INIT. */
 static void connect_good(uint64_t seed, uint32_t tsn)
 {
-    static const dp_association_config config = {1160,         1 << 20,      1 << 20, 65536,
-                                                 PEER_STREAMS, PEER_STREAMS, 5000,    5000};
+    static const dp_association_config config = {1160,         1 << 20, 1 << 20, 65536, PEER_STREAMS,
+                                                 PEER_STREAMS, 5000,    5000,    false};
     peer_init(&evil, seed, tsn);
     evil.receive = to_good;
     memset(&model, 0, sizeof model);
@@ -601,10 +639,11 @@ static void test_unread_made(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model),       cmocka_unit_test(test_ssn_wraps),
-        cmocka_unit_test(test_usrsctp),     cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_unread),      cmocka_unit_test(test_many_in_a_packet),
-        cmocka_unit_test(test_unread_made), cmocka_unit_test(test_reset_of_too_many),
+        cmocka_unit_test(test_extensions),        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_ssn_wraps),         cmocka_unit_test(test_usrsctp),
+        cmocka_unit_test(test_hostile),           cmocka_unit_test(test_unread),
+        cmocka_unit_test(test_many_in_a_packet),  cmocka_unit_test(test_unread_made),
+        cmocka_unit_test(test_reset_of_too_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -176,5 +176,5 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_loss),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return PAIR_RUN_BOTH_WAYS(tests);
 }

@@ -96,7 +96,7 @@ static int setup_with(uint16_t streams, uint64_t max_size_in_parts)
     opened = errors = error = closed = messages = parts = down = resets = up = 0;
     dp_sctp_config config = {
         .size = sizeof config, .random = {no_random, NULL}, .max_size_in_parts = max_size_in_parts};
-    dp_association_config raw = {1160, 1 << 20, 1 << 20, 262144, streams, 65535, 5000, 5000};
+    dp_association_config raw = {1160, 1 << 20, 1 << 20, 262144, streams, 65535, 5000, 5000, false};
     if (dp_sctp_new(&good, &config) != DP_OK || dp_sctp_start(good, virtual_now, false, 5000, 0) != DP_OK ||
         dp_association_new(&evil, virtual_now, &raw) != DP_OK)
         return -1;

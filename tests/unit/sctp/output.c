@@ -204,7 +204,7 @@ static void check_tsns(pair *p, int from, uint8_t *data, size_t *len)
     (void)p;
     (void)from;
     while (dp_chunk_next(&rd, &found)) {
-        if (found.type != DP_CHUNK_DATA)
+        if (!dp_chunk_is_data(found.type))
             continue;
         uint32_t tsn = dp_rd_u32(&found.value);
         assert_true(first || dp_tsn_before(before, tsn));

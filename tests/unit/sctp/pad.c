@@ -90,7 +90,7 @@ static void end_badly(pair *p, int from, uint8_t *data, size_t *len)
     data[*len + 2] = (uint8_t)(hostile_length >> 8);
     data[*len + 3] = (uint8_t)hostile_length;
     *len += 8;
-    assert_int_equal(dp_sctp_filter(data, *len, 5000, 5000), DP_ERR_MALFORMED);
+    assert_int_equal(dp_sctp_filter(data, *len, 5000, 5000, !pair_sends_data), DP_ERR_MALFORMED);
     dp_sctp_checksum_write(data, *len);
 }
 

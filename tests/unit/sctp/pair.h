@@ -17,6 +17,9 @@ typedef struct packet {
     uint8_t data[];
 } packet;
 
+/* Messages are not interleaved (RFC 8260): all is DATA, and usrsctp puts it together. */
+static bool pair_sends_data;
+
 typedef struct pair {
     dp_sctp *end[2];
     packet *flying;
@@ -181,6 +184,7 @@ static void pair_init_with(pair *p, uint64_t seed, const dp_sctp_config *config)
         dp_sctp_config c = *config;
         c.size = sizeof c;
         c.random = (dp_random){pair_random_fn, p};
+        c.no_interleaving |= pair_sends_data;
         if (dp_sctp_new(&p->end[i], &c) != DP_OK)
             abort();
     }
@@ -199,6 +203,11 @@ static void pair_start(pair *p)
         if (dp_sctp_start(p->end[i], virtual_now, i == 0, 5000, 262144) != DP_OK)
             abort();
 }
+
+/* The tests, with interleaved messages and without. 0: all have passed. */
+#define PAIR_RUN_BOTH_WAYS(tests)                                                                            \
+    ((pair_sends_data = false, cmocka_run_group_tests_name("I-DATA", tests, NULL, NULL)) != 0 ||             \
+     (pair_sends_data = true, cmocka_run_group_tests_name("DATA", tests, NULL, NULL)) != 0)
 
 static void pair_clear(pair *p)
 {

@@ -2,6 +2,7 @@
 #include "seen.h"
 
 #define DATA_CHUNK      0
+#define I_DATA_CHUNK    0x40
 #define HEARTBEAT_CHUNK 4
 #define RE_CONFIG_CHUNK 130
 
@@ -164,7 +165,8 @@ static unsigned flags_seen; /* of DATA with 100 bytes: 1 ordered, 2 unordered */
 static void watch_flags(pair *p, int from, uint8_t *data, size_t *len)
 {
     (void)p;
-    if (from == 0 && *len == 12 + 16 + 100 && data[12] == DATA_CHUNK)
+    size_t header = pair_sends_data ? 16 : 20;
+    if (from == 0 && *len == 12 + header + 100 && data[12] == (pair_sends_data ? DATA_CHUNK : I_DATA_CHUNK))
         flags_seen |= (data[13] & 4) != 0 ? 2 : 1;
 }
 
@@ -273,8 +275,8 @@ static void test_closed_with_expired_messages(void **state)
     pair_clear(&p);
 }
 
-/* Closed while a long message of another channel goes out, and all that it had to say expires before its turn: nothing is
- * left to wait for then. (To wait for the turn could take longer than the 30 s after which a close is given up, and the
+/* Closed while a long message of another channel goes out, and all that it had to say expires before its turn, if there are no
+ * turns within messages: nothing is left to wait for then. (To wait for the turn could take longer than the 30 s after which a close is given up, and the
  * peer never heard of it.) */
 static void test_closed_and_expired_before_its_turn(void **state)
 {
@@ -287,10 +289,10 @@ static void test_closed_and_expired_before_its_turn(void **state)
     assert_int_equal(dp_channel_send(reliable, virtual_now, make(BIG), BIG, true, false), DP_OK);
     assert_int_equal(dp_channel_send(limited, virtual_now, make(100), 100, true, false), DP_OK);
     dp_channel_close(limited, virtual_now);
-    pair_run(&p, DP_SECONDS(5));
+    pair_run(&p, DP_SECONDS(pair_sends_data ? 5 : 15));
     assert_int_equal(saw[0].channels_closed, 1);
     assert_int_equal(saw[1].channels_closed, 1);
-    assert_int_equal(saw[1].messages, 0); /* the long one is still on its way */
+    assert_in_range(saw[1].messages, 0, pair_sends_data ? 0 : 2); /* the long one is still on its way */
     p.delay = DP_MS(5);
     check_alive(&p, reliable);
     pair_clear(&p);
@@ -323,7 +325,8 @@ static void test_streams_after_giving_up(void **state)
 static void lose_most(pair *p, int from, uint8_t *data, size_t *len)
 {
     (void)p;
-    if (from == 0 && (data[12] == DATA_CHUNK || data[12] == HEARTBEAT_CHUNK || data[12] == RE_CONFIG_CHUNK))
+    if (from == 0 && (data[12] == DATA_CHUNK || data[12] == I_DATA_CHUNK || data[12] == HEARTBEAT_CHUNK ||
+                      data[12] == RE_CONFIG_CHUNK))
         *len = 0;
 }
 
@@ -365,7 +368,7 @@ static void test_no_forward_tsn_after_the_end(void **state)
     assert_int_equal(dp_channel_send(limited, virtual_now, make(100), 100, true, false), DP_OK);
     pair_run(&p, DP_SECONDS(2));
     uint64_t packets = p.packets;
-    pair_run(&p, DP_SECONDS(1));
+    pair_run(&p, DP_SECONDS(4));
     assert_true(p.packets > packets); /* it is repeated */
     dp_sctp_abort(p.end[0], virtual_now);
     pair_drain(&p);
@@ -393,5 +396,5 @@ int main(void)
         cmocka_unit_test(test_reset_after_giving_up),
         cmocka_unit_test(test_no_forward_tsn_after_the_end),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return PAIR_RUN_BOTH_WAYS(tests);
 }

@@ -416,5 +416,5 @@ int main(void)
         cmocka_unit_test(test_no_way_for_large_ones),
         cmocka_unit_test(test_many_falls),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return PAIR_RUN_BOTH_WAYS(tests);
 }

@@ -119,5 +119,5 @@ int main(void)
         cmocka_unit_test(test_negotiated_receives_before_it_can_send),
         cmocka_unit_test(test_late_init),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return PAIR_RUN_BOTH_WAYS(tests);
 }

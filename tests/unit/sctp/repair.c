@@ -45,7 +45,8 @@ static void leaves_on(uint16_t stream, uint32_t n)
     dp_wr_u32(&wr, FIRST + n);
     dp_wr_u16(&wr, stream);
     dp_wr_zeros(&wr, 6 + PAYLOAD);
-    dp_repair_output(&repair, now, out, wr.len);
+    size_t len = wr.len;
+    dp_repair_output(&repair, now, out, &len);
 }
 
 static void leave(uint32_t from, uint32_t to)

@@ -40,7 +40,8 @@ static void leaves(bool old)
         dp_wr_u16(&wr, any(5) == 0 ? 9 : 0);
         dp_wr_zeros(&wr, 6 + ((len + 3) & ~(size_t)3));
     }
-    dp_repair_output(&repair, now, out, wr.len);
+    size_t len = wr.len;
+    dp_repair_output(&repair, now, out, &len);
 }
 
 static void says(dp_wr *wr, uint8_t type)
@@ -213,7 +214,8 @@ static void leaves_n(uint32_t count)
         dp_wr_u16(&wr, DP_SCTP_DATA_HEADER + 1000);
         dp_wr_u32(&wr, next++);
         dp_wr_zeros(&wr, 1008);
-        dp_repair_output(&repair, now, out, wr.len);
+        size_t len = wr.len;
+        dp_repair_output(&repair, now, out, &len);
     }
 }
 

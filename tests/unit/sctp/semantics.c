@@ -134,6 +134,7 @@ static void test_longest_names(void **state)
     p.loss = 2;
     memset(label, 'l', 65535);
     memset(protocol, 'p', 65535);
+    protocol[65535] = '\0';
     memcpy(label + 65532, "\u20ac", 3);
     dp_channel_init init = DP_CHANNEL_INIT(label);
     init.protocol = protocol;
@@ -504,5 +505,5 @@ int main(void)
         cmocka_unit_test(test_open_at_any_time),
         cmocka_unit_test(test_closed_into_a_full_buffer),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return PAIR_RUN_BOTH_WAYS(tests);
 }

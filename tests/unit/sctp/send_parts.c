@@ -211,5 +211,5 @@ int main(void)
         cmocka_unit_test(test_close_in_the_middle), cmocka_unit_test(test_closed_in_the_middle),
         cmocka_unit_test(test_owner_stops),         cmocka_unit_test(test_part_errors),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return PAIR_RUN_BOTH_WAYS(tests);
 }

@@ -266,5 +266,5 @@ int main(void)
         cmocka_unit_test(test_initial_channels),           cmocka_unit_test(test_unanswered),
         cmocka_unit_test(test_closed_while_waiting),       cmocka_unit_test(test_negotiated_beyond_the_first),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return PAIR_RUN_BOTH_WAYS(tests);
 }
