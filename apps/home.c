@@ -31,13 +31,6 @@ static void print_link(const home *h, const char *host, uint16_t port, const cha
     putchar('\n');
 }
 
-static bool is_loopback(const dp_address *address)
-{
-    static const dp_address loopback = {.family = DP_FAMILY_IPV4, .ip = {127, 0, 0, 1}};
-    static const dp_address loopback6 = {.family = DP_FAMILY_IPV6, .ip = {[15] = 1}};
-    return dp_address_same_ip(address, &loopback) || dp_address_same_ip(address, &loopback6);
-}
-
 static bool is_any(const dp_address *address)
 {
     static const uint8_t any[16];
@@ -52,8 +45,8 @@ static void print_links_everywhere(const home *h, const dp_address *listening, c
     size_t count = 0;
     (void)dp_interfaces(own, 32, &count, true);
     for (size_t i = 0; i < count; i++)
-        if (own[i].family == listening->family && own[i].scope == 0 && !is_loopback(&own[i]) &&
-            (!h->peer_server.lan_only || lan_is_private(&own[i])))
+        if (own[i].family == listening->family && own[i].scope == 0 && !lan_is_loopback(&own[i]) &&
+            (h->app->signal.host_count > 0 || lan_is_private(&own[i])))
             print_link(h, dp_address_format_ip(&own[i], text), listening->port, id);
 }
 
@@ -133,7 +126,7 @@ int home_open(home *h, app *a)
         return code;
     snprintf(h->url, sizeof(h->url), "ws://%s%s", dp_address_format(&inside, text), mount_of(h));
     a->server = h->url;
-    h->peer_server.lan_only = a->signal.host_count == 0;
+    h->peer_server.home = true;
     return EXIT_OK;
 }
 

@@ -1,5 +1,6 @@
 #include "peer_server.h"
 
+#include "lan.h"
 #include <stdio.h>
 #include <sys/resource.h>
 
@@ -13,6 +14,16 @@ static void tell_stranger(peer_server *p, const dp_address *remote)
         app_error("%s is not of the local network and gets no answer; --host ADDRESS answers everybody there",
                   dp_address_format_ip(remote, address));
     p->stranger_told = true;
+}
+
+static void tell_foreign_page(peer_server *p, const dp_address *remote)
+{
+    char address[DP_ADDRESS_TEXT_MAX];
+    if (!p->foreign_page_told)
+        app_error("a browser at %s has a page that is not of the local network, which gets no answer; --host "
+                  "ADDRESS, if that is no loopback address, answers all pages there",
+                  dp_address_format_ip(remote, address));
+    p->foreign_page_told = true;
 }
 
 /* One line an event: name=value pairs, text in quotation marks. */
@@ -49,6 +60,8 @@ static void on_event(void *user, const dp_signal_event *event)
         log_event(event);
     else if (event->reason == signal_host_stranger)
         tell_stranger(p, &event->remote);
+    else if (event->reason == signal_host_foreign_page)
+        tell_foreign_page(p, &event->remote);
 }
 
 /* Each client takes a descriptor, and systems start programs with 1,024. */
@@ -138,7 +151,7 @@ int peer_server_open(peer_server *p, app *a,
 
 /* ---- listening ----------------------------------------------------------------------------------------------- */
 
-/* At the address of the PeerServer. Strangers are answered, whatever lan_only says: they are whom STUN is for. */
+/* At the address of the PeerServer. Strangers are always answered: they are whom STUN is for. */
 static bool listen_stun(peer_server *p, const dp_address *address)
 {
     char text[DP_ADDRESS_TEXT_MAX];
@@ -159,8 +172,9 @@ static bool listen_stun(peer_server *p, const dp_address *address)
 static bool listen_on(peer_server *p, dp_address *address, uint16_t *port)
 {
     char text[DP_ADDRESS_TEXT_MAX];
+    bool lan_only = p->home && (p->app->signal.host_count == 0 || lan_is_loopback(address));
     address->port = *port;
-    if (signal_host_listen(p->host, address, p->tls, p->lan_only) != DP_OK) {
+    if (signal_host_listen(p->host, address, p->tls, lan_only) != DP_OK) {
         app_error("can't listen on %s: is another program using it? Choose another port with --port",
                   dp_address_format(address, text));
         return false;

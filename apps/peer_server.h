@@ -10,13 +10,13 @@ typedef struct peer_server {
     app *app;
     signal_host *host;
     dp_tls_server *tls;
-    const dp_signal_cluster *cluster;       /* set before peer_server_open: NULL: this one alone */
-    bool lan_only;                          /* set before peer_server_listen: see signal_host_listen */
+    const dp_signal_cluster *cluster; /* set before peer_server_open: NULL: this one alone */
+    bool home; /* set before peer_server_listen: for the local network alone, unless --host is for others */
     dp_address listening[SIGNAL_HOSTS_MAX]; /* as --host says, or all addresses of IPv4, and of IPv6 */
     size_t listening_count;
     stun_host *stun; /* NULL: there is none; else it listens at the same addresses */
     uint16_t stun_port;
-    bool stranger_told;
+    bool stranger_told, foreign_page_told;
 } peer_server;
 
 /* These give EXIT_OK, or print what is wrong and give another code. Options: app->signal, app->key, app->access_token. */

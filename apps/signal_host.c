@@ -20,6 +20,8 @@ typedef struct stream {
     dp_tcp *tcp;
     dp_signal_conn *conn; /* NULL: the server has given it up, and its last bytes leave */
     size_t queued;        /* of it in host->queued */
+    bool lan_only;        /* as its listener */
+    dp_address remote;
 } stream;
 
 typedef struct listener {
@@ -134,7 +136,10 @@ static void on_closed(void *user, dp_tcp *tcp, int error, const char *reason)
     signal_host_pump(host);
 }
 
+/* ---- who is let in ------------------------------------------------------------------------------------- */
+
 const char signal_host_stranger[] = "not of the local network";
+const char signal_host_foreign_page[] = "its page is not of the local network";
 
 static bool is_stranger(const dp_address *remote)
 {
@@ -146,16 +151,38 @@ static bool is_stranger(const dp_address *remote)
     return !lan_has(remote, own, count);
 }
 
+static void tell_refused(const signal_host *host, const char *reason, const dp_address *remote)
+{
+    const dp_signal_event event = {
+        .type = DP_SIGNAL_EVENT_REFUSED, .id = "", .reason = reason, .remote = *remote};
+    if (host->config.on_event != NULL)
+        host->config.on_event(host->config.user, &event);
+}
+
+/* Any page may have the browser of somebody at home connect to us, whose address is of the local network. */
+static bool allow_origin(void *user, const char *origin)
+{
+    const stream *t = user;
+    dp_address own[OWN_ADDRESSES];
+    size_t count = 0;
+    if (!t->lan_only)
+        return true;
+    (void)dp_interfaces(own, OWN_ADDRESSES, &count, false);
+    if (lan_has_origin(origin, own, count))
+        return true;
+    tell_refused(t->host, signal_host_foreign_page, &t->remote);
+    return false;
+}
+
+/* ---- accepting ------------------------------------------------------------------------------------------- */
+
 static void on_accept(void *user, dp_tcp *tcp, const dp_address *remote)
 {
     const listener *from = user;
     signal_host *host = from->host;
     if (from->lan_only && is_stranger(remote)) {
-        const dp_signal_event event = {
-            .type = DP_SIGNAL_EVENT_REFUSED, .id = "", .reason = signal_host_stranger, .remote = *remote};
         dp_tcp_close(tcp);
-        if (host->config.on_event != NULL)
-            host->config.on_event(host->config.user, &event);
+        tell_refused(host, signal_host_stranger, remote);
         return;
     }
     stream *t = calloc(1, sizeof(*t));
@@ -170,6 +197,8 @@ static void on_accept(void *user, dp_tcp *tcp, const dp_address *remote)
     dp_tcp_set_handler(tcp, &handler);
     t->host = host;
     t->tcp = tcp;
+    t->lan_only = from->lan_only;
+    t->remote = *remote;
     t->next = host->streams;
     if (t->next != NULL)
         t->next->previous = t;
@@ -199,7 +228,8 @@ int signal_host_new(signal_host **out, const signal_host_config *config)
     host->config = *config;
     host->timer.fn = on_timer;
     host->timer.user = host;
-    int error = dp_signal_server_new(&host->server, &config->server);
+    host->config.server.allow_origin = allow_origin;
+    int error = dp_signal_server_new(&host->server, &host->config.server);
     if (error != DP_OK) {
         free(host);
         return error;

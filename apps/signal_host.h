@@ -15,9 +15,10 @@ typedef struct signal_host_config {
 
 int signal_host_new(signal_host **out, const signal_host_config *config);
 /* One more address to listen on; local gets its port. tls: NULL: none; stays the caller's. lan_only: whoever is not of
- * the local network (lan.h) is refused, with signal_host_stranger as the event's reason. */
+ * the local network (lan.h) is refused, with signal_host_stranger as the event's reason, and so are browsers whose page
+ * comes from elsewhere, with signal_host_foreign_page. */
 int signal_host_listen(signal_host *host, dp_address *local, dp_tls_server *tls, bool lan_only);
-extern const char signal_host_stranger[];
+extern const char signal_host_stranger[], signal_host_foreign_page[];
 /* Tells the clients goodbye and accepts no more; DP_SIGNAL_EVENT_DONE follows. */
 void signal_host_shutdown(signal_host *host);
 /* Also without a shutdown. Not inside a callback. */

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { METRICS_MAX = 8192, OWNERS_METRICS = 8, UUID_LEN = 36 };
+enum { METRICS_MAX = 8192, OWNERS_METRICS = 8, UUID_LEN = 36, ORIGIN_MAX = 300 };
 
 #define TEXT_PLAIN "text/plain; charset=utf-8"
 #define TEXT_HTML  "text/html; charset=utf-8"
@@ -34,6 +34,7 @@ static const char *reason_of(unsigned status)
                    {304, "Not Modified"},
                    {400, "Bad Request"},
                    {401, "Unauthorized"},
+                   {403, "Forbidden"},
                    {404, "Not Found"},
                    {405, "Method Not Allowed"},
                    {408, "Request Timeout"},
@@ -547,12 +548,26 @@ static void serve_get(dp_signal_server *s, dp_signal_conn *conn, const dp_reques
         not_found(s, conn, request);
 }
 
+/* RFC 6455 §10.2: a browser lets any page connect to any WebSocket, and tells whose page it is. */
+static bool allows_origin(const dp_signal_server *s, const dp_signal_conn *conn, const dp_request *request)
+{
+    char origin[ORIGIN_MAX + 1];
+    dp_slice value;
+    size_t count = s->config.allow_origin != NULL ? dp_request_field(request, "Origin", &value) : 0;
+    return count == 0 || (count == 1 && dp_slice_copy(origin, sizeof(origin), value) == DP_OK &&
+                          s->config.allow_origin(conn->user, origin));
+}
+
 void dp_http_serve(dp_signal_server *s, dp_signal_conn *conn, dp_request *request)
 {
     dp_slice rest;
     if (!dp_bucket_take(&conn->messages, &s->message_rate, s->now) || !dp_server_admit(s, conn)) {
         request->keep_alive = false;
         respond_status(s, conn, request, 429);
+    } else if (!allows_origin(s, conn, request)) {
+        s->stats.refused++;
+        request->keep_alive = false;
+        respond_status(s, conn, request, 403);
     } else if (is_upgrade(request)) {
         upgrade(s, conn, request);
     } else if (dp_slice_is(request->method, "GET") || dp_slice_is(request->method, "HEAD")) {

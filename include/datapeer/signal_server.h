@@ -94,6 +94,9 @@ typedef struct dp_signal_server_config {
     /* Figures of the owner's for /metrics, beside the server's: fills out[0..capacity), at most 8, and returns how many. */
     size_t (*more_metrics)(void *ctx, dp_signal_metric *out, size_t capacity);
     void *metrics_ctx;
+    /* A browser's page asks something, or joins: is it one whose pages may? origin: of its Origin field, "https://page.example"
+     * or "null"; user: the stream's. Else it gets 403. Not asked about what brings no such field; NULL: all pages may. */
+    bool (*allow_origin)(void *user, const char *origin);
 } dp_signal_server_config;
 
 /* INVALID_ARGUMENT, NO_MEMORY, CRYPTO. */

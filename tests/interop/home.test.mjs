@@ -99,6 +99,28 @@ test('a path, a key, STUN servers, and a page of its own', limit, async () => {
     assert.match(out, /hello$/, errors);
 });
 
+// Any page in a browser of this network can connect here: no address tells it from the neighbours.
+test('a page of another site gets nothing', limit, async () => {
+    const everywhere = new Program(join(build, 'datapeer'), ['serve', folder, '--id', 'shy', '--port', '0'], { PEER_SERVER_URL: '' });
+    world.defer(() => everywhere.stop());
+    const link = await everywhere.waitLine((line) => line.startsWith('open http://localhost:'));
+    const homes = [home.page, `http://127.0.0.1:${new URL(link.slice(5)).port}/`];
+    const joins = (page, origin) => new Promise((resolve) => {
+        const socket = new WebSocket(new URL('/peerjs?key=peerjs&id=a&token=t', page), { origin });
+        socket.on('message', (data) => (resolve(JSON.parse(data).type), socket.close())).on('error', (error) => resolve(error.message));
+    });
+    for (const page of homes) {
+        for (const origin of ['https://evil.example', `http://evil.example:${new URL(page).port}`, 'null']) {
+            assert.equal(await joins(page, origin), 'Unexpected server response: 403');
+            assert.equal((await http(page, '/peerjs/id', { headers: { Origin: origin } })).status, 403);
+        }
+        for (const origin of [new URL(page).origin, 'http://localhost:5173', 'http://nas.local:9000', undefined]) assert.equal(await joins(page, origin), 'OPEN', origin);
+    }
+    assert.equal(everywhere.errors.match(/a page that is not of the local network/g).length, 1);
+    const open = await world.home(folder, 'open', ['--host', '0.0.0.0']);
+    assert.equal(await joins(`http://127.0.0.1:${open.port}/`, 'https://page.example'), 'OPEN');
+});
+
 test('an access token', limit, async () => {
     const secret = join(await world.temporaryFolder(), 'token');
     await writeFile(secret, 'open sesame\n', { mode: 0o600 });

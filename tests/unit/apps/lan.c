@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -57,11 +58,52 @@ static void knows_public_neighbours(void **state)
     assert_false(lan_has(&own[0], own, 0));
 }
 
+static void knows_pages_by_their_origin(void **state)
+{
+    (void)state;
+    static const char *const pages[] = {
+        "http://192.168.1.5:9000",  "https://10.0.0.1",      "http://localhost:8080",
+        "http://127.0.0.1",         "http://[::1]:9000",     "http://[fd00::1]",
+        "http://nas:9000",          "http://NAS.Local:9000", "http://disk.localhost:9000",
+        "http://nas.home.arpa",     "http://nas.lan",        "http://192.0.2.1:9000",
+        "http://[2001:db8:1:2::9]", "http://disk.internal:1"};
+    static const char *const foreign[] = {"null",
+                                          "",
+                                          "://",
+                                          "http://",
+                                          "file://",
+                                          "http://evil.example:9000",
+                                          "https://evil.example",
+                                          "http://192.168.1.5.evil.example",
+                                          "http://evil.example/192.168.1.5",
+                                          "http://evil.localx",
+                                          "http://local.evil.example",
+                                          "http://198.51.100.1:9000",
+                                          "http://[2001:db8:9::1]",
+                                          "http://[nas]",
+                                          "http://.local",
+                                          "http://evil.example.",
+                                          "http://nas.fritz.box",
+                                          "chrome-extension://abcdef",
+                                          "httpx://localhost"};
+    const dp_address own[] = {parse("192.0.2.1"), parse("2001:db8:1:2::7")};
+    char endless[400] = "http://";
+    memset(endless + 7, 'a', sizeof(endless) - 8);
+    for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
+        if (!lan_has_origin(pages[i], own, 2))
+            fail_msg("%s is foreign", pages[i]);
+    for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++)
+        if (lan_has_origin(foreign[i], own, 2))
+            fail_msg("%s is let in", foreign[i]);
+    assert_false(lan_has_origin(endless, own, 2));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(knows_the_private_addresses),
         cmocka_unit_test(knows_public_neighbours),
+        cmocka_unit_test(knows_pages_by_their_origin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -345,6 +345,56 @@ static void test_files(void **state)
     end(&t);
 }
 
+static stream *asked_about;
+
+static bool allow_origin(void *user, const char *origin)
+{
+    asked_about = user;
+    return strcmp(origin, "http://nas:9000") == 0;
+}
+
+/* What the page of another site has a browser ask. */
+static void test_origins(void **state)
+{
+    static const char *const requests[] = {"GET /peerjs/id", "GET /", "OPTIONS /peerjs/id", "POST /",
+                                           "GET /peerjs?key=peerjs&id=a&token=t"};
+    char endless[600] = "Origin: http://nas:9000";
+    char line[1000];
+    stream t;
+    (void)state;
+    dp_signal_server_config c = config();
+    c.allow_origin = allow_origin;
+    start(&c);
+    memset(endless + strlen(endless), '0', 400);
+    strcat(endless, "\r\n");
+    const char *const foreign[] = {"Origin: https://page.example\r\n",
+                                   "Origin: null\r\n",
+                                   "Origin:\r\n",
+                                   endless,
+                                   "Origin: http://nas:9000\r\nOrigin: https://page.example\r\n",
+                                   "Origin: http://nas:9000\r\nOrigin: http://nas:9000\r\n"};
+    for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
+        for (size_t k = 0; k < sizeof(foreign) / sizeof(foreign[0]); k++) {
+            snprintf(line, sizeof(line), "%s%s", foreign[k],
+                     i < 4 ? ""
+                           : "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
+            assert_int_equal(open_from(&t, "192.0.2.1"), DP_OK);
+            get(&t, requests[i], line);
+            expect_answer(&t, "HTTP/1.1 403 Forbidden\r\n", "Connection: close\r\n");
+            assert_null(t.conn);
+            end(&t);
+        }
+    assert_int_equal(joined, 0);
+    assert_int_equal(open_from(&t, "192.0.2.1"), DP_OK);
+    get(&t, "GET /peerjs/id", "Origin: http://nas:9000\r\n");
+    expect_answer(&t, OK200, "Access-Control-Allow-Origin: http://nas:9000\r\n");
+    assert_ptr_equal(asked_about, &t);
+    get(&t, "GET /peerjs/id", ""); /* no browser's, or its own page's */
+    expect_answer(&t, OK200, "");
+    end(&t);
+}
+
 /* RFC 6455 §4.2.1 */
 static void test_bad_upgrades(void **state)
 {
@@ -530,6 +580,7 @@ int main(void)
         TEST(test_metrics_of_the_owner),
         TEST(test_metrics_and_access_token),
         TEST(test_files),
+        TEST(test_origins),
         TEST(test_bad_upgrades),
         TEST(test_garbage_is_answered_and_cut),
         TEST(test_slow_head),
