@@ -12,7 +12,7 @@
 #ifndef SCALE
 #define SCALE 1u /* bulk.c has more */
 #endif
-#define PACKETS_MAX (72u * SCALE)
+#define PACKETS_MAX (56u * SCALE)
 #define SENT_MAX    (SCALE * 48u << 10) /* bytes of messages, for the same reason */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
