@@ -15,6 +15,7 @@ struct redis_link {
     redis_link_config config;
     dp_tcp *tcp;
     redisReader *reader;
+    size_t reply_len; /* bytes that came of the reply that is not whole yet */
     uint8_t *out; /* out[out_at..out_len) did not fit into the stream */
     size_t out_at, out_len, out_capacity;
     unsigned login_replies; /* that are to come before on_ready */
@@ -117,13 +118,14 @@ static void read_replies(redis_link *link)
         }
         if (reply == NULL)
             break;
+        link->reply_len = link->reader->len - link->reader->pos;
         if (link->ready)
             link->config.on_reply(link->config.user, reply);
         else
             take_login_reply(link, reply);
         freeReplyObject(reply);
     }
-    if (!link->closed && link->reader->len - link->reader->pos > IN_MAX)
+    if (!link->closed && link->reply_len > IN_MAX)
         lose(link, "its reply is too long", false);
 }
 
@@ -139,6 +141,7 @@ static void on_data(void *user, dp_tcp *tcp, const uint8_t *data, size_t len)
     redis_link *link = user;
     (void)tcp;
     link->reading = true;
+    link->reply_len += len;
     if (redisReaderFeed(link->reader, (const char *)data, len) != REDIS_OK)
         lose(link, "no memory for its reply", false);
     else
