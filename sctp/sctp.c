@@ -127,6 +127,8 @@ void dp_sctp_went_up(dp_sctp *sctp, uint16_t outgoing_streams, uint16_t incoming
     if (sctp->state != DP_SCTP_CONNECTING)
         return;
     set_state(sctp, DP_SCTP_UP);
+    if (dp_association_interleaves(sctp->association))
+        DP_LOG(&sctp->log, DP_LOG_DEBUG, "sctp", "messages are interleaved");
     sctp->connected_pending = true;
     dp_streams_up(sctp, outgoing_streams, incoming_streams);
     dp_channel_association_up(sctp);
