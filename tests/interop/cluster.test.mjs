@@ -220,7 +220,7 @@ describe('two nodes', () => {
         const three = await startNode(redis);
         const client = await Client.join(three, 'short-lived');
         assert.equal((await nodeKeys(redis)).length, 3);
-        await three.program.stop();
+        assert.deepEqual(await three.program.stop(), { code: 0, signal: null });
         assert.equal(await client.closed, 1001);
         await until(5000, 'its key is gone', async () => (await nodeKeys(redis)).length === 2);
         assert.equal(await redis.cli('scard', 'datapeer:{peerjs}:nodes'), '2');
