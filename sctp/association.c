@@ -32,6 +32,7 @@
 #define OUTPUT_EXTRA     65536u
 #define SPAN_MAX         4000u /* TSNs: what usrsctp at the other end can tell apart, less what waits in ours */
 #define TRIES_STALLED    3u
+#define APART_LEAST      8192u /* bytes of a message */
 #define A_RWND_AT        (DP_SCTP_COMMON_HEADER + 8)
 
 struct dp_association {
@@ -39,6 +40,7 @@ struct dp_association {
     bool up;
     bool down;
     bool in_flight; /* sent data may be unacknowledged */
+    bool halfway;   /* usrsctp has the beginning of a message of ours */
     bool bulk;      /* much is under way, or the rest of it */
     uint32_t rto_min;
     bool partial;   /* messages may be given up */
@@ -487,10 +489,36 @@ static int hand_over(dp_association *a, size_t *sent, const dp_association_outgo
     dp_sender_hand_over(&a->sender, len); /* before: it may leave at once */
     int error = dp_stack_send(&a->stack, sent, how, data, len, last);
     dp_sender_take_back(&a->sender, len - *sent);
+    if (*sent > 0)
+        a->halfway = !last || *sent < len;
     a->in_flight |= error == DP_OK;
     if (error == DP_ERR_WOULD_BLOCK)
         widen_send_buffer(a, a->now);
     return error;
+}
+
+/* usrsctp cuts a message that it has whole for the smallest path MTU that it has ever known, and one that goes on for that of
+ * now. So on a larger path it gets the end when all fragments before it have left; the last one would wait if there was not
+ * a byte behind it. */
+static int hand_over_end_apart(dp_association *a, size_t *sent, const dp_association_outgoing *how,
+                               const uint8_t *data, size_t len)
+{
+    size_t begin = len > a->fragment + 1 ? (len - 2) / a->fragment * a->fragment + 1 : 0, end = 0;
+    int error = begin > 0 ? hand_over(a, sent, how, data, begin, false) : DP_OK;
+    if (error != DP_OK || *sent < begin)
+        return error;
+    if (a->halfway && a->sender.unsent > a->fragment && dp_sender_in_flight(&a->sender) > 0)
+        return begin > 0 ? DP_OK : DP_ERR_WOULD_BLOCK;
+    error = hand_over(a, &end, how, data + begin, len - begin, true);
+    *sent += end;
+    return begin > 0 ? DP_OK : error;
+}
+
+/* A second call costs more than one or two chunks less save. Where messages are given up, unsent is not exact, and usrsctp drops
+ * the rest of one whose end it does not have: there it stays simple. */
+static bool ends_apart(const dp_association *a, size_t len)
+{
+    return a->path.size > a->path.mtu.base && !a->partial && (a->halfway || len >= APART_LEAST);
 }
 
 /* Where messages are interleaved usrsctp gives none up. What is left of one that repair.c has given up ends with a byte,
@@ -533,7 +561,8 @@ int dp_association_send(dp_association *a, size_t *sent, dp_time now, const dp_a
     if (how->limit != DP_ASSOCIATION_RELIABLE && dp_repair_limit(&a->repair, how->stream) != DP_OK)
         return DP_ERR_WOULD_BLOCK;
     a->partial |= how->limit != DP_ASSOCIATION_RELIABLE;
-    return hand_over(a, sent, how, data, len, last);
+    return last && ends_apart(a, len) ? hand_over_end_apart(a, sent, how, data, len)
+                                      : hand_over(a, sent, how, data, len, last);
 }
 
 bool dp_association_interleaves(const dp_association *a) { return a->forward.interleaves; }

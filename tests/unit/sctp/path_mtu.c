@@ -272,6 +272,31 @@ static void test_packets_grow(void **state)
     pair_clear(&p);
 }
 
+/* Messages that usrsctp could have whole are cut for the path, too, unless they are interleaved. */
+static void test_messages_are_cut_for_the_path(void **state)
+{
+    static const size_t ceilings[] = {1432, 8920};
+    /* What is behind the last whole fragment is cut for the base. */
+    static const uint64_t counts[] = {12, 8};
+    (void)state;
+    for (size_t i = 0; pair_sends_data && i < 2; i++) {
+        pair p;
+        handed = 0;
+        start(&p, ceilings[i], 0);
+        pair_run(&p, DP_SECONDS(1));
+        assert_int_equal(mtu_of(&p), ceilings[i]);
+        dp_sctp_stats before, after;
+        dp_sctp_get_stats(p.end[0], &before);
+        for (size_t n = 0; n < 50; n++)
+            hand_over_one(&p, 16384);
+        assert_true(pair_run_until(&p, all_received, DP_SECONDS(5)));
+        dp_sctp_get_stats(p.end[0], &after);
+        uint64_t chunks = after.chunks_sent - before.chunks_sent;
+        assert_int_equal(chunks, 50 * counts[i]);
+        pair_clear(&p);
+    }
+}
+
 /* Only one that probes itself is sent more than an Ethernet takes. */
 static void test_ordinary_peer(void **state)
 {
@@ -408,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_raise_timer),
         cmocka_unit_test(test_black_hole_and_new_path),
         cmocka_unit_test(test_packets_grow),
+        cmocka_unit_test(test_messages_are_cut_for_the_path),
         cmocka_unit_test(test_ordinary_peer),
         cmocka_unit_test(test_packets_stay_without_answers),
         cmocka_unit_test(test_another_path),
