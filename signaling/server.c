@@ -259,6 +259,28 @@ static void cut_slow(dp_signal_server *s, dp_signal_conn *conn, const char *reas
     dp_conn_cut(s, conn, reason);
 }
 
+static dp_signal_conn *greediest(const dp_signal_server *s)
+{
+    dp_signal_conn *most = NULL;
+    for (int state = 0; state < CONN_FINISHED; state++)
+        for (link *item = s->conns[state].first; item != NULL; item = item->next)
+            if (most == NULL || conn_of(item)->out_capacity > most->out_capacity)
+                most = conn_of(item);
+    return most;
+}
+
+bool dp_conn_make_room(dp_signal_server *s, dp_signal_conn *conn, size_t own)
+{
+    while (s->buffered > s->config.total_buffer && conn->state != CONN_FINISHED) {
+        dp_signal_conn *most = greediest(s);
+        if (most != conn && most->out_capacity > own)
+            cut_slow(s, most, "it reads too slowly");
+        else
+            cut_slow(s, conn, "the server has no memory for it");
+    }
+    return conn->state != CONN_FINISHED;
+}
+
 uint8_t *dp_conn_reserve(dp_signal_server *s, dp_signal_conn *conn, size_t len)
 {
     size_t waiting = conn->out_len - conn->out_at;
@@ -279,10 +301,10 @@ uint8_t *dp_conn_reserve(dp_signal_server *s, dp_signal_conn *conn, size_t len)
     int error = dp_grow(&out, &conn->out_capacity, conn->out_len + len, limit, 1);
     conn->out = out;
     s->buffered += conn->out_capacity - before;
-    if (error != DP_OK || s->buffered > s->config.total_buffer) {
+    if (error != DP_OK)
         cut_slow(s, conn, "the server has no memory for it");
+    if (error != DP_OK || !dp_conn_make_room(s, conn, 0))
         return NULL;
-    }
     uint8_t *at = conn->out + conn->out_len;
     conn->out_len += len;
     if (!conn->paused)

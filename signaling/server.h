@@ -144,6 +144,9 @@ void dp_conn_put(dp_signal_server *s, dp_signal_conn *conn, const void *data, si
 void dp_conn_trim(dp_signal_server *s, dp_signal_conn *conn, size_t unused);
 /* Bytes of the stream, by the state that it is in. */
 void dp_conn_take(dp_signal_server *s, dp_signal_conn *conn, const uint8_t *data, size_t len);
+/* All streams together may hold too much now: as long as they do, the one for which the most waits is cut, and not whoever
+ * happens to need room. own: bytes that conn holds itself, beside its output. False: conn was cut. */
+bool dp_conn_make_room(dp_signal_server *s, dp_signal_conn *conn, size_t own);
 /* The stream ends when the output has left; with linger not before the other end has closed it, or 3 s have passed. */
 void dp_conn_close(dp_signal_server *s, dp_signal_conn *conn, bool linger);
 /* conn asks for something: the first time that costs its address a token. False: there is none. */

@@ -317,8 +317,7 @@ void dp_cluster_hold(dp_signal_server *s, dp_signal_conn *conn, const uint8_t *d
     s->buffered += early->capacity - before;
     memcpy(early->bytes + early->len, data, len);
     early->len += len;
-    if (s->buffered > s->config.total_buffer)
-        dp_conn_cut(s, conn, "the server has no memory for its message");
+    (void)dp_conn_make_room(s, conn, early->capacity);
 }
 
 void dp_cluster_give_up(dp_signal_server *s, dp_signal_conn *conn)

@@ -75,7 +75,8 @@ static absent *absent_new(dp_signal_server *s, const char *dst)
 bool dp_realm_has_room(const dp_signal_server *s, const char *dst, size_t size)
 {
     const absent *queue = dp_table_get(&s->absentees, dst, strlen(dst));
-    if (size > ABSENT_BYTES_MAX || s->buffered + size > s->config.total_buffer)
+    /* The other half is for those who are here. */
+    if (size > ABSENT_BYTES_MAX || s->buffered + size > s->config.total_buffer / 2)
         return false;
     return queue != NULL
                ? queue->messages.count < ABSENT_MESSAGES_MAX && size <= ABSENT_BYTES_MAX - queue->bytes
@@ -255,6 +256,8 @@ void dp_realm_admit(dp_signal_server *s, dp_signal_conn *conn)
     }
     if (holder != NULL)
         dp_realm_dismiss(s, holder, 1000, "it comes by another connection");
+    if (conn->state == CONN_FINISHED) /* that took its room */
+        return;
     if (dp_table_set(&s->clients, conn->id, strlen(conn->id), conn, NULL) != DP_OK) {
         dp_conn_cut(s, conn, dp_strerror(DP_ERR_NO_MEMORY));
         return;
@@ -389,8 +392,7 @@ static void account(dp_signal_server *s, dp_signal_conn *conn)
     size_t held = dp_ws_held(conn->ws);
     s->buffered += held - conn->held;
     conn->held = held;
-    if (s->buffered > s->config.total_buffer)
-        dp_conn_cut(s, conn, "the server has no memory for its message");
+    (void)dp_conn_make_room(s, conn, held);
 }
 
 /* The rest of a frame, or as much of it as is there; returns how many bytes that is. */

@@ -86,7 +86,9 @@ typedef struct dp_signal_server_config {
     unsigned message_rate;     /* messages a second of one connection; 100; UINT32_MAX: no limit */
     unsigned message_burst;    /* 1000 */
     size_t client_buffer;      /* bytes that wait for one client: over it the client is cut, 256 KiB */
-    size_t total_buffer;       /* bytes that the server holds for all: 64 MiB */
+    /* Bytes that the server holds for all: over it the client for which the most waits is cut; 64 MiB. Absent peers have
+     * half of it at most. */
+    size_t total_buffer;
     /* The page, if the server has one: asked first for each GET and HEAD with the decoded path, without its query. */
     bool (*find_file)(void *ctx, const char *path, dp_signal_file *file);
     void *file_ctx;

@@ -544,6 +544,115 @@ static void test_total_buffer(void **state)
     end(&a);
 }
 
+static void send_large(stream *from, const char *dst)
+{
+    static char text[60000];
+    int n = snprintf(text, sizeof(text), "{\"type\":\"OFFER\",\"dst\":\"%s\",\"payload\":\"", dst);
+    memset(text + n, 'p', 50000);
+    memcpy(text + n + 50000, "\"}", 3);
+    send_text(from, text);
+}
+
+/* Who does not read loses its place, not who needs room when there is none. */
+static void test_greediest_is_cut(void **state)
+{
+    (void)state;
+    stream flood, hoarder, page, a, b;
+    dp_signal_server_config c = config();
+    c.total_buffer = 300000;
+    start(&c);
+    join(&flood, "flood", "1");
+    join(&hoarder, "hoarder", "1");
+    join(&a, "a", "1");
+    join(&b, "b", "1");
+    hoarder.holds = b.holds = true;
+    dp_signal_server_pause(server, hoarder.conn);
+    dp_signal_server_pause(server, b.conn);
+    for (int i = 0; i < 4; i++)
+        send_large(&flood, "hoarder");
+    send_large(&a, "b");
+    assert_non_null(hoarder.conn);
+    send_large(&a, "b");
+    assert_null(hoarder.conn);
+    assert_string_equal(last_reason, "it reads too slowly");
+    assert_non_null(b.conn);
+    /* The same by requests that nobody reads the answers of. */
+    assert_int_equal(open_from(&page, "192.0.2.1"), DP_OK);
+    page.holds = true;
+    dp_signal_server_pause(server, page.conn);
+    while (page.conn != NULL && stats().requests < 2000)
+        say(&page, "GET /peerjs/id HTTP/1.1\r\nHost: h\r\n\r\n");
+    b.holds = false;
+    dp_signal_server_resume(server, b.conn);
+    drain();
+    assert_true(next_frame(&b, &f));
+    assert_true(next_frame(&b, &f));
+    send_large(&a, "b");
+    assert_true(next_frame(&b, &f));
+    assert_true(stats().buffered <= c.total_buffer);
+    end(&flood);
+    end(&hoarder);
+    end(&page);
+    end(&a);
+    end(&b);
+}
+
+/* A message that comes in parts needs room, too. */
+static void test_greediest_is_cut_for_a_part(void **state)
+{
+    (void)state;
+    enum { LEN = 60000 };
+    static char text[LEN + 1];
+    static uint8_t bytes[LEN + 16];
+    stream hoarder, a, b;
+    dp_signal_server_config c = config();
+    c.total_buffer = 250000;
+    start(&c);
+    join(&hoarder, "hoarder", "1");
+    join(&a, "a", "1");
+    join(&b, "b", "1");
+    hoarder.holds = true;
+    dp_signal_server_pause(server, hoarder.conn);
+    for (int i = 0; i < 4; i++)
+        send_large(&b, "hoarder");
+    memset(text, ' ', LEN);
+    memcpy(text, "{\"type\":\"OFFER\",\"dst\":\"b\"}", 26);
+    size_t len = put_frame(bytes, FIN | TEXT, true, text, LEN);
+    input(&a, bytes, len - 1);
+    assert_null(hoarder.conn);
+    input(&a, bytes + len - 1, 1);
+    expect_text(&b, "{\"type\":\"OFFER\",\"src\":\"a\",\"dst\":\"b\"}");
+    end(&hoarder);
+    end(&a);
+    end(&b);
+}
+
+/* What waits for those who never come takes no more than half of the room. */
+static void test_absent_leave_room(void **state)
+{
+    (void)state;
+    stream flood, a, b;
+    char dst[8];
+    dp_signal_server_config c = config();
+    c.total_buffer = 300000;
+    start(&c);
+    join(&flood, "flood", "1");
+    join(&a, "a", "1");
+    join(&b, "b", "1");
+    for (int i = 0; i < 10; i++) {
+        snprintf(dst, sizeof(dst), "x%d", i);
+        send_large(&flood, dst);
+    }
+    assert_int_equal(stats().absent, 2);
+    assert_true(next_frame(&flood, &f)); /* EXPIRE */
+    send_large(&a, "b");
+    assert_true(next_frame(&b, &f));
+    assert_int_equal(stats().cut, 0);
+    end(&flood);
+    end(&a);
+    end(&b);
+}
+
 static void test_crowd_of_silent_connections(void **state)
 {
     (void)state;
@@ -890,6 +999,9 @@ int main(void)
         TEST(test_noisy_client),
         TEST(test_slow_reader),
         TEST(test_total_buffer),
+        TEST(test_greediest_is_cut),
+        TEST(test_greediest_is_cut_for_a_part),
+        TEST(test_absent_leave_room),
         TEST(test_crowd_of_silent_connections),
         TEST(test_broken_frames),
         TEST(test_pings_and_close),
