@@ -14,11 +14,15 @@ enum {
     CROWDED = 32 << 20,
 };
 
+static const dp_duration END_TIMEOUT =
+    DP_SECONDS(10); /* as the server's request_timeout, if that is not given */
+
 typedef struct stream {
     struct stream *previous, *next;
     signal_host *host;
     dp_tcp *tcp;
-    dp_signal_conn *conn; /* NULL: the server has given it up, and its last bytes leave */
+    dp_signal_conn *conn; /* NULL: the server has given it up, and its last bytes leave... */
+    dp_time ends_at;      /* ...until then */
     size_t queued;        /* of it in host->queued */
     bool lan_only;        /* as its listener */
     dp_address remote;
@@ -38,7 +42,8 @@ struct signal_host {
     size_t listener_count;
     stream *streams;
     size_t queued;
-    dp_timer timer;
+    size_t ending; /* streams without a conn */
+    dp_timer timer, end_timer;
 };
 
 /* ---- streams ----------------------------------------------------------------------------------------- */
@@ -47,6 +52,7 @@ static void stream_free(stream *t)
 {
     signal_host *host = t->host;
     host->queued -= t->queued;
+    host->ending -= t->conn == NULL;
     if (t->previous != NULL)
         t->previous->next = t->next;
     else
@@ -55,6 +61,34 @@ static void stream_free(stream *t)
         t->next->previous = t->previous;
     dp_tcp_close(t->tcp);
     free(t);
+}
+
+/* Whoever reads a byte now and then keeps the kernel from giving the stream up. */
+static void on_end_timer(void *user)
+{
+    signal_host *host = user;
+    dp_time now = dp_loop_now(host->config.loop);
+    dp_time first = DP_TIME_NEVER;
+    for (stream *t = host->streams, *next; t != NULL; t = next) {
+        next = t->next;
+        if (t->conn != NULL)
+            continue;
+        if (t->ends_at <= now)
+            stream_free(t);
+        else if (t->ends_at < first)
+            first = t->ends_at;
+    }
+    (void)dp_timer_set(host->config.loop, &host->end_timer, first);
+}
+
+static void end_soon(stream *t)
+{
+    signal_host *host = t->host;
+    dp_duration wait = host->config.server.request_timeout;
+    t->conn = NULL;
+    t->ends_at = dp_loop_now(host->config.loop) + (wait != 0 ? wait : END_TIMEOUT);
+    if (host->ending++ == 0)
+        (void)dp_timer_set(host->config.loop, &host->end_timer, t->ends_at);
 }
 
 static size_t count_queued(stream *t)
@@ -87,7 +121,7 @@ void signal_host_pump(signal_host *host)
             if (host->config.on_event != NULL)
                 host->config.on_event(host->config.user, &event);
         } else if (dp_tcp_queued(t->tcp) > 0) {
-            t->conn = NULL;
+            end_soon(t);
         } else {
             stream_free(t);
         }
@@ -228,6 +262,7 @@ int signal_host_new(signal_host **out, const signal_host_config *config)
     host->config = *config;
     host->timer.fn = on_timer;
     host->timer.user = host;
+    host->end_timer = (dp_timer){.fn = on_end_timer, .user = host};
     host->config.server.allow_origin = allow_origin;
     int error = dp_signal_server_new(&host->server, &host->config.server);
     if (error != DP_OK) {
@@ -271,6 +306,7 @@ void signal_host_free(signal_host *host)
         return;
     stop_listening(host);
     dp_timer_stop(&host->timer);
+    dp_timer_stop(&host->end_timer);
     for (stream *t = host->streams, *next; t != NULL; t = next) {
         next = t->next;
         stream_free(t);

@@ -294,9 +294,31 @@ static void test_garbage(void **state)
     }
 }
 
-static int setup(void **state)
+/* Reads as little as keeps the kernel from giving up. The server cuts it, but what it was given is still to leave. */
+static void test_trickle(void **state)
 {
     (void)state;
+    static const char request[] = "GET /large HTTP/1.1\r\nHost: h\r\n\r\n";
+    char drop[64];
+    size_t before = descriptors();
+    int fd = dial();
+    say(fd, request, sizeof(request) - 1);
+    RUN_UNTIL(recv(fd, drop, sizeof(drop), 0) > 0);
+    assert_int_equal(descriptors(), before + 2);
+    RUN_UNTIL(((void)!recv(fd, drop, sizeof(drop), 0), descriptors() == before + 1));
+    close(fd);
+}
+
+static bool find_file(void *ctx, const char *path, dp_signal_file *file)
+{
+    static const char body[7 << 20];
+    (void)ctx;
+    *file = (dp_signal_file){.body = body, .len = sizeof(body), .type = "text/plain"};
+    return strcmp(path, "/large") == 0;
+}
+
+static int setup(void **state)
+{
     dp_set_allocator(&(dp_allocator){counting_alloc, counting_realloc, counting_free, NULL});
     dp_address local = {.family = DP_FAMILY_IPV4, .ip = {127, 0, 0, 1}};
     if (dp_loop_new(&loop) != DP_OK || dp_csprng_new(&csprng) != DP_OK)
@@ -305,6 +327,8 @@ static int setup(void **state)
     const signal_host_config config = {.loop = loop,
                                        .server = {.size = sizeof(config.server),
                                                   .random = dp_csprng_source(csprng),
+                                                  .request_timeout = *state != NULL ? DP_MS(100) : 0,
+                                                  .find_file = find_file,
                                                   .connection_rate = 1,
                                                   .connection_burst = 100}};
     if (signal_host_new(&host, &config) != DP_OK || signal_host_listen(host, &local, NULL, false) != DP_OK)
@@ -324,6 +348,10 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_garbage, setup, teardown)};
+    static bool hasty = true;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_garbage, setup, teardown),
+        cmocka_unit_test_prestate_setup_teardown(test_trickle, setup, teardown, &hasty),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
