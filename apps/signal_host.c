@@ -25,7 +25,6 @@ typedef struct stream {
     dp_time ends_at;      /* ...until then */
     size_t queued;        /* of it in host->queued */
     bool lan_only;        /* as its listener */
-    dp_address remote;
 } stream;
 
 typedef struct listener {
@@ -194,7 +193,7 @@ static void tell_refused(const signal_host *host, const char *reason, const dp_a
 }
 
 /* Any page may have the browser of somebody at home connect to us, whose address is of the local network. */
-static bool allow_origin(void *user, const char *origin)
+static bool allow_origin(void *user, const dp_address *remote, const char *origin)
 {
     const stream *t = user;
     dp_address own[OWN_ADDRESSES];
@@ -204,7 +203,7 @@ static bool allow_origin(void *user, const char *origin)
     (void)dp_interfaces(own, OWN_ADDRESSES, &count, false);
     if (lan_has_origin(origin, own, count))
         return true;
-    tell_refused(t->host, signal_host_foreign_page, &t->remote);
+    tell_refused(t->host, signal_host_foreign_page, remote);
     return false;
 }
 
@@ -232,7 +231,6 @@ static void on_accept(void *user, dp_tcp *tcp, const dp_address *remote)
     t->host = host;
     t->tcp = tcp;
     t->lan_only = from->lan_only;
-    t->remote = *remote;
     t->next = host->streams;
     if (t->next != NULL)
         t->next->previous = t;

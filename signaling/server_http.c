@@ -555,7 +555,7 @@ static bool allows_origin(const dp_signal_server *s, const dp_signal_conn *conn,
     dp_slice value;
     size_t count = s->config.allow_origin != NULL ? dp_request_field(request, "Origin", &value) : 0;
     return count == 0 || (count == 1 && dp_slice_copy(origin, sizeof(origin), value) == DP_OK &&
-                          s->config.allow_origin(conn->user, origin));
+                          s->config.allow_origin(conn->user, &conn->remote, origin));
 }
 
 void dp_http_serve(dp_signal_server *s, dp_signal_conn *conn, dp_request *request)

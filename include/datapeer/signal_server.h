@@ -98,7 +98,7 @@ typedef struct dp_signal_server_config {
     void *metrics_ctx;
     /* A browser's page asks something, or joins: is it one whose pages may? origin: of its Origin field, "https://page.example"
      * or "null"; user: the stream's. Else it gets 403. Not asked about what brings no such field; NULL: all pages may. */
-    bool (*allow_origin)(void *user, const char *origin);
+    bool (*allow_origin)(void *user, const dp_address *remote, const char *origin);
 } dp_signal_server_config;
 
 /* INVALID_ARGUMENT, NO_MEMORY, CRYPTO. */

@@ -347,9 +347,11 @@ static void test_files(void **state)
 
 static stream *asked_about;
 
-static bool allow_origin(void *user, const char *origin)
+static bool allow_origin(void *user, const dp_address *remote, const char *origin)
 {
+    char ip[DP_ADDRESS_TEXT_MAX];
     asked_about = user;
+    assert_string_equal(dp_address_format_ip(remote, ip), "192.0.2.1");
     return strcmp(origin, "http://nas:9000") == 0;
 }
 
