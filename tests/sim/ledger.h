@@ -478,7 +478,7 @@ static inline const char *ledger_busy(const ledger *l)
         bool twin_closed = c->twin != NULL && c->twin->channel == NULL && !l->limited;
         if (c->channel != NULL && (c->closing || twin_closed))
             return "a channel that was closed does not end";
-        if (c->reliable && c->first != NULL && c->twin != NULL && c->twin->channel != NULL &&
+        if (c->reliable && !c->failed && c->first != NULL && c->twin != NULL && c->twin->channel != NULL &&
             !c->twin->closing)
             return "what was sent does not arrive";
     }
