@@ -253,13 +253,16 @@ static bool is_past(dp_interleaved_stream *stream, bool unordered, uint16_t mid)
     return before(mid, stream->past);
 }
 
-/* Where the message ends, as far as it is known by now. False: the fragment lies behind that. */
+/* Where the message ends, as far as it is known by now. False: the fragment lies behind that, or is an end before what has
+ * come. */
 static bool note_end(dp_interleaved *message, uint32_t fsn, bool last)
 {
     if (message->ends)
         return last ? fsn == message->end : fsn < message->end;
+    if (last && fsn < message->end)
+        return false;
     message->ends = last;
-    message->end = fsn;
+    message->end = fsn > message->end ? fsn : message->end;
     return true;
 }
 

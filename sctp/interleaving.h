@@ -36,8 +36,8 @@ typedef struct dp_interleaved {
     bool live;      /* it is being given out */
     bool listed;    /* in that list */
     bool abandoned; /* the owner is to learn it */
-    bool ends;      /* its last fragment has come, with number: */
-    uint32_t end;
+    bool ends;      /* its last fragment has come */
+    uint32_t end;   /* the highest number that has come */
     uint32_t ppid;
     uint64_t given; /* bytes */
     uint32_t fsn;   /* the next one to be given out */

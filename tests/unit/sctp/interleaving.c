@@ -192,6 +192,28 @@ static void test_nonsense(void **state)
     assert_int_equal(il.held, 0);
 }
 
+/* An end before fragments that have come: the message would count as whole with one missing (and be read where nothing is,
+ * when it is given up), and what lies behind its end would stay for ever. */
+static void test_end_before_fragments(void **state)
+{
+    (void)state;
+    put(0, 0, FIRST, 53, 'a');
+    put(0, 0, 0, 5, 'f');
+    put(0, 0, LAST, 2, 'q');
+    give_up(100, 0, false, 0);
+    expect("a!");
+    put(0, 1, UNORDERED, 5, 'f');
+    put(0, 1, UNORDERED | FIRST | LAST, 53, 'q');
+    expect("");
+    put(0, 1, UNORDERED | FIRST, 53, 'a');
+    for (uint32_t fsn = 1; fsn < 5; fsn++)
+        put(0, 1, UNORDERED, fsn, 'b');
+    put(0, 1, UNORDERED | LAST, 6, 'g');
+    expect("abbbbfG");
+    assert_int_equal(il.held, 0);
+    assert_int_equal(il.messages.count, 0);
+}
+
 static void test_given_up(void **state)
 {
     (void)state;
@@ -446,6 +468,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_out_of_order, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unordered, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nonsense, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_end_before_fragments, setup, teardown),
         cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_given_up_unordered, setup, teardown),
         cmocka_unit_test_setup_teardown(test_given_up_in_time, setup, teardown),
