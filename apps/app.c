@@ -84,6 +84,9 @@ static const char serve_help[] =
     "  --host HOST            address or name to listen on, may be repeated, and there everybody gets "
     "answers\n"
     "                         (default: all addresses, but answers for the local network alone)\n"
+    "  --allow-origin ORIGIN  answer pages of this site, too, as http://nas.example.org:9000; may be "
+    "repeated\n"
+    "                         (default: without --host, addresses and names of the local network)\n"
     "  --page DIR             the files of a page, instead of the one in this program\n";
 
 enum {
@@ -110,6 +113,7 @@ enum {
     OPTION_EPHEMERAL,
     OPTION_FINGERPRINT,
     OPTION_PAGE,
+    OPTION_ALLOW_ORIGIN,
 };
 
 static const struct option options[] = {
@@ -137,6 +141,7 @@ static const struct option options[] = {
     {"ephemeral", no_argument, NULL, OPTION_EPHEMERAL},
     {"fingerprint", required_argument, NULL, OPTION_FINGERPRINT},
     {"page", required_argument, NULL, OPTION_PAGE},
+    {"allow-origin", required_argument, NULL, OPTION_ALLOW_ORIGIN},
     SIGNAL_OPTION_ROWS,
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
@@ -216,6 +221,8 @@ static bool take_option(app *a, int option)
     case OPTION_PAGE:
         a->page = optarg;
         return true;
+    case OPTION_ALLOW_ORIGIN:
+        return signal_options_add_origin(&a->signal, optarg);
     default:
         return signal_options_take(&a->signal, option);
     }
@@ -224,7 +231,9 @@ static bool take_option(app *a, int option)
 static bool check_signal(const app *a, const char *command)
 {
     const way_options *o = &a->way_options;
-    const char *given = a->page != NULL ? "page" : a->signal.given;
+    const char *given = a->page != NULL              ? "page"
+                        : a->signal.origin_count > 0 ? "allow-origin"
+                                                     : a->signal.given;
     bool serve = strcmp(command, "serve") == 0;
     bool own = serve && !a->way.named;
     if (given != NULL && !serve)

@@ -20,8 +20,9 @@ static void tell_foreign_page(peer_server *p, const dp_address *remote)
 {
     char address[DP_ADDRESS_TEXT_MAX];
     if (!p->foreign_page_told)
-        app_error("a browser at %s has a page that is not of the local network, which gets no answer; --host "
-                  "ADDRESS, if that is no loopback address, answers all pages there",
+        app_error("a browser at %s has a page that is not of the local network, which gets no answer; "
+                  "--allow-origin answers the pages of one site, --host ADDRESS, if that is no loopback "
+                  "address, all",
                   dp_address_format_ip(remote, address));
     p->foreign_page_told = true;
 }
@@ -118,7 +119,11 @@ int peer_server_open(peer_server *p, app *a,
         return EXIT_REMOTE;
     if (open_stun(p) != DP_OK)
         return EXIT_NETWORK;
-    signal_host_config config = {.loop = a->loop, .on_event = on_event, .user = p};
+    signal_host_config config = {.loop = a->loop,
+                                 .on_event = on_event,
+                                 .user = p,
+                                 .origins = o->origins,
+                                 .origin_count = o->origin_count};
     config.server = (dp_signal_server_config){
         .size = sizeof(config.server),
         .random = a->random,

@@ -3,6 +3,7 @@
 #include "lan.h"
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum {
     LISTENERS = 16,
@@ -198,8 +199,12 @@ static bool allow_origin(void *user, const dp_address *remote, const char *origi
     const stream *t = user;
     dp_address own[OWN_ADDRESSES];
     size_t count = 0;
+    const signal_host_config *config = &t->host->config;
     if (!t->lan_only)
         return true;
+    for (size_t i = 0; i < config->origin_count; i++)
+        if (strcasecmp(origin, config->origins[i]) == 0)
+            return true;
     (void)dp_interfaces(own, OWN_ADDRESSES, &count, false);
     if (lan_has_origin(origin, own, count))
         return true;

@@ -11,6 +11,8 @@ typedef struct signal_host_config {
     dp_signal_server_config server;
     void (*on_event)(void *user, const dp_signal_event *event); /* all but CLOSE; may be NULL */
     void *user;
+    const char *const *origins; /* whose pages get answers everywhere; they stay the caller's */
+    size_t origin_count;
 } signal_host_config;
 
 int signal_host_new(signal_host **out, const signal_host_config *config);

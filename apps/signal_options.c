@@ -2,6 +2,7 @@
 
 #include "app.h"
 #include <stdlib.h>
+#include <string.h>
 
 const char signal_options_help[] =
     "  --path PATH            where it is mounted (default: /)\n"
@@ -11,7 +12,8 @@ const char signal_options_help[] =
     "  --concurrent-limit N   clients at once (default: 5000)\n"
     "  --alive-timeout MS     a client without a heartbeat is dropped after this time (default: 90000)\n"
     "  --expire-timeout MS    messages for an absent peer wait so long (default: 5000)\n"
-    "  --connection-rate N    connections a second from one address that are answered (default: 50; 0: no limit)\n"
+    "  --connection-rate N    connections a second from one address that are answered (default: 50; 0: no "
+    "limit)\n"
     "  --message-rate N       messages a second from one connection (default: 100; 0: no limit)\n"
     "  --metrics              tell figures for Prometheus under /metrics\n"
     "  --stun[=PORT]          be a STUN server, too: tell everybody which public address it asks from\n"
@@ -41,6 +43,25 @@ static const char *name_of(int option)
     while (row->name != NULL && row->val != option)
         row++;
     return row->name;
+}
+
+bool signal_options_add_origin(signal_options *o, const char *origin)
+{
+    const char *host = strncmp(origin, "http://", 7) == 0    ? origin + 7
+                       : strncmp(origin, "https://", 8) == 0 ? origin + 8
+                                                             : "";
+    if (host[0] == '\0' || strpbrk(host, "/?#@") != NULL) {
+        app_error(
+            "--allow-origin must be http://HOST[:PORT] or https://HOST[:PORT], without a path, not '%s'",
+            origin);
+        return false;
+    }
+    if (o->origin_count == SIGNAL_ORIGINS_MAX) {
+        app_error("at most %d origins", SIGNAL_ORIGINS_MAX);
+        return false;
+    }
+    o->origins[o->origin_count++] = origin;
+    return true;
 }
 
 bool signal_options_take(signal_options *o, int option)

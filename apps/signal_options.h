@@ -7,11 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SIGNAL_HOSTS_MAX = 8, SIGNAL_PORT = 9000 };
+enum { SIGNAL_HOSTS_MAX = 8, SIGNAL_ORIGINS_MAX = 8, SIGNAL_PORT = 9000 };
 
 typedef struct signal_options {
     const char *hosts[SIGNAL_HOSTS_MAX]; /* none: the command's default */
     size_t host_count;
+    const char *origins[SIGNAL_ORIGINS_MAX]; /* (serve) pages of these get answers, too */
+    size_t origin_count;
     const char *path, *tls_cert, *tls_key; /* NULL: not given, as 0 in each number... */
     uint64_t concurrent_limit, alive_timeout, expire_timeout;
     uint64_t connection_rate, message_rate; /* ...but here 0 is no limit */
@@ -57,6 +59,8 @@ enum {
 extern const char signal_options_help[];
 
 void signal_options_init(signal_options *o);
+/* scheme://host[:port], as a browser's Origin field says it. False: wrong, which was printed. */
+bool signal_options_add_origin(signal_options *o, const char *origin);
 /* What getopt_long gave, with optarg. False: wrong, which was printed, or not one of these. */
 bool signal_options_take(signal_options *o, int option);
 /* What only all of them together show. False: wrong, and that was printed. */

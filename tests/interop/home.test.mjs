@@ -117,6 +117,9 @@ test('a page of another site gets nothing', limit, async () => {
         for (const origin of [new URL(page).origin, 'http://localhost:5173', 'http://nas.local:9000', undefined]) assert.equal(await joins(page, origin), 'OPEN', origin);
     }
     assert.equal(everywhere.errors.match(/a page that is not of the local network/g).length, 1);
+    const named = await world.home(folder, 'named', ['--allow-origin', 'http://nas.example:9000', '--allow-origin', 'https://page.example']);
+    for (const origin of ['http://nas.example:9000', 'https://page.example']) assert.equal(await joins(named.page, origin), 'OPEN', origin);
+    assert.equal(await joins(named.page, 'https://nas.example:9000'), 'Unexpected server response: 403');
     const open = await world.home(folder, 'open', ['--host', '0.0.0.0']);
     assert.equal(await joins(`http://127.0.0.1:${open.port}/`, 'https://page.example'), 'OPEN');
 });
