@@ -86,6 +86,12 @@ int dp_abandon_begin(dp_abandon *a, uint32_t *number, uint16_t stream, uint32_t 
     return DP_OK;
 }
 
+void dp_abandon_take_back(dp_abandon *a, uint16_t stream)
+{
+    a->count--;
+    dp_abandon_end(a, stream);
+}
+
 void dp_abandon_end(dp_abandon *a, uint16_t stream)
 {
     if (stream < a->stream_capacity)

@@ -46,6 +46,8 @@ void dp_abandon_clear(dp_abandon *abandon);
 /* Part of a message is about to be handed over. *number: the message's. NO_MEMORY. */
 int dp_abandon_begin(dp_abandon *abandon, uint32_t *number, uint16_t stream, uint32_t retransmits,
                      dp_time expires);
+/* usrsctp has taken nothing of the one that was begun last. */
+void dp_abandon_take_back(dp_abandon *abandon, uint16_t stream);
 /* All of the stream's message is handed over. */
 void dp_abandon_end(dp_abandon *abandon, uint16_t stream);
 /* NULL: it is reliable, or settled. */

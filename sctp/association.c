@@ -529,6 +529,7 @@ static int send_interleaved(dp_association *a, size_t *sent, const dp_associatio
     dp_association_outgoing reliable = {
         .stream = how->stream, .ppid = how->ppid, .unordered = how->unordered};
     uint32_t number = 0;
+    size_t had = a->repair.abandon.count;
     if (how->limit != DP_ASSOCIATION_RELIABLE && a->forward.supported) {
         bool counts = how->limit == DP_ASSOCIATION_MAX_RETRANSMITS;
         dp_time expires = counts ? DP_TIME_NEVER : a->now + DP_MS(how->limit_value);
@@ -541,6 +542,8 @@ static int send_interleaved(dp_association *a, size_t *sent, const dp_associatio
     bool is_over = message != NULL && message->abandoned;
     int error = is_over ? hand_over(a, sent, &reliable, data, 1, true)
                         : hand_over(a, sent, &reliable, data, len, last);
+    if (error != DP_OK && a->repair.abandon.count > had)
+        dp_abandon_take_back(&a->repair.abandon, how->stream);
     if (error == DP_OK && (is_over || (last && *sent == len)))
         dp_abandon_end(&a->repair.abandon, how->stream);
     return error == DP_OK && is_over ? DP_ERR_CANCELLED : error;

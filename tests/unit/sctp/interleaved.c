@@ -212,6 +212,38 @@ static void test_limits(void **state)
     }
 }
 
+/* usrsctp was full when a message was to begin, and its lifetime is over before there is room: the next one of the channel
+ * has its own lifetime, in which its loss is repaired. */
+static void test_refused(void **state)
+{
+    (void)state;
+    pair p;
+    memset(saw, 0, sizeof saw);
+    pair_init_with(&p, 8, &(dp_sctp_config){.send_buffer_size = 16384});
+    p.on_event = on_event;
+    dp_channel_init init = DP_CHANNEL_INIT("limited");
+    init.max_packet_lifetime = 1000;
+    dp_channel *limited;
+    assert_int_equal(dp_sctp_open_channel(p.end[0], &limited, virtual_now, &init), DP_OK);
+    pair_start(&p);
+    pair_run(&p, DP_SECONDS(1));
+    p.cut[1] = true;
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(dp_channel_send(limited, virtual_now, make(512), 512, true, false), DP_OK);
+    pair_run(&p, DP_SECONDS(3));
+    assert_int_equal(dp_channel_buffered_amount(limited), 0);
+    p.cut[1] = false;
+    pair_run(&p, DP_SECONDS(10));
+    saw[1].messages = 0;
+    p.on_packet = lose_one;
+    lose_fragment = 1;
+    assert_int_equal(dp_channel_send(limited, virtual_now, make(100), 100, true, false), DP_OK);
+    pair_run(&p, DP_SECONDS(1));
+    assert_int_equal(lose_fragment, 0);
+    assert_int_equal(saw[1].messages, 1);
+    pair_clear(&p);
+}
+
 static uint32_t lost_tsn, least_window, last_window;
 static bool loses;
 
@@ -347,7 +379,7 @@ int main(void)
         cmocka_unit_test(test_negotiation), cmocka_unit_test(test_small_overtakes),
         cmocka_unit_test(test_few_begin),   cmocka_unit_test(test_gives_up),
         cmocka_unit_test(test_limits),      cmocka_unit_test(test_window),
-        cmocka_unit_test(test_floods),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_floods),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
