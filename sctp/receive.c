@@ -287,7 +287,9 @@ static void discard(dp_sctp *sctp, dp_partial *partial, int error)
     dp_stream *stream = dp_stream_get(sctp, partial->stream);
     partial->discard = true;
     sctp->partial_bytes -= partial->len;
-    partial->len = 0;
+    partial->len = partial->capacity = 0;
+    dp_free(partial->data);
+    partial->data = NULL;
     sctp->dropped++;
     if (stream != NULL && stream->channel != NULL)
         dp_receive_break(stream->channel, error);
@@ -446,8 +448,17 @@ static void streams_reset(dp_sctp *sctp, const dp_association_event *event, cons
             dp_stream_was_reset(sctp, (uint16_t)i, event);
         return;
     }
+    uint16_t *ids = (uint16_t *)dp_alloc(event->reset_count * sizeof *ids);
+    if (ids == NULL) {
+        dp_sctp_went_down(sctp, DP_ERR_NO_MEMORY);
+        return;
+    }
+    /* The list may lie behind the beginning of a message, which is freed with its stream. */
     for (size_t i = 0; i < event->reset_count; i++)
-        dp_stream_was_reset(sctp, dp_association_reset_at(buffer, i), event);
+        ids[i] = dp_association_reset_at(buffer, i);
+    for (size_t i = 0; i < event->reset_count; i++)
+        dp_stream_was_reset(sctp, ids[i], event);
+    dp_free(ids);
 }
 
 static void notified(dp_sctp *sctp, const dp_association_event *event, const uint8_t *buffer)

@@ -364,6 +364,104 @@ static void flood(uint8_t flags, size_t len, size_t most)
     pair_clear(&p);
 }
 
+/* Messages that go on for ever, one stream after the other: what is too long is not kept, nor is its buffer. */
+static void test_endless(void **state)
+{
+    (void)state;
+    pair p;
+    memset(saw, 0, sizeof saw);
+    pair_init_with(&p, 9, &(dp_sctp_config){.max_channels = 1024, .initial_channels = 1024});
+    p.on_event = on_event;
+    p.on_packet = learn;
+    pair_start(&p);
+    pair_run(&p, DP_SECONDS(1));
+    dp_sctp_free(p.end[0]);
+    p.end[0] = NULL;
+    size_t before = heap(), largest = 0;
+    for (uint32_t i = 0; i < 60 * 250; i++) {
+        uint8_t bytes[1300];
+        dp_wr wr = dp_wr_init(bytes, sizeof bytes);
+        dp_wr_u32(&wr, 5000u << 16 | 5000u);
+        dp_wr_u32(&wr, peer_tag);
+        dp_wr_u32(&wr, 0);
+        put_fragment(&wr, i % 250 == 0 ? FIRST : 0, (uint16_t)(i / 250), 0, i % 250, 1140);
+        dp_sctp_checksum_write(bytes, wr.len);
+        dp_sctp_input(p.end[1], virtual_now, bytes, wr.len);
+        pair_drain(&p);
+        largest = heap() > largest ? heap() : largest;
+        virtual_now += DP_MS(1);
+        dp_sctp_handle_timeout(p.end[1], virtual_now);
+    }
+    assert_int_equal(saw[1].closed, 0);
+    print_message("%zu bytes of memory\n", largest - before);
+    assert_true(before == 0 || largest < before + (4u << 20));
+    pair_clear(&p);
+}
+
+static void to_end_1(pair *p, void (*write)(dp_wr *wr))
+{
+    uint8_t bytes[1300];
+    dp_wr wr = dp_wr_init(bytes, sizeof bytes);
+    dp_wr_u32(&wr, 5000u << 16 | 5000u);
+    dp_wr_u32(&wr, peer_tag);
+    dp_wr_u32(&wr, 0);
+    write(&wr);
+    dp_sctp_checksum_write(bytes, wr.len);
+    dp_sctp_input(p->end[1], virtual_now, bytes, wr.len);
+    pair_drain(p);
+}
+
+static uint32_t request;
+
+/* A message begins on stream 1, and one begins and ends on stream 3. */
+static void write_messages(dp_wr *wr)
+{
+    put_fragment(wr, FIRST, 1, 1, 0, 10);
+    put_fragment(wr, FIRST, 3, 1, 0, 10);
+    put_fragment(wr, LAST, 3, 1, 1, 10);
+}
+
+/* RFC 6525 §4.1: streams 1, 3, 5 and 7. */
+static void write_reset(dp_wr *wr)
+{
+    dp_wr_u32(wr, 0x82u << 24 | 28);
+    dp_wr_u32(wr, 13u << 16 | 24);
+    dp_wr_u32(wr, request);
+    dp_wr_u32(wr, 0);
+    dp_wr_u32(wr, peer_tsn - 1);
+    dp_wr_u32(wr, 1u << 16 | 3);
+    dp_wr_u32(wr, 5u << 16 | 7);
+}
+
+/* Streams are reset, on the first of which a message has begun: ASan sees if the list is read when that is freed. */
+static void test_reset_of_begun(void **state)
+{
+    (void)state;
+    pair p;
+    memset(saw, 0, sizeof saw);
+    pair_init_with(&p, 10, &(dp_sctp_config){0});
+    p.on_event = on_event;
+    p.on_packet = learn;
+    dp_channel *channels[4];
+    for (int i = 0; i < 4; i++)
+        channels[i] = open_channel(&p, 1, "x", true);
+    pair_start(&p);
+    pair_run(&p, DP_SECONDS(1));
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(dp_channel_id(channels[i]), 2 * i + 1);
+    dp_sctp_free(p.end[0]);
+    p.end[0] = NULL;
+    p.on_event = NULL;
+    request = peer_tsn;
+    peer_tsn += 4; /* the ACKs */
+    to_end_1(&p, write_messages);
+    to_end_1(&p, write_reset);
+    pair_run(&p, DP_MS(100));
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(dp_channel_get_state(channels[i]), DP_CHANNEL_CLOSING);
+    pair_clear(&p);
+}
+
 static void test_floods(void **state)
 {
     (void)state;
@@ -380,6 +478,7 @@ int main(void)
         cmocka_unit_test(test_few_begin),   cmocka_unit_test(test_gives_up),
         cmocka_unit_test(test_limits),      cmocka_unit_test(test_window),
         cmocka_unit_test(test_refused),     cmocka_unit_test(test_floods),
+        cmocka_unit_test(test_endless),     cmocka_unit_test(test_reset_of_begun),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
