@@ -375,6 +375,8 @@ static int begin_handshake(dp_tcp *tcp, dp_time until)
         error = dp_timer_set(tcp->source.loop, &tcp->opening->timer, until);
     if (error == DP_OK)
         tcp->state = TCP_HANDSHAKE;
+    else
+        end_opening(tcp);
     return error;
 }
 
@@ -395,8 +397,12 @@ int dp_tcp_start_tls(dp_tcp *tcp, const dp_tls_options *options)
     if (error != DP_OK || !connected)
         return error;
     error = begin_handshake(tcp, tcp->deadline);
-    if (error == DP_OK)
+    if (error == DP_OK) {
         handshake(tcp);
+    } else { /* open, as before, and without TLS */
+        dp_tls_free(tcp->tls);
+        tcp->tls = NULL;
+    }
     return error;
 }
 

@@ -758,6 +758,29 @@ static void test_without_memory(void **state)
     assert_int_equal(client.error, DP_ERR_NO_MEMORY);
 }
 
+/* TLS on a stream that is connected, as behind a proxy: what could not begin leaves the stream as it was. */
+static void test_later_without_memory(void **state)
+{
+    (void)state;
+    dp_tls_options options = tls_options("turn.example.org");
+    options.insecure = true; /* no authorities, which would be read once for all rounds */
+    int error = DP_ERR_NO_MEMORY;
+    for (long n = 1; error == DP_ERR_NO_MEMORY; n++) {
+        start_server(&good);
+        server.silent = true;
+        dial(DP_SECONDS(20));
+        RUN_UNTIL(client.connected == 1 && server.tcp != NULL);
+        fail_allocation(n);
+        error = dp_tcp_start_tls(client.tcp, &options);
+        fail_allocation(0);
+        if (error != DP_OK)
+            assert_int_equal(dp_tcp_send(client.tcp, (const uint8_t *)"plain", 5), DP_OK);
+        close_client();
+        RUN_UNTIL(server.gone);
+    }
+    assert_int_equal(error, DP_OK);
+}
+
 static int no_random(void *ctx, uint8_t *out, size_t len)
 {
     (void)ctx;
@@ -835,6 +858,7 @@ int main(void)
         TEST(test_closed_in_each_callback),
         TEST(test_close_gives_what_is_queued),
         TEST(test_without_memory),
+        TEST(test_later_without_memory),
         TEST(test_without_random),
     };
     return cmocka_run_group_tests_name("net/tls", tests, group_setup, group_teardown);
