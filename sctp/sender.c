@@ -132,9 +132,8 @@ static void grow_window(dp_sender *s)
     }
 }
 
-static void end_of_round(dp_sender *s)
+static void end_of_round(dp_sender *s, uint32_t in_flight)
 {
-    uint32_t in_flight = dp_sender_in_flight(s);
     if (!s->slow_start && s->window / 2 < in_flight)
         grow_window(s);
     else if (s->slow_start && in_flight >= LARGE_WINDOW)
@@ -201,12 +200,13 @@ void dp_sender_stalled(dp_sender *s)
 
 static void acked(dp_sender *s, dp_time now, uint32_t tsn)
 {
+    uint32_t in_flight = dp_sender_in_flight(s); /* before: of small chunks a SACK acknowledges most */
     s->acked_tsn = tsn;
     s->progress = now;
     while (s->sample_count > 0 && !dp_tsn_before(tsn, s->samples[s->first_sample].tsn))
         timed(s, now);
     if (!dp_tsn_before(tsn, s->round_end))
-        end_of_round(s);
+        end_of_round(s, in_flight);
 }
 
 static void keep_forward(dp_sender *s, dp_time now, const uint8_t *packet, const uint8_t *chunk, size_t len,

@@ -132,6 +132,22 @@ static void test_slow_start_ends(void **state)
     assert_in_range(slow_start(), 500, 1000);
 }
 
+/* Packets of many small chunks: a SACK for most of what is under way does not make the window smaller. */
+static void test_window_of_small_chunks(void **state)
+{
+    (void)state;
+    uint32_t tsn = 1;
+    for (int round = 0; round < 4; round++) {
+        for (uint32_t end = tsn + 600; tsn != end; tsn++) {
+            assert_true(room() >= 100);
+            dp_sender_hand_over(&sender, 100);
+            leaves(tsn, 100);
+        }
+        now += DP_MS(1);
+        sack(tsn - 201, 0);
+    }
+}
+
 /* One chunk after the other, each acknowledged after round_trip. */
 static uint32_t ping(uint32_t tsn, unsigned times, dp_duration round_trip)
 {
@@ -212,6 +228,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unsent_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slow_start_ends, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_window_of_small_chunks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_near_path, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forward_is_repeated, setup, teardown),
     };
