@@ -136,7 +136,7 @@ dp_ice_role dp_ice_get_role(const dp_ice *ice) { return ice->role; }
 void dp_ice_get_stats(const dp_ice *ice, dp_ice_stats *out)
 {
     *out = ice->stats;
-    out->current_round_trip_time = ice->round_trip;
+    out->current_round_trip_time = ice->active == DP_ICE_NO_PAIR ? 0 : ice->pairs[ice->active].round_trip;
 }
 
 /* ---- state ---- */

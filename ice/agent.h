@@ -130,13 +130,14 @@ typedef enum dp_ice_pair_state {
  * the same reason a pair of the check list doubles as its entry in the valid list. */
 typedef struct dp_ice_pair {
     uint64_t priority;
-    uint64_t triggered;  /* place in the triggered-check queue, 0: not in it */
-    dp_time answered_at; /* the last time that the peer answered a check of ours on it: consent */
-    dp_time named_at;    /* controlled: the peer's last USE-CANDIDATE on it */
-    dp_time heard_at;    /* the last authenticated message of any kind */
-    uint8_t local;       /* index into locals, a base */
-    uint8_t remote;      /* index into remotes */
-    uint8_t state;       /* dp_ice_pair_state */
+    uint64_t triggered;     /* place in the triggered-check queue, 0: not in it */
+    dp_time answered_at;    /* the last time that the peer answered a check of ours on it: consent */
+    dp_time named_at;       /* controlled: the peer's last USE-CANDIDATE on it */
+    dp_time heard_at;       /* the last authenticated message of any kind */
+    dp_duration round_trip; /* of the last check that was answered, and sent once; 0: none yet */
+    uint8_t local;          /* index into locals, a base */
+    uint8_t remote;         /* index into remotes */
+    uint8_t state;          /* dp_ice_pair_state */
     bool valid;
     bool nominated;
     bool nominate;        /* the peer sent USE-CANDIDATE; counts as soon as the pair is valid */
@@ -183,6 +184,7 @@ typedef struct dp_ice_transaction {
     bool cancelled; /* RFC 8445 §7.3.1.4: sent no more, and its end is no failure, but an answer still counts
                      */
     dp_duration rto;
+    dp_time sent_at; /* 0: more than once, and nobody knows which of them an answer is for */
     dp_time next_at; /* retransmission or end */
     dp_ice_outgoing message;
 } dp_ice_transaction;
@@ -325,7 +327,6 @@ struct dp_ice {
     dp_time nominate_at;      /* controlling: no longer wait for a better pair */
     dp_time consent_at;       /* the next consent check */
     dp_time unanswered_since; /* the first consent check on the active pair without an answer; 0: none */
-    dp_duration round_trip;   /* of the last consent check that was answered */
     bool doubted;             /* the peer was heard elsewhere: an answer decides, not the silence before */
     dp_time recheck_at;       /* disconnected: all pairs are tried anew */
     uint8_t active;           /* the pair for data: nominated or best valid; DP_ICE_NO_PAIR */

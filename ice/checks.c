@@ -157,6 +157,8 @@ static void succeeded(dp_ice *ice, dp_time now, const dp_ice_transaction *t, con
     dp_ice_pair *pair = &ice->pairs[index];
     pair->answered_at = now;
     pair->heard_at = now;
+    if (t->sent_at != 0)
+        pair->round_trip = now - t->sent_at;
     dp_ice_remote_answered(ice, pair->remote);
     dp_ice_consent_answered(ice, now, t);
     if (t->purpose == DP_ICE_FOR_CONSENT)

@@ -27,7 +27,7 @@ static dp_time consent_end(const dp_ice_pair *pair) { return pair->answered_at +
 /* How long an answer may take, for one that works: behind a long queue that can be seconds. */
 static dp_duration answer_wait(const dp_ice *ice)
 {
-    dp_duration wait = 2 * ice->round_trip;
+    dp_duration wait = 2 * ice->pairs[ice->active].round_trip;
     return wait < DP_ICE_UNANSWERED ? DP_ICE_UNANSWERED : wait < DP_ICE_SILENCE ? wait : DP_ICE_SILENCE;
 }
 
@@ -106,8 +106,6 @@ void dp_ice_consent_answered(dp_ice *ice, dp_time now, const dp_ice_transaction 
 {
     if (t->pair != ice->active)
         return;
-    if (t->purpose == DP_ICE_FOR_CONSENT) /* sent once: the answer is to that */
-        ice->round_trip = now - (t->next_at - t->rto);
     ice->unanswered_since = 0;
     ice->doubted = false;
     ice->consent_at = now + dp_ice_consent_interval(ice);

@@ -53,6 +53,7 @@ bool dp_ice_transaction_start(dp_ice *ice, dp_time now, const dp_ice_transaction
     *t = *what;
     memcpy(t->message.transaction, id, sizeof id);
     t->tries_left--;
+    t->sent_at = now;
     t->next_at = now + t->rto;
     (void)send_request(ice, t); /* the caller has asked dp_ice_remote_may_ask */
     return true;
@@ -105,6 +106,7 @@ static void retransmit(dp_ice *ice, dp_time now, dp_ice_transaction *t)
     t->tries_left--;
     if (t->rto < DP_ICE_RTO_MAX)
         t->rto = t->rto * 2 < DP_ICE_RTO_MAX ? t->rto * 2 : DP_ICE_RTO_MAX;
+    t->sent_at = 0;
     t->next_at = now + t->rto;
     if (!send_request(ice, t))
         t->tries_left = 0;

@@ -374,6 +374,13 @@ static bool transmit_probe(dp_pc *pc, dp_time now, dp_datagram *out)
     return send_payload(pc, out, headroom);
 }
 
+static void set_path(dp_pc *pc, dp_time now, size_t largest)
+{
+    dp_ice_stats stats;
+    dp_ice_get_stats(pc->ice, &stats);
+    dp_sctp_set_path(pc->sctp, now, largest, stats.current_round_trip_time);
+}
+
 void dp_pc_set_path_mtu(dp_pc *pc, dp_time now, size_t mtu)
 {
     uint8_t unused[DP_ICE_HEADROOM_MAX];
@@ -385,7 +392,7 @@ void dp_pc_set_path_mtu(dp_pc *pc, dp_time now, size_t mtu)
             (way.remote.family == DP_FAMILY_IPV6 ? IPV6_UDP : IPV4_UDP) + headroom + DP_DTLS_OVERHEAD;
         largest = mtu > headers ? mtu - headers : 0;
     }
-    dp_sctp_set_path(pc->sctp, now, largest);
+    set_path(pc, now, largest);
 }
 
 static bool transmit_dtls(dp_pc *pc, dp_datagram *out)
@@ -469,7 +476,7 @@ void dp_pc_take_ice_event(dp_pc *pc, dp_time now, dp_pc_event *out, const dp_ice
         update_state(pc, now);
     } else if (ice->type == DP_ICE_EVENT_SELECTED_PAIR) {
         pc->pair_changes++;
-        dp_sctp_set_path(pc->sctp, now, 0);
+        set_path(pc, now, 0);
         log_selected_pair(pc, ice);
         if (pc->dtls != NULL && start_dtls(pc, now) == DP_OK)
             pump_dtls(pc, now);

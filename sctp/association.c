@@ -233,9 +233,10 @@ static void apply_path(dp_association *a)
         a->fragment = fragment_in(a->path.size);
 }
 
-void dp_association_set_path(dp_association *a, dp_time now, size_t ceiling, const dp_random *random)
+void dp_association_set_path(dp_association *a, dp_time now, size_t ceiling, dp_duration round_trip,
+                             const dp_random *random)
 {
-    dp_sender_path_changed(&a->sender);
+    dp_sender_path_changed(&a->sender, round_trip);
     if (dp_path_change(&a->path, now, ceiling, random))
         apply_path(a);
 }

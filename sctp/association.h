@@ -35,7 +35,7 @@ void dp_association_tick(dp_association *association, dp_time now);
 dp_time dp_association_next_tick(const dp_association *association, bool busy);
 bool dp_association_poll_transmit(dp_association *association, const uint8_t **packet, size_t *len);
 /* See dp_sctp_set_path and dp_sctp_poll_probe. */
-void dp_association_set_path(dp_association *association, dp_time now, size_t ceiling,
+void dp_association_set_path(dp_association *association, dp_time now, size_t ceiling, dp_duration round_trip,
                              const dp_random *random);
 bool dp_association_poll_probe(dp_association *association, dp_time now, const uint8_t **packet, size_t *len);
 

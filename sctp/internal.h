@@ -123,6 +123,7 @@ struct dp_sctp {
     uint16_t remote_port;
     size_t remote_max_message_size;
     size_t path_ceiling; /* see dp_sctp_set_path */
+    dp_duration path_round_trip;
     dp_association *association;
 
     dp_channel *channels;

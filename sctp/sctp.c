@@ -90,6 +90,12 @@ void dp_sctp_free(dp_sctp *sctp)
     dp_free(sctp);
 }
 
+static void set_path(dp_sctp *sctp, dp_time now)
+{
+    dp_association_set_path(sctp->association, now, sctp->path_ceiling, sctp->path_round_trip,
+                            &sctp->config.random);
+}
+
 int dp_sctp_start(dp_sctp *sctp, dp_time now, bool dtls_client, uint16_t remote_port,
                   size_t remote_max_message_size)
 {
@@ -113,7 +119,7 @@ int dp_sctp_start(dp_sctp *sctp, dp_time now, bool dtls_client, uint16_t remote_
     int error = dp_association_new(&sctp->association, now, &config);
     if (error != DP_OK)
         return error;
-    dp_association_set_path(sctp->association, now, sctp->path_ceiling, &sctp->config.random);
+    set_path(sctp, now);
     sctp->dtls_client = dtls_client;
     sctp->remote_port = remote_port;
     sctp->remote_max_message_size = remote_max_message_size;
@@ -215,11 +221,12 @@ bool dp_sctp_poll_transmit(dp_sctp *sctp, const uint8_t **data, size_t *len)
     return sctp->association != NULL && dp_association_poll_transmit(sctp->association, data, len);
 }
 
-void dp_sctp_set_path(dp_sctp *sctp, dp_time now, size_t largest)
+void dp_sctp_set_path(dp_sctp *sctp, dp_time now, size_t largest, dp_duration round_trip)
 {
     sctp->path_ceiling = largest < MAX_MTU ? largest : MAX_MTU;
+    sctp->path_round_trip = round_trip;
     if (sctp->association != NULL)
-        dp_association_set_path(sctp->association, now, sctp->path_ceiling, &sctp->config.random);
+        set_path(sctp, now);
 }
 
 bool dp_sctp_poll_probe(dp_sctp *sctp, dp_time now, const uint8_t **data, size_t *len)

@@ -6,26 +6,27 @@
 #include <string.h>
 
 /* A SACK opens two packets, or after a recovery as many as usrsctp's maximum burst: there must be something to send. */
-#define UNSENT_MAX      32768u
-#define SAMPLE_EVERY    DP_MS(2)
-#define STALLED_AFTER   DP_MS(400)
-#define DELAY_LEAST     DP_MS(4)
-#define DELAY_MOST      DP_MS(16)
-#define REPEAT_AFTER    DP_MS(300)
-#define LARGE_CHUNK     1024u /* bytes */
-#define LEAST_WINDOW    16u
-#define LARGE_WINDOW    128u
-#define NEAR_WINDOW     768u
-#define NEAR_ROUND_TRIP DP_MS(1)
-#define FAR_ROUND_TRIP  DP_MS(16)
-#define MANY            128u
-#define LOSS_PERCENT    2u /* as in BBRv2 (draft-cardwell-ccwg-bbr) */
-#define LOSS_MARGIN     4u
+#define UNSENT_MAX     32768u
+#define SAMPLE_EVERY   DP_MS(2)
+#define STALLED_AFTER  DP_MS(400)
+#define DELAY_LEAST    DP_MS(4)
+#define DELAY_MOST     DP_MS(16)
+#define REPEAT_AFTER   DP_MS(300)
+#define LARGE_CHUNK    1024u /* bytes */
+#define LEAST_WINDOW   16u
+#define LARGE_WINDOW   128u
+#define FULL_BYTES     786432u /* in a millisecond */
+#define FULL_LEAST     192u    /* chunks */
+#define FULL_MOST      1536u
+#define FAR_ROUND_TRIP DP_MS(16)
+#define MANY           128u
+#define LOSS_PERCENT   2u /* as in BBRv2 (draft-cardwell-ccwg-bbr) */
+#define LOSS_MARGIN    4u
 
 void dp_sender_init(dp_sender *s)
 {
     memset(s, 0, sizeof *s);
-    s->least = UINT64_MAX;
+    s->unloaded = s->least = UINT64_MAX;
     s->window = UINT32_MAX;
     s->slow_start = true;
 }
@@ -38,16 +39,19 @@ void dp_sender_clear(dp_sender *s)
 
 uint32_t dp_sender_in_flight(const dp_sender *s) { return s->sent_tsn - s->acked_tsn; }
 
-/* A path of less than a millisecond is full with NEAR_WINDOW chunks: 0.9 gigabytes a second. More of them would only wait
- * in line there, and here in usrsctp's lists, which are slow when they leave the processor's cache. Of messages of 100 bytes
- * six packets of 12,000 have so many: with fewer the ends would wait for each other. A path that is slow all the time is
- * another one by now. */
-static bool is_near(const dp_sender *s)
+/* How many chunks a path takes: what this library can send in a round trip, 0.8 gigabytes a second, and as many as the ends
+ * need so that neither waits for the other. More of them would only wait in line there, and here in usrsctp's lists, which
+ * are slow when they leave the processor's cache. A path that is slow all the time is another one by now. */
+static uint32_t path_is_full_with(const dp_sender *s)
 {
     size_t i = 0;
     while (i < DP_SENDER_RECENT && s->recent[i] >= FAR_ROUND_TRIP)
         i++;
-    return s->least < NEAR_ROUND_TRIP && i < DP_SENDER_RECENT;
+    dp_duration least = s->unloaded < s->least ? s->unloaded : s->least;
+    if (least >= FAR_ROUND_TRIP || i == DP_SENDER_RECENT)
+        return UINT32_MAX;
+    uint32_t chunks = s->largest < FULL_BYTES / FULL_MOST ? FULL_MOST : (uint32_t)(FULL_BYTES / s->largest);
+    return (chunks < FULL_LEAST ? FULL_LEAST : chunks) * (uint32_t)(least / DP_MS(1) + 1);
 }
 
 /* Nothing under way, nothing waits: usrsctp may have given up what it had, which it does not tell. And if it has given up
@@ -70,7 +74,7 @@ size_t dp_sender_room(dp_sender *s, dp_time now, uint32_t outstanding)
 
 uint32_t dp_sender_spare(const dp_sender *s, uint32_t under_way)
 {
-    uint32_t window = is_near(s) && s->window > NEAR_WINDOW ? NEAR_WINDOW : s->window;
+    uint32_t full = path_is_full_with(s), window = s->window < full ? s->window : full;
     return under_way < window ? window - under_way : 0;
 }
 
@@ -185,8 +189,9 @@ void dp_sender_report(dp_sender *s, uint64_t lost, uint64_t delivered, uint32_t 
     s->delivered = delivered;
 }
 
-void dp_sender_path_changed(dp_sender *s)
+void dp_sender_path_changed(dp_sender *s, dp_duration round_trip)
 {
+    s->unloaded = round_trip > 0 ? round_trip : UINT64_MAX;
     s->least = UINT64_MAX;
     s->recent_count = 0;
     s->sample_count = 0;
@@ -195,7 +200,7 @@ void dp_sender_path_changed(dp_sender *s)
 void dp_sender_stalled(dp_sender *s)
 {
     reduce(s, LEAST_WINDOW);
-    dp_sender_path_changed(s); /* or the way has become longer */
+    dp_sender_path_changed(s, 0); /* or the way has become longer */
 }
 
 static void acked(dp_sender *s, dp_time now, uint32_t tsn)

@@ -26,7 +26,8 @@ typedef struct dp_sender {
         dp_time sent;
     } samples[DP_SENDER_SAMPLES];
     size_t first_sample, sample_count;
-    dp_duration least; /* round trip of all time */
+    dp_duration unloaded; /* round trip of the path without data, as far as it is known */
+    dp_duration least;    /* round trip of all time */
     dp_duration recent[DP_SENDER_RECENT];
     size_t recent_count; /* of all time */
     uint32_t round_end;  /* TSN */
@@ -62,8 +63,8 @@ size_t dp_sender_room(dp_sender *sender, dp_time now, uint32_t outstanding);
 uint32_t dp_sender_spare(const dp_sender *sender, uint32_t under_way);
 /* What has become of chunks, of all time. */
 void dp_sender_report(dp_sender *sender, uint64_t lost, uint64_t delivered, uint32_t outstanding);
-/* The round trips of before tell nothing any more. */
-void dp_sender_path_changed(dp_sender *sender);
+/* The round trips of before tell nothing any more. round_trip: one that was measured without data, 0: none. */
+void dp_sender_path_changed(dp_sender *sender, dp_duration round_trip);
 /* Nothing has come back for a long time. */
 void dp_sender_stalled(dp_sender *sender);
 /* usrsctp does not repeat a FORWARD-TSN that is lost, unless new data is sent: true if it is time for it. held: it must

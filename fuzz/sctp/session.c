@@ -84,7 +84,7 @@ static void change_path(unsigned which, uint8_t value)
     size_t size = sizes[value & 7];
     w.largest = w.largest < size ? size : w.largest;
     w.allowed += ANSWERS;
-    dp_sctp_set_path(w.ends[which].sctp, sim_clock, size);
+    dp_sctp_set_path(w.ends[which].sctp, sim_clock, size, value * DP_MS(1) / 8);
 }
 
 static void look_at_stats(unsigned which)

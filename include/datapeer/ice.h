@@ -256,7 +256,7 @@ typedef struct dp_ice_stats {
     uint64_t dropped_limit; /* over a cap: early checks, peer-reflexive candidates, pairs, outgoing queue */
     uint64_t candidates_skipped;         /* remote candidates that are of no use or over the cap */
     uint64_t role_conflicts;             /* 487 sent or received */
-    dp_duration current_round_trip_time; /* of the selected pair's last consent check; 0: none yet */
+    dp_duration current_round_trip_time; /* of the selected pair's last check that was sent once; 0: none */
 } dp_ice_stats;
 
 DP_API void dp_ice_get_stats(const dp_ice *ice, dp_ice_stats *out);

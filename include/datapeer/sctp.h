@@ -63,8 +63,9 @@ DP_API dp_time dp_sctp_next_timeout(const dp_sctp *sctp);
 DP_API bool dp_sctp_poll_transmit(dp_sctp *sctp, const uint8_t **data, size_t *len);
 /* Path MTU discovery (RFC 8899). set_path: a path to the peer begins, before or after start, on which an SCTP packet of
  * largest bytes fits into the local interface's MTU. Packets fall back to config.mtu, and larger ones are tried by
- * probes; 0: none are. */
-DP_API void dp_sctp_set_path(dp_sctp *sctp, dp_time now, size_t largest);
+ * probes; 0: none are. round_trip: of a packet that no data delayed, from ICE's checks; 0: not known. Data's own are often
+ * delayed from the first one on, by an owner that fills its channels as soon as they are open. */
+DP_API void dp_sctp_set_path(dp_sctp *sctp, dp_time now, size_t largest, dp_duration round_trip);
 /* The next probe, borrowed until the next call: it must leave unfragmented (IPv4: with DF), or not at all. Other
  * packets may be fragmented on their way, and should be rather than be lost. */
 DP_API bool dp_sctp_poll_probe(dp_sctp *sctp, dp_time now, const uint8_t **data, size_t *len);

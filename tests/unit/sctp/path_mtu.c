@@ -215,8 +215,8 @@ static void start_with(pair *p, size_t ceiling, size_t far_ceiling, size_t path_
     pair_init(p, 7);
     p->on_event = on_event;
     p->path_mtu = path_mtu;
-    dp_sctp_set_path(p->end[0], virtual_now, ceiling);
-    dp_sctp_set_path(p->end[1], virtual_now, far_ceiling);
+    dp_sctp_set_path(p->end[0], virtual_now, ceiling, 0);
+    dp_sctp_set_path(p->end[1], virtual_now, far_ceiling, 0);
     assert_int_equal(dp_sctp_open_channel(p->end[0], &channel, virtual_now, &init), DP_OK);
     pair_start(p);
     assert_true(pair_run_until(p, is_open, DP_SECONDS(5)));
@@ -287,12 +287,12 @@ static void test_messages_are_cut_for_the_path(void **state)
         assert_int_equal(mtu_of(&p), ceilings[i]);
         dp_sctp_stats before, after;
         dp_sctp_get_stats(p.end[0], &before);
-        for (size_t n = 0; n < 50; n++)
+        for (size_t n = 0; n < 30; n++) /* less than fills the window */
             hand_over_one(&p, 16384);
         assert_true(pair_run_until(&p, all_received, DP_SECONDS(5)));
         dp_sctp_get_stats(p.end[0], &after);
         uint64_t chunks = after.chunks_sent - before.chunks_sent;
-        assert_int_equal(chunks, 50 * counts[i]);
+        assert_int_equal(chunks, 30 * counts[i]);
         pair_clear(&p);
     }
 }
@@ -335,7 +335,7 @@ static void change(bool no_fragments, bool told)
     p.path_mtu = 1340;
     p.no_fragments = no_fragments;
     if (told)
-        dp_sctp_set_path(p.end[0], virtual_now, 1420);
+        dp_sctp_set_path(p.end[0], virtual_now, 1420, 0);
     if (no_fragments) {
         pair_run(&p, DP_SECONDS(4));
         assert_true(mtu_of(&p) <= BASE);
@@ -416,7 +416,7 @@ static void test_many_falls(void **state)
         pair_run(&p, DP_MS(300));
         transfer(&p, 1, DP_SECONDS(5));
         hand_over(&p, 1);
-        dp_sctp_set_path(p.end[0], virtual_now, 1420);
+        dp_sctp_set_path(p.end[0], virtual_now, 1420, 0);
     }
     transfer(&p, 1, DP_SECONDS(5));
     assert_true(mtu_of(&p) < BASE && mtu_of(&p) > BASE - 200);
