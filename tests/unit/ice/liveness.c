@@ -76,6 +76,49 @@ static bool drop_all(testnet *net, unsigned from, dp_datagram *d)
     return false;
 }
 
+/* ---- the round trip ---- */
+
+static dp_duration round_trip(const testnet *net, unsigned i)
+{
+    dp_ice_stats stats;
+    dp_ice_get_stats(net->nodes[i].ice, &stats);
+    return stats.current_round_trip_time;
+}
+
+static unsigned checks_lost;
+
+/* The peer's own checks are lost, and the first of ours: nobody knows which of the two that left the answer is for. */
+static bool drop_first_check(testnet *net, unsigned from, dp_datagram *d)
+{
+    (void)net;
+    bool request = d->data[0] == 0 && d->data[1] == 1;
+    return !request || (from == 0 && checks_lost++ > 0);
+}
+
+static bool has_round_trip(const testnet *net) { return round_trip(net, 0) > 0; }
+
+/* Known as soon as a check is answered, seconds before the first consent check; not of one that was sent again. */
+static void round_trip_is_known_early(void **state)
+{
+    (void)state;
+    for (int repeated = 0; repeated < 2; repeated++) {
+        testnet net;
+        net_init(&net, 5, DP_ICE_CONTROLLING, DP_ICE_CONTROLLED);
+        net_address(&net, 0, "10.0.0.1", 1000);
+        net_address(&net, 1, "10.0.0.2", 2000);
+        assert_int_equal(round_trip(&net, 0), 0);
+        checks_lost = 0;
+        net.tap = repeated ? drop_first_check : NULL;
+        for (unsigned i = 0; i < 2; i++) {
+            net_gather(&net, i);
+            net_credentials(&net, i);
+        }
+        net_run_until(&net, net.now + DP_SECONDS(2), has_round_trip);
+        assert_int_equal(round_trip(&net, 0), 2 * net.delay);
+        net_clear(&net);
+    }
+}
+
 /* ---- silence ---- */
 
 static bool first_is_disconnected(const testnet *net)
@@ -564,6 +607,7 @@ static void the_order_of_the_list_is_of_no_matter(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(round_trip_is_known_early),
         cmocka_unit_test(a_dead_path_is_noticed),
         cmocka_unit_test(silence_takes_five_seconds),
         cmocka_unit_test(one_lost_datagram_is_no_silence),
