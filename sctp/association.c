@@ -40,7 +40,6 @@ struct dp_association {
     bool up;
     bool down;
     bool in_flight; /* sent data may be unacknowledged */
-    bool halfway;   /* usrsctp has the beginning of a message of ours */
     bool bulk;      /* much is under way, or the rest of it */
     uint32_t rto_min;
     bool partial;   /* messages may be given up */
@@ -490,8 +489,6 @@ static int hand_over(dp_association *a, size_t *sent, const dp_association_outgo
     dp_sender_hand_over(&a->sender, len); /* before: it may leave at once */
     int error = dp_stack_send(&a->stack, sent, how, data, len, last);
     dp_sender_take_back(&a->sender, len - *sent);
-    if (*sent > 0)
-        a->halfway = !last || *sent < len;
     a->in_flight |= error == DP_OK;
     if (error == DP_ERR_WOULD_BLOCK)
         widen_send_buffer(a, a->now);
@@ -504,11 +501,12 @@ static int hand_over(dp_association *a, size_t *sent, const dp_association_outgo
 static int hand_over_end_apart(dp_association *a, size_t *sent, const dp_association_outgoing *how,
                                const uint8_t *data, size_t len)
 {
-    size_t begin = len > a->fragment + 1 ? (len - 2) / a->fragment * a->fragment + 1 : 0, end = 0;
+    size_t fragment = dp_association_fragment(a), end = 0;
+    size_t begin = len > fragment + 1 ? (len - 2) / fragment * fragment + 1 : 0;
     int error = begin > 0 ? hand_over(a, sent, how, data, begin, false) : DP_OK;
     if (error != DP_OK || *sent < begin)
         return error;
-    if (a->halfway && a->sender.unsent > a->fragment && dp_sender_in_flight(&a->sender) > 0)
+    if ((how->begun || begin > 0) && a->sender.unsent > fragment && dp_sender_in_flight(&a->sender) > 0)
         return begin > 0 ? DP_OK : DP_ERR_WOULD_BLOCK;
     error = hand_over(a, &end, how, data + begin, len - begin, true);
     *sent += end;
@@ -517,9 +515,17 @@ static int hand_over_end_apart(dp_association *a, size_t *sent, const dp_associa
 
 /* A second call costs more than one or two chunks less save. Where messages are given up, unsent is not exact, and usrsctp drops
  * the rest of one whose end it does not have: there it stays simple. */
-static bool ends_apart(const dp_association *a, size_t len)
+static bool ends_apart(const dp_association *a, const dp_association_outgoing *how, size_t len)
 {
-    return a->path.size > a->path.mtu.base && !a->partial && (a->halfway || len >= APART_LEAST);
+    return how->may_wait && a->path.size > a->path.mtu.base && !a->partial &&
+           (how->begun || len >= APART_LEAST);
+}
+
+static int hand_over_rest(dp_association *a, size_t *sent, const dp_association_outgoing *how,
+                          const uint8_t *data, size_t len, bool last)
+{
+    return last && ends_apart(a, how, len) ? hand_over_end_apart(a, sent, how, data, len)
+                                           : hand_over(a, sent, how, data, len, last);
 }
 
 /* Where messages are interleaved usrsctp gives none up. What is left of one that repair.c has given up ends with a byte,
@@ -527,8 +533,8 @@ static bool ends_apart(const dp_association *a, size_t len)
 static int send_interleaved(dp_association *a, size_t *sent, const dp_association_outgoing *how,
                             const uint8_t *data, size_t len, bool last)
 {
-    dp_association_outgoing reliable = {
-        .stream = how->stream, .ppid = how->ppid, .unordered = how->unordered};
+    dp_association_outgoing reliable = *how;
+    reliable.limit = DP_ASSOCIATION_RELIABLE;
     uint32_t number = 0;
     size_t had = a->repair.abandon.count;
     if (how->limit != DP_ASSOCIATION_RELIABLE && a->forward.supported) {
@@ -542,7 +548,7 @@ static int send_interleaved(dp_association *a, size_t *sent, const dp_associatio
     const dp_limited_message *message = dp_abandon_find(&a->repair.abandon, number);
     bool is_over = message != NULL && message->abandoned;
     int error = is_over ? hand_over(a, sent, &reliable, data, 1, true)
-                        : hand_over(a, sent, &reliable, data, len, last);
+                        : hand_over_rest(a, sent, &reliable, data, len, last);
     if (error != DP_OK && a->repair.abandon.count > had)
         dp_abandon_take_back(&a->repair.abandon, how->stream);
     if (error == DP_OK && (is_over || (last && *sent == len)))
@@ -565,8 +571,7 @@ int dp_association_send(dp_association *a, size_t *sent, dp_time now, const dp_a
     if (how->limit != DP_ASSOCIATION_RELIABLE && dp_repair_limit(&a->repair, how->stream) != DP_OK)
         return DP_ERR_WOULD_BLOCK;
     a->partial |= how->limit != DP_ASSOCIATION_RELIABLE;
-    return last && ends_apart(a, len) ? hand_over_end_apart(a, sent, how, data, len)
-                                      : hand_over(a, sent, how, data, len, last);
+    return hand_over_rest(a, sent, how, data, len, last);
 }
 
 bool dp_association_interleaves(const dp_association *a) { return a->forward.interleaves; }

@@ -50,6 +50,8 @@ typedef struct dp_association_outgoing {
     uint16_t stream;
     uint32_t ppid;
     bool unordered;
+    bool begun;                 /* usrsctp has the beginning of the message */
+    bool may_wait;              /* nothing of another channel waits behind the end of the message */
     dp_association_limit limit; /* without effect if the peer does not know FORWARD-TSN */
     uint32_t limit_value;
 } dp_association_outgoing;

@@ -236,10 +236,21 @@ static bool stream_blocked(const dp_channel *channel)
            (sctp->streams[channel->id].flags & (DP_STREAM_RESET_SENT | DP_STREAM_OUT_DONE)) != 0;
 }
 
+/* Or what waits may not go before the end of this message. */
+static bool none_waits_behind(const dp_channel *channel)
+{
+    const dp_sctp *sctp = channel->sctp;
+    return !interleaves(sctp) || sctp->current == channel || sctp->ready_head == NULL ||
+           (sctp->ready_head == channel && channel->next_ready == NULL);
+}
+
 /* Until the peer has answered its OPEN, a channel is reliable and ordered (RFC 8832 §6). */
 static dp_association_outgoing how_to_send(const dp_channel *channel, const dp_message *message)
 {
-    dp_association_outgoing how = {.stream = (uint16_t)channel->id, .ppid = message->ppid};
+    dp_association_outgoing how = {.stream = (uint16_t)channel->id,
+                                   .ppid = message->ppid,
+                                   .begun = channel->begun,
+                                   .may_wait = none_waits_behind(channel)};
     if (!channel->acked)
         return how;
     how.unordered = message->unordered;
@@ -268,8 +279,7 @@ static size_t piece(const dp_channel *channel, const dp_message *message)
 {
     const dp_sctp *sctp = channel->sctp;
     size_t rest = message->len - message->sent;
-    bool is_alone = sctp->current == channel || (sctp->ready_head == channel && channel->next_ready == NULL);
-    if (is_alone || !interleaves(sctp))
+    if (none_waits_behind(channel))
         return rest;
     size_t fragment = dp_association_fragment(sctp->association);
     size_t most = channel->credit <= 0 ? 0 : ((size_t)channel->credit + fragment - 1) / fragment * fragment;
@@ -279,8 +289,8 @@ static size_t piece(const dp_channel *channel, const dp_message *message)
 /* The message, or one part of it; or, if messages are interleaved, as much of it as the turn allows. */
 static int send_message(dp_channel *channel, dp_message *message)
 {
-    dp_association_outgoing how = how_to_send(channel, message);
     while (message->sent < message->len) {
+        dp_association_outgoing how = how_to_send(channel, message);
         size_t n = 0, most = piece(channel, message);
         bool last = most == message->len - message->sent && !message->goes_on;
         if (channel->given_up)
@@ -475,8 +485,12 @@ static void hand_over(dp_channel *channel, dp_message *message, const uint8_t *b
         }
     }
     memcpy(message->data + message->sent, bytes + message->sent, message->len - message->sent);
+    bool newly = !channel->ready;
     dp_send_enqueue(channel, message);
     dp_channel_wake(channel);
+    if (newly && channel->ready && sctp->ready_head != channel && interleaves(sctp))
+        dp_channel_pump(
+            sctp); /* the end of another channel's message may wait for more of its size to leave */
 }
 
 int dp_channel_send(dp_channel *channel, dp_time now, const uint8_t *data, size_t len, bool binary,
