@@ -33,14 +33,20 @@ static void trace(sim_end *e, const char *way, const uint8_t *data, size_t len)
     sim_print_chunks(line, data, len);
 }
 
+static bool poll(sim_end *e, const uint8_t **data, size_t *len)
+{
+    return dp_sctp_poll_transmit(e->sctp, data, len) ||
+           dp_sctp_poll_probe(e->sctp, e->pair->net.now, data, len);
+}
+
 static void transmit(sim_end *e)
 {
     const uint8_t *data;
-    size_t len;
-    while (dp_sctp_poll_transmit(e->sctp, &data, &len)) {
+    size_t len, most = e->pair->mtu > e->pair->path_mtu ? e->pair->mtu : e->pair->path_mtu;
+    while (poll(e, &data, &len)) {
         e->datagrams++;
         trace(e, "sends", data, len);
-        if (len == 0 || len > e->pair->mtu)
+        if (len == 0 || len > most)
             ledger_wrong(&e->pair->ledger, "a packet over the MTU");
         if (chance(e, e->pair->late))
             sim_after(&e->pair->net, sim_random(&e->pair->seed) % SIM_LATE_MAX, put_late, e, 0, data, len);
@@ -220,6 +226,7 @@ void sim_end_abort(sim_end *e)
 
 void sim_end_start(sim_end *e)
 {
+    dp_sctp_set_path(e->sctp, e->pair->net.now, e->pair->path_mtu, 0);
     if (dp_sctp_start(e->sctp, e->pair->net.now, e->which == 0, 5000, e->pair->largest[!e->which]) != DP_OK)
         ledger_wrong(&e->pair->ledger, "does not start");
     sim_end_drain(e);

@@ -34,6 +34,7 @@ struct sim_pair {
     sim_end *ends[2];
     uint64_t seed;
     size_t mtu;
+    size_t path_mtu;   /* packets up to this are tried; 0: none over mtu are */
     size_t largest[2]; /* message that the end accepts */
     unsigned late;     /* per mille of the datagrams that come once more, up to LATE_MAX later */
     sim_habits habits;

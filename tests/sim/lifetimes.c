@@ -47,6 +47,7 @@ typedef struct scene {
     sim_link link;
     unsigned late;
     dp_sctp_config config;
+    size_t path_mtu; /* see sim_pair */
     bool interleaves[2];
     sim_habits habits;
     dp_duration start[2];
@@ -104,6 +105,8 @@ static void draw(scene *s, uint64_t seed)
         s->deaf_to = s->deaf_from + DP_MS(1) * sim_below(&r, 5000);
     }
     bool may_interleave = getenv("SIM_DATA") == NULL;
+    static const size_t paths[] = {0, 0, 1432, 16384};
+    s->path_mtu = draw_of(&r, paths, 4);
     for (unsigned end = 0; end < 2; end++)
         s->interleaves[end] = sim_below(&r, 4) != 0 && may_interleave;
 }
@@ -112,16 +115,17 @@ static void print_scene(const scene *s, uint64_t seed)
 {
     printf(
         "seed %llu, %s, %s by %c: loss %u and %u %%, delay %llu + %llu ms, %u per mille doubled, %u late, %u "
-        "reordered by %llu ms,\n  MTU %zu, buffers %zu and %zu, messages up to %zu and 2^%u, %u channels%s, "
+        "reordered by %llu ms,\n  MTU %zu to %zu, buffers %zu and %zu, messages up to %zu and 2^%u, %u "
+        "channels%s, "
         "%u and "
         "%u acts in %llu ms, A starts at %llu ms, B at %llu ms, A %s, B %s\n",
         (unsigned long long)seed, kind_names[s->kind], ending_names[s->ending], 'A' + (char)s->first,
         s->loss[0], s->loss[1], (unsigned long long)s->link.delay / 1000,
         (unsigned long long)s->link.jitter / 1000, s->link.duplicate, s->late, s->link.reorder,
-        (unsigned long long)s->link.reorder_delay / 1000, s->config.mtu, s->config.send_buffer_size,
-        s->config.receive_buffer_size, s->config.max_message_size, s->habits.longest_bits, s->habits.channels,
-        s->habits.in_pairs ? " and negotiated ones" : "", s->acts[0], s->acts[1],
-        (unsigned long long)s->span / 1000, (unsigned long long)s->start[0] / 1000,
+        (unsigned long long)s->link.reorder_delay / 1000, s->config.mtu, s->path_mtu,
+        s->config.send_buffer_size, s->config.receive_buffer_size, s->config.max_message_size,
+        s->habits.longest_bits, s->habits.channels, s->habits.in_pairs ? " and negotiated ones" : "",
+        s->acts[0], s->acts[1], (unsigned long long)s->span / 1000, (unsigned long long)s->start[0] / 1000,
         (unsigned long long)s->start[1] / 1000, s->interleaves[0] ? "interleaves" : "does not",
         s->interleaves[1] ? "interleaves" : "does not");
 }
@@ -235,6 +239,7 @@ static void world_init(life *l, uint64_t seed)
         configs[end].no_interleaving = !s->interleaves[end];
     sim_pair_init(&l->pair, seed, configs, links);
     l->pair.late = s->late;
+    l->pair.path_mtu = s->path_mtu;
     l->pair.habits = s->habits;
     for (unsigned i = 0; i < 2; i++) {
         sim_end *e = l->pair.ends[i];
