@@ -393,6 +393,8 @@ int dp_association_input(dp_association *a, dp_time now, const uint8_t *packet, 
         return error;
     if (!dp_sctp_checksum_ok(packet, len))
         return DP_ERR_MALFORMED;
+    if (!a->up && has_chunk(packet, len, DP_CHUNK_RE_CONFIG))
+        return DP_OK; /* as if lost: see docs/pitfalls.md, the peer repeats it */
     a->active_until = now + IDLE_AFTER;
     a->now = now;
     if (!dp_repair_input(&a->repair, now, &packet, &len))
