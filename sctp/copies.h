@@ -26,7 +26,7 @@ typedef struct dp_copy {
     uint32_t skip;       /* if ACKED: a higher TSN, all before which are as well */
     uint32_t message;    /* that it belongs to, if that may be given up: see abandon.h */
     uint16_t len;        /* of its copy, padding included; 0: there is none */
-    uint8_t repeats;     /* how often */
+    uint16_t repeats;    /* how often, 65,535 at most: W3C's maxRetransmits is no larger */
     uint8_t flags;
 } dp_copy;
 

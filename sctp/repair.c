@@ -155,7 +155,7 @@ static void leaves_again(dp_repair *r, dp_time now, uint32_t tsn)
     copy->flags = (uint8_t)((copy->flags & ~DP_COPY_LOST) | DP_COPY_REPEATED);
     copy->order = r->order;
     copy->sent = now;
-    if (copy->repeats < UINT8_MAX)
+    if (copy->repeats < UINT16_MAX)
         copy->repeats++;
     if (is_listed(copy))
         append(r, &r->flight, tsn);

@@ -523,6 +523,40 @@ static void test_reordering(void **state)
     assert_int_equal(again(100, NULL), 1);
 }
 
+/* usrsctp sends the only chunk of a message that may be given up, I-DATA: whether it leaves. */
+static bool limited_leaves(uint32_t number)
+{
+    uint8_t out[DP_SCTP_COMMON_HEADER + DP_SCTP_I_DATA_HEADER + 4];
+    dp_wr wr = dp_wr_init(out, sizeof out);
+    dp_wr_zeros(&wr, DP_SCTP_COMMON_HEADER);
+    dp_wr_u16(&wr, DP_CHUNK_I_DATA << 8 | 0x03);
+    dp_wr_u16(&wr, DP_SCTP_I_DATA_HEADER + 4);
+    dp_wr_u32(&wr, FIRST);
+    dp_wr_u16(&wr, 3);
+    dp_wr_zeros(&wr, 6);
+    dp_wr_u32(&wr, dp_abandon_ppid(53, number));
+    dp_wr_zeros(&wr, 4);
+    size_t len = wr.len;
+    dp_repair_output(&repair, now, out, &len);
+    return len == wr.len;
+}
+
+/* W3C's maxRetransmits has 16 bits. */
+static void test_many_retransmissions(void **state)
+{
+    static const uint32_t most[] = {0, 1, 255, 256, UINT16_MAX};
+    for (size_t i = 0; i < sizeof most / sizeof *most; i++) {
+        uint32_t number, times = 0;
+        setup(state);
+        assert_int_equal(dp_abandon_begin(&repair.abandon, &number, 3, most[i], DP_TIME_NEVER), DP_OK);
+        dp_abandon_end(&repair.abandon, 3);
+        while (times < 2 * UINT16_MAX && limited_leaves(number))
+            times++;
+        assert_int_equal(times, 1 + most[i]);
+        teardown(state);
+    }
+}
+
 static void test_memory_is_given_back(void **state)
 {
     (void)state;
@@ -562,6 +596,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_room_for_a_copy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_packet_ascends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reordering, setup, teardown),
+        cmocka_unit_test(test_many_retransmissions),
         cmocka_unit_test_setup_teardown(test_memory_is_given_back, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
