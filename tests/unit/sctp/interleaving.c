@@ -460,6 +460,47 @@ static void test_bounds(void **state)
     assert_true(il.stream_capacity <= STREAMS * 4);
 }
 
+static int allocations_left;
+
+static void *few_realloc(void *ctx, void *old, size_t size)
+{
+    (void)ctx;
+    return allocations_left-- > 0 ? realloc(old, size) : NULL;
+}
+static void *few_alloc(void *ctx, size_t size) { return few_realloc(ctx, NULL, size); }
+static void plain_free(void *ctx, void *block)
+{
+    (void)ctx;
+    free(block);
+}
+
+/* Each allocation for an I-FORWARD-TSN fails once: it is as if it had not come, so it is news when it comes again. Sessions:
+ * memory.c. */
+static void test_no_memory_for_skips(void **state)
+{
+    (void)state;
+    static const dp_allocator few = {few_alloc, few_realloc, plain_free, NULL};
+    static const uint8_t body[] = {0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 0, 0, 0};
+    int error = DP_ERR_NO_MEMORY, failures = 0;
+    dp_interleaving_init(&il, 4 * STREAMS, WHOLE, LIMIT);
+    put(0, 0, FIRST, 53, 'a'); /* the first streams have their place, the last that is given up has not */
+    for (bool noted = false; error != DP_OK; failures += error != DP_OK) {
+        assert_int_equal(il.skip_count, 0);
+        allocations_left = failures;
+        dp_set_allocator(&few);
+        error = dp_interleaving_forward(&il, &noted, dp_rd_init(body, sizeof body));
+        dp_set_allocator(NULL);
+        assert_true(error == DP_OK || error == DP_ERR_NO_MEMORY);
+        assert_int_equal(noted, error == DP_OK);
+    }
+    assert_int_equal(failures, 2);
+    assert_int_equal(il.skip_count, 2);
+    dp_interleaving_made_up(&il, 100);
+    give_all();
+    put(20, 1, FIRST | LAST, 53, 'b');
+    expect("a!B");
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -478,6 +519,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_in_parts_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_split, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_memory_for_skips, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
