@@ -462,6 +462,48 @@ static void test_reset_of_begun(void **state)
     pair_clear(&p);
 }
 
+/* The worst mix: as much as an owner keeps of messages that are given out, each a little over 128 KiB, for which its buffer has
+ * doubled; and behind that as much as is kept for later. Each of the two has the same bound. */
+static void test_worst_mix(void **state)
+{
+    (void)state;
+    enum { LIVE = 47, EACH = 116, LEN = 1140 }; /* 6.2 of 6.3 MB */
+    pair p;
+    memset(saw, 0, sizeof saw);
+    pair_init_with(&p, 11, &(dp_sctp_config){.max_channels = 1024, .initial_channels = 1024});
+    p.on_event = on_event;
+    p.on_packet = learn;
+    pair_start(&p);
+    pair_run(&p, DP_SECONDS(1));
+    dp_sctp_free(p.end[0]);
+    p.end[0] = NULL;
+    size_t before = heap(), largest = 0, live = 0;
+    for (uint32_t i = 0; i < 40000 && saw[1].closed == 0; i++) {
+        bool lives = i < LIVE * EACH;
+        uint8_t bytes[1300];
+        dp_wr wr = dp_wr_init(bytes, sizeof bytes);
+        dp_wr_u32(&wr, 5000u << 16 | 5000u);
+        dp_wr_u32(&wr, peer_tag);
+        dp_wr_u32(&wr, 0);
+        if (lives)
+            put_fragment(&wr, i < LIVE ? FIRST : 0, (uint16_t)(i % LIVE), 0, i / LIVE, LEN);
+        else
+            put_fragment(&wr, 0, (uint16_t)(LIVE + i % 512), 1, i, LEN);
+        dp_sctp_checksum_write(bytes, wr.len);
+        dp_sctp_input(p.end[1], virtual_now, bytes, wr.len);
+        pair_drain(&p);
+        largest = heap() > largest ? heap() : largest;
+        live = lives ? largest - before : live;
+        virtual_now += DP_MS(1);
+        dp_sctp_handle_timeout(p.end[1], virtual_now);
+    }
+    assert_int_equal(saw[1].closed, 1);
+    assert_int_equal(saw[1].closed_error, DP_ERR_LIMIT);
+    print_message("%zu bytes of memory, %zu of them given out\n", largest - before, live);
+    assert_true(before == 0 || (live > 11u << 20 && largest < before + (20u << 20)));
+    pair_clear(&p);
+}
+
 static void test_floods(void **state)
 {
     (void)state;
@@ -479,6 +521,7 @@ int main(void)
         cmocka_unit_test(test_limits),      cmocka_unit_test(test_window),
         cmocka_unit_test(test_refused),     cmocka_unit_test(test_floods),
         cmocka_unit_test(test_endless),     cmocka_unit_test(test_reset_of_begun),
+        cmocka_unit_test(test_worst_mix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
