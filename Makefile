@@ -139,8 +139,10 @@ $(foreach l,$(LAYERS) apps,$(eval $(call layer_rules,$(l))))
 # The other end of these tests is OpenSSL; nothing else links it.
 $(filter $(B)/tests/dtls/openssl%,$(TESTS)): dtls_TEST_LIBS += -lssl -lcrypto
 
+# Each test's output is beside it, in TEST.log; shown are what failed and what was skipped.
 unit: $(TESTS)
-	@set -e; for t in $(TESTS); do $$t; done
+	@printf '%s\n' $(TESTS) | xargs -P $$(nproc) -I % sh -c 'if % > %.log 2>&1; then echo "  TEST %"; grep -a "^\[  SKIPPED" %.log; exit 0; fi; \
+	  cat %.log; echo "FAILED: %"; exit 255'
 
 # Each fuzz target reads its seeds from fuzz/corpus/LAYER/NAME/.
 replay: $(FUZZERS)
@@ -149,11 +151,11 @@ replay: $(FUZZERS)
 test: unit replay sim-check
 
 sanitize:
-	$(MAKE) B=build/asan CC=clang OPT=-O1 SAN=1 unit replay sim-check
+	$(MAKE) $(PARALLEL) B=build/asan CC=clang OPT=-O1 SAN=1 unit replay sim-check
 
 # With mbedTLS 3.6, whichever version the machine has.
 mbedtls3:
-	MAKE='$(MAKE)' scripts/mbedtls3
+	MAKE='$(MAKE) $(PARALLEL)' scripts/mbedtls3
 
 # The time limit ends a hung browser or test; the whole takes about five minutes.
 interop: all
@@ -170,8 +172,11 @@ bench-netns: all
 deps:
 	scripts/deps
 
+PARALLEL = -j$(shell nproc)
+
 check: deps
-	$(MAKE) all layers installcheck sim-dtls
+	$(MAKE) $(PARALLEL) all
+	$(MAKE) layers installcheck sim-dtls
 	$(MAKE) sanitize
 	$(MAKE) mbedtls3
 	$(MAKE) interop
@@ -179,7 +184,7 @@ check: deps
 
 run:
 	scripts/deps run
-	$(MAKE) all
+	$(MAKE) $(PARALLEL) all
 	scripts/run
 
 FUZZ ?=
