@@ -24,10 +24,11 @@ before(async () => {
 after(() => world.close());
 
 // {status, headers, body}; the path goes out as it is.
+// localhost may have two addresses, of which serve takes one: like a browser, the next is tried (Node 18 does not by itself).
 function http(url, path, { method = 'GET', headers = {}, ca } = {}) {
     const { protocol, hostname, port } = new URL(url);
     return new Promise((resolve, reject) => {
-        const sent = (protocol === 'https:' ? httpsRequest : httpRequest)({ hostname, port, path, method, headers, ca, agent: false }, (response) => {
+        const sent = (protocol === 'https:' ? httpsRequest : httpRequest)({ hostname, port, path, method, headers, ca, agent: false, autoSelectFamily: true }, (response) => {
             const pieces = [];
             response.on('data', (data) => pieces.push(data));
             response.on('end', () => resolve({ status: response.statusCode, headers: response.headers, body: Buffer.concat(pieces).toString() }));
